@@ -610,9 +610,6 @@ impl<P: Clone + Debug> Machine for Plan<P> {
     }
 
     fn handle_timeout(&mut self, now: Instant) {
-        if self.wave.is_some() {
-            self.stop_wave(now);
-        }
         // What a due timer sets for this very moment waits for the next call.
         for _ in 0..self.timers.due(now).min(STOP_WAVE_MAX) {
             if let Some((key, due)) = self.timers.pop(now) {

@@ -282,6 +282,7 @@ impl<P: Clone + Debug> Plan<P> {
 
     pub(super) fn timer(&mut self, now: Instant, key: Key, due: Due) {
         if due == Due::Wave {
+            self.stop_wave(now);
             return;
         }
         let Some(child) = self.children.get_mut(&key) else { return };

@@ -69,6 +69,9 @@ pub enum StartError {
         /// What is wrong.
         source: AdminError,
     },
+    /// The supervisor's `init` said that it should not run. OTP's `ignore`.
+    #[error("the supervisor chose not to run")]
+    Ignored,
     /// A start failed; the reason names the child, and its child, down to the cause.
     #[error("{0}")]
     Failed(ExitReason),

@@ -611,7 +611,7 @@ impl<P: Clone + Debug> Machine for Plan<P> {
 
     fn handle_timeout(&mut self, now: Instant) {
         // What a due timer sets for this very moment waits for the next call.
-        for _ in 0..self.timers.due(now).min(STOP_WAVE_MAX) {
+        for _ in 0..self.timers.due(now, STOP_WAVE_MAX) {
             if let Some((key, due)) = self.timers.pop(now) {
                 self.timer(now, key, due);
             }

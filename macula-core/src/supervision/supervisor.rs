@@ -26,11 +26,14 @@ use super::proto::{
     ChildInfo, ChildState, Counts, Input, Key, Outlook, Plan, Reply, Request, Spec, Target, Ticket,
 };
 use super::slot::{Place, Presence};
-use super::spec::{ChildSpec, ExitHook, Launch, Launcher, Live, Order, Outcome};
+use super::spec::{ChildSpec, ExitHook, Launch, Launcher, Live, Order, Outcome, StartContext};
 use super::tree::{Tree, TreeNode, TreeOptions, picture};
 
 /// How many requests from outside wait for one supervisor.
 const REQUESTS_LEN_MAX: usize = 16_384;
+
+/// Ranks below this are those of the list that a durable supervisor began with.
+const LISTED_MAX: u64 = 1 << 32;
 
 /// How long a picture of the tree waits for one supervisor.
 const PICTURE_PATIENCE: Duration = Duration::from_secs(1);
@@ -41,6 +44,18 @@ enum Children {
     List(Arc<[ChildSpec]>),
     Dynamic { max: usize },
 }
+
+/// What a supervisor's `init` decides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Init {
+    /// Start the children.
+    Run,
+    /// Do not run. OTP's `ignore`.
+    Ignore,
+}
+
+/// What decides at the begin of each life whether a supervisor runs.
+type InitHook = Arc<dyn Fn(&StartContext) -> Result<Init, ExitReason> + Send + Sync>;
 
 /// A supervisor: its flags, its children, and its own policy as somebody's child.
 ///
@@ -54,6 +69,7 @@ pub struct Supervisor {
     list: Vec<ChildSpec>,
     durable: bool,
     hook: Option<ExitHook>,
+    init: Option<InitHook>,
 }
 
 impl Debug for Supervisor {
@@ -82,6 +98,7 @@ impl Supervisor {
             list: Vec::new(),
             durable: false,
             hook: None,
+            init: None,
         })
     }
 
@@ -165,6 +182,16 @@ impl Supervisor {
         Self { hook: Some(Arc::new(hook)), ..self }
     }
 
+    /// What is asked at the begin of each life, before any child starts: OTP's `init`. An error or
+    /// a panic is a failed start; [`Init::Ignore`] is a supervisor that is listed and not running.
+    #[must_use]
+    pub fn init(
+        self,
+        init: impl Fn(&StartContext) -> Result<Init, ExitReason> + Send + Sync + 'static,
+    ) -> Self {
+        Self { init: Some(Arc::new(init)), ..self }
+    }
+
     /// Makes children that were started at run time come back when the supervisor itself is
     /// restarted, unless they are temporary. OTP forgets them.
     #[must_use]
@@ -201,12 +228,17 @@ impl Supervisor {
             Some(max) => Children::Dynamic { max },
             None => Children::List(self.list.clone().into()),
         };
-        let roster = self.durable.then(Arc::default);
+        let known = self.list.iter().zip(0..);
+        let roster = self.durable.then(|| {
+            let listed = known.filter_map(|(child, rank)| Some((child.id.clone()?, (rank, child.clone()))));
+            Arc::new(Mutex::new(listed.collect::<BTreeMap<_, _>>()))
+        });
         let launch = SupervisorLaunch {
             flags: self.flags,
             children,
             listed: self.list,
             hook: self.hook,
+            init: self.init,
             roster,
             place: Arc::clone(&place),
         };
@@ -241,7 +273,10 @@ impl Supervisor {
         drop(never);
         match outcome {
             Outcome::Up(_, _) => Ok(Root { handle, tree, ended: Mutex::new(Some(ended)) }),
-            Outcome::Ignored => Err(StartError::Failed(ExitReason::Normal)),
+            Outcome::Ignored => {
+                tree.coroner().stop();
+                Err(StartError::Ignored)
+            }
             Outcome::Failed(reason) => {
                 tree.coroner().stop();
                 Err(StartError::Failed(reason))
@@ -260,19 +295,32 @@ fn plan_spec(child: &ChildSpec, policy: ChildPolicy) -> Spec<Launcher> {
     Spec { id: child.id.clone(), policy, payload: child.launcher.clone() }
 }
 
-/// The specs that a durable supervisor starts again.
-type Roster = Arc<Mutex<BTreeMap<ChildId, ChildSpec>>>;
+/// The specs that a durable supervisor starts again, with the order in which they came.
+type Roster = Arc<Mutex<BTreeMap<ChildId, (u64, ChildSpec)>>>;
 
 struct SupervisorLaunch {
     flags: Flags,
     children: Children,
     listed: Vec<ChildSpec>,
     hook: Option<ExitHook>,
+    init: Option<InitHook>,
     roster: Option<Roster>,
     place: Arc<SupervisorPlace>,
 }
 
 impl SupervisorLaunch {
+    /// Asks `init`; the outcome if there is nothing to run.
+    fn refusal(&self, path: &Path, incarnation: u64) -> Option<Outcome> {
+        let init = self.init.as_ref()?;
+        let context = StartContext { path: path.clone(), incarnation };
+        match std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| init(&context))) {
+            Ok(Ok(Init::Run)) => None,
+            Ok(Ok(Init::Ignore)) => Some(Outcome::Ignored),
+            Ok(Err(reason)) => Some(Outcome::Failed(reason)),
+            Err(_) => Some(Outcome::Failed(ExitReason::panic("the init function panicked", None))),
+        }
+    }
+
     fn plan(&self, path: &Path, tree: &Tree) -> Result<Plan<Launcher>, AdminError> {
         let flags = tree.overrides.get(path).apply_flags(self.flags);
         self.place.set_flags(flags);
@@ -281,15 +329,20 @@ impl SupervisorLaunch {
             let said = child.id.as_ref().map(|id| tree.overrides.get(&path.join(id)));
             plan_spec(child, said.unwrap_or_default().apply(child.policy))
         };
+        let remembered = self.roster.as_ref().map(|roster| {
+            let mut specs: Vec<_> = roster.lock().values().cloned().collect();
+            specs.sort_by_key(|(rank, _)| *rank);
+            specs.into_iter().map(|(_, child)| child).collect::<Vec<_>>()
+        });
         match &self.children {
             Children::List(list) => {
+                let list = remembered.as_deref().unwrap_or(list);
                 Plan::with_list(flags, list.iter().map(with_policy).collect(), entropy)
             }
             Children::Dynamic { .. } if !self.listed.is_empty() => Err(AdminError::Dynamic),
             Children::Dynamic { max } => {
-                let roster = self.roster.as_ref().map(|roster| roster.lock().clone());
-                let children = roster.unwrap_or_default();
-                Plan::dynamic(flags, *max, children.values().map(with_policy).collect(), entropy)
+                let list = remembered.unwrap_or_default();
+                Plan::dynamic(flags, *max, list.iter().map(with_policy).collect(), entropy)
             }
         }
     }
@@ -298,6 +351,9 @@ impl SupervisorLaunch {
 impl Launch for SupervisorLaunch {
     fn launch(&self, order: Order) -> BoxFuture<'static, Outcome> {
         let Order { path, incarnation, tell, parent, tree, cancel } = order;
+        if let Some(outcome) = self.refusal(&path, incarnation) {
+            return Box::pin(async move { outcome });
+        }
         let plan = match self.plan(&path, &tree) {
             Ok(plan) => plan,
             Err(error) => {
@@ -653,7 +709,9 @@ impl SupervisorHandle {
             && let Some(roster) = &office.desk.roster
             && child.policy.restart != Restart::Temporary
         {
-            roster.lock().insert(id.clone(), ChildSpec { id: Some(id.clone()), ..child });
+            let rank = office.desk.next.load(Ordering::Relaxed) + LISTED_MAX;
+            let child = ChildSpec { id: Some(id.clone()), ..child };
+            roster.lock().insert(id.clone(), (rank, child));
         }
     }
 

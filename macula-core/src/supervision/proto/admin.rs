@@ -112,6 +112,10 @@ impl<P: Clone + Debug> Plan<P> {
         let Some(child) = self.children.get(&key) else {
             return Err(AdminError::NotFound(format!("with key {}", key.0)));
         };
+        if child.state == State::Down && child.payload.is_none() {
+            // A temporary child has one life, and leaves the list as soon as its end is decided.
+            return Err(AdminError::NotFound(child.id.to_string()));
+        }
         let due = self.group.as_ref().is_some_and(|group| group.will_start(key));
         match child.shown_state() {
             ChildState::Down if !due => Ok(key),
@@ -142,13 +146,20 @@ impl<P: Clone + Debug> Plan<P> {
         if self.children.len() >= self.children_max {
             return Err(AdminError::ChildrenMax(self.children_max));
         }
-        let number = self.next_key;
+        let mut number = self.next_key;
         let id = match spec.id {
             Some(id) => id,
-            None if self.dynamic => ChildId::numbered(number),
+            None if self.dynamic => loop {
+                // A child that came with such an id may have taken it.
+                let id = ChildId::numbered(number);
+                if !self.ids.contains_key(&id) {
+                    break id;
+                }
+                number += 1;
+            },
             None => return Err(AdminError::MissingId),
         };
-        self.next_key += 1;
+        self.next_key = number + 1;
         let key = Key(number);
         if !self.dynamic {
             self.order.insert(number, key);
@@ -161,6 +172,9 @@ impl<P: Clone + Debug> Plan<P> {
     /// Checks everything before it changes anything.
     fn reconfigure(&mut self, flags: Flags, specs: Vec<Spec<P>>) -> Result<(), AdminError> {
         flags.check(self.dynamic)?;
+        if self.dynamic && !specs.is_empty() {
+            return Err(AdminError::Dynamic);
+        }
         let mut seen = std::collections::BTreeSet::new();
         for spec in &specs {
             let id = spec.id.clone().ok_or(AdminError::MissingId)?;

@@ -117,6 +117,14 @@ impl<P> Child<P> {
         self.hung = None;
     }
 
+    /// Somebody wants the child down, so that a start which was given up because it hung is no
+    /// failure any more.
+    pub(super) const fn forgive_hang(&mut self) {
+        if matches!(self.state, State::Aborting { .. }) {
+            self.hung = None;
+        }
+    }
+
     pub(super) const fn shown_state(&self) -> ChildState {
         match self.state {
             State::Down => ChildState::Down,

@@ -36,7 +36,8 @@ impl<P: Clone + Debug> Plan<P> {
                 }
                 State::Aborting { cause, early_exit } => {
                     // The order to give up came too late: what runs is stopped as if it always had.
-                    self.answer_start(key, cause, Reply::Refused(AdminError::ShuttingDown));
+                    let id = child.id.clone();
+                    self.answer_start(key, cause, Reply::Started { key, id, info });
                     self.stop(now, key);
                     if let Some(reason) = early_exit {
                         self.exited(now, key, incarnation, reason);
@@ -105,8 +106,7 @@ impl<P: Clone + Debug> Plan<P> {
         child.become_down(&mut self.live);
         child.last_exit = Some(Arc::new(reason.clone()));
         if aborted {
-            self.answer_start(key, cause, Reply::Refused(AdminError::ShuttingDown));
-            self.gone_down(now, key, &reason, true);
+            self.start_given_up(now, key, cause, &reason);
             return;
         }
         self.event(key, Change::StartFailed { reason: reason.clone() });
@@ -117,6 +117,7 @@ impl<P: Clone + Debug> Plan<P> {
                     return;
                 };
                 self.end(now, ExitReason::StartFailed { child, reason: Box::new(reason) });
+                self.end_member_done(now);
             }
             StartCause::Admin { ticket, fresh } => {
                 self.refuse(ticket, AdminError::StartFailed(reason));
@@ -125,11 +126,39 @@ impl<P: Clone + Debug> Plan<P> {
             }
             StartCause::Restart | StartCause::Group => {
                 if matches!(self.phase, Phase::Running) {
-                    self.group = None;
+                    self.leave_group(key);
                     self.restart(now, key, false);
                 } else {
                     self.end_member_done(now);
                 }
+            }
+        }
+    }
+
+    /// A start that was aborted because somebody asked, or a sibling took it along, is over.
+    fn start_given_up(&mut self, now: Instant, key: Key, cause: StartCause, reason: &ExitReason) {
+        self.answer_start(key, cause, Reply::Refused(self.not_started(reason)));
+        let fresh = matches!(cause, StartCause::Admin { fresh: true, .. });
+        if !fresh {
+            self.gone_down(now, key, reason, true);
+            return;
+        }
+        // Whoever wanted this child has just been told that it is not listed.
+        if let Some(group) = &mut self.group {
+            group.excuse(key);
+        }
+        self.event(key, Change::Stopped { reason: reason.clone() });
+        self.answer_waiters(key);
+        self.remove(key);
+        self.group_member_done(now, key);
+        self.end_member_done(now);
+    }
+
+    pub(super) fn not_started(&self, reason: &ExitReason) -> AdminError {
+        match self.phase {
+            Phase::Ending(_) | Phase::Ended => AdminError::ShuttingDown,
+            Phase::Unborn | Phase::Booting | Phase::Running => {
+                AdminError::StartFailed(reason.clone())
             }
         }
     }
@@ -151,9 +180,12 @@ impl<P: Clone + Debug> Plan<P> {
                 self.timers.clear(key, child);
                 child.become_down(&mut self.live);
                 child.last_exit = Some(Arc::new(reason.clone()));
+                let permanent = child.policy.restart == Restart::Permanent;
                 let asked_for = match shutdown {
                     Shutdown::Brutal => reason == ExitReason::Killed,
-                    Shutdown::Timeout(_) | Shutdown::Infinity => !reason.is_abnormal() && !killed,
+                    Shutdown::Timeout(_) | Shutdown::Infinity => {
+                        !killed && !is_shutdown_error(&reason, permanent)
+                    }
                 };
                 self.gone_down(now, key, &reason, asked_for);
             }
@@ -175,13 +207,20 @@ impl<P: Clone + Debug> Plan<P> {
         match &self.phase {
             Phase::Ending(_) => {
                 self.answer_waiters(key);
-                if reason.is_abnormal() {
+                let permanent = self
+                    .children
+                    .get(&key)
+                    .is_some_and(|child| child.policy.restart == Restart::Permanent);
+                if is_shutdown_error(&reason, permanent) {
                     self.report(now, key, Context::ShutdownError, reason);
                 }
                 self.leave_or_stay(key, Outlook::Down);
                 self.end_member_done(now);
             }
-            Phase::Running if self.group.is_none() => self.decide(now, key, reason),
+            // A group that waits out a back-off has nobody in between up and down.
+            Phase::Running if self.group.as_ref().is_none_or(|group| self.idles(group)) => {
+                self.decide(now, key, reason);
+            }
             Phase::Running | Phase::Booting => {
                 if !self.group.as_ref().is_some_and(|group| group.will_start(key)) {
                     self.deferred.push_back((key, incarnation, reason));
@@ -260,6 +299,9 @@ impl<P: Clone + Debug> Plan<P> {
         let delay_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
         self.event(key, Change::Restarting { delay_ms });
         self.settle(key, Outlook::Restarting);
+        if self.join_group(key) {
+            return;
+        }
         let alone = self.dynamic || self.flags.strategy == Strategy::OneForOne;
         if alone && first && delay.is_zero() {
             self.start(now, key, StartCause::Restart);
@@ -283,6 +325,8 @@ impl<P: Clone + Debug> Plan<P> {
     pub(super) fn timer(&mut self, now: Instant, key: Key, due: Due) {
         if due == Due::Wave {
             self.stop_wave(now);
+            // All that it was to stop may have ended before.
+            self.end_member_done(now);
             return;
         }
         let Some(child) = self.children.get_mut(&key) else { return };
@@ -297,6 +341,7 @@ impl<P: Clone + Debug> Plan<P> {
                 {
                     child.hung = Some(bound);
                     child.state = State::Aborting { cause, early_exit };
+                    self.timers.set(key, child, now + KILL_GRACE, Due::Stuck);
                     self.event(key, Change::Hung { bound_ms: millis(bound) });
                     self.outputs.push_back(super::Output::AbortStart { key });
                 }
@@ -358,7 +403,7 @@ impl<P: Clone + Debug> Plan<P> {
         }
     }
 
-    fn answer_start(&mut self, key: Key, cause: StartCause, reply: Reply) {
+    pub(super) fn answer_start(&mut self, key: Key, cause: StartCause, reply: Reply) {
         if let StartCause::Admin { ticket, .. } = cause
             && self.children.contains_key(&key)
         {
@@ -387,6 +432,12 @@ impl<P: Clone + Debug> Plan<P> {
             self.remove(key);
         }
     }
+}
+
+/// Whether a child that was to be stopped ended as it should not. A permanent child never ends by
+/// itself, so `normal` is no answer to a stop.
+fn is_shutdown_error(reason: &ExitReason, permanent: bool) -> bool {
+    reason.is_abnormal() || (permanent && reason.is_normal())
 }
 
 fn millis(duration: Duration) -> u64 {

@@ -8,7 +8,7 @@ use std::time::Instant;
 use crate::supervision::policy::{Restart, Strategy};
 
 use super::child::{StartCause, State};
-use super::{Key, Phase, Plan};
+use super::{Key, Outlook, Phase, Plan};
 
 /// What is still to be stopped and started, one child at a time.
 #[derive(Debug)]
@@ -60,6 +60,57 @@ impl<P: Clone + Debug> Plan<P> {
         let stopping = members.into_iter().filter(|&key| key != cause).collect();
         self.group = Some(Group { stopping, starting, current: None, cause: Some(cause) });
         self.advance_group(now);
+    }
+
+    /// Whether the group does nothing but wait for its failed child's next start.
+    pub(super) fn idles(&self, group: &Group) -> bool {
+        group.current.is_none()
+            && group.stopping.is_empty()
+            && group.cause.is_some_and(|cause| self.waits(cause))
+    }
+
+    /// Lets a child that failed wait with a group that waits already, if that group's start comes
+    /// before its own. A failure of an earlier child makes a greater group instead.
+    pub(super) fn join_group(&mut self, key: Key) -> bool {
+        let Some(cause) =
+            self.group.as_ref().filter(|group| self.idles(group)).and_then(|g| g.cause)
+        else {
+            return false;
+        };
+        let rank = |key| self.children.get(&key).map(|child| child.rank);
+        if cause == key
+            || self.flags.strategy == Strategy::OneForOne
+            || (self.flags.strategy == Strategy::RestForOne && rank(key) < rank(cause))
+        {
+            return false;
+        }
+        if let Some(group) = &mut self.group {
+            group.starting.push_back(key);
+            group.starting.make_contiguous().sort_by_key(|&key| rank(key));
+        }
+        true
+    }
+
+    /// Makes room for the group of a member that failed to start. Under `one_for_one`, which flags
+    /// can become while a group is at work, the old group itself waits for that member.
+    pub(super) fn leave_group(&mut self, failed: Key) {
+        match &mut self.group {
+            Some(group) if self.flags.strategy == Strategy::OneForOne => {
+                if group.current.take_if(|current| *current == failed).is_some() {
+                    group.cause = Some(failed);
+                    group.starting.push_front(failed);
+                }
+            }
+            Some(_) | None => self.group = None,
+        }
+    }
+
+    /// Gives the group up: its failed child is wanted down, and with it those that wait for it.
+    pub(super) fn abandon_group_of(&mut self, cause: Key) {
+        let Some(group) = self.group.take_if(|group| group.cause == Some(cause)) else { return };
+        for key in group.starting {
+            self.settle(key, Outlook::Down);
+        }
     }
 
     /// Goes on with the group until something has to be waited for.
@@ -126,6 +177,7 @@ impl<P: Clone + Debug> Plan<P> {
                 true
             }
             State::Aborting { .. } | State::Stopping { .. } => {
+                child.forgive_hang();
                 self.make_current(key);
                 true
             }

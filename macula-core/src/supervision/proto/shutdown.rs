@@ -40,7 +40,14 @@ impl<P: Clone + Debug> Plan<P> {
                 };
                 self.outputs.push_back(output);
             }
-            State::Down | State::Waiting | State::Aborting { .. } | State::Stopping { .. } => {}
+            State::Aborting { .. } | State::Stopping { killed: true } => {
+                child.forgive_hang();
+                // One that was called stuck before has nothing left that would end the wait.
+                if child.timer.is_none() {
+                    self.timers.set(key, child, now + KILL_GRACE, Due::Stuck);
+                }
+            }
+            State::Down | State::Waiting | State::Stopping { killed: false } => {}
         }
     }
 
@@ -62,6 +69,10 @@ impl<P: Clone + Debug> Plan<P> {
         if matches!(self.phase, Phase::Ending(_))
             && let Some(child) = self.children.get_mut(&key)
         {
+            if let State::Starting { cause, .. } | State::Aborting { cause, .. } = child.state {
+                self.answer_start(key, cause, Reply::Refused(AdminError::ShuttingDown));
+            }
+            let Some(child) = self.children.get_mut(&key) else { return };
             child.become_down(&mut self.live);
             self.answer_waiters(key);
             self.settle(key, Outlook::Down);
@@ -81,8 +92,8 @@ impl<P: Clone + Debug> Plan<P> {
         while let Some((ticket, _)) = self.held.pop_front() {
             self.refuse(ticket, AdminError::ShuttingDown);
         }
+        self.cancel_waits();
         if self.dynamic {
-            self.cancel_waits();
             self.wave = self.children.keys().next().copied();
             self.stop_wave(now);
         }
@@ -146,11 +157,13 @@ impl<P: Clone + Debug> Plan<P> {
                     self.timers.clear(key, child);
                     child.become_down(&mut self.live);
                 }
-                State::Starting { .. } | State::Up { .. } => {
+                State::Starting { .. }
+                | State::Up { .. }
+                | State::Aborting { .. }
+                | State::Stopping { .. } => {
                     self.stop(now, key);
                     return true;
                 }
-                State::Aborting { .. } | State::Stopping { .. } => return true,
             }
         }
         false
@@ -161,9 +174,12 @@ impl<P: Clone + Debug> Plan<P> {
         if let Some(group) = &mut self.group {
             group.excuse(key);
         }
+        // Whatever its last end would have led to, it is wanted down now.
+        self.deferred.retain(|&(other, _, _)| other != key);
         let Some(child) = self.children.get_mut(&key) else { return };
         match child.state {
             State::Down | State::Waiting => {
+                let waited = child.state == State::Waiting;
                 self.timers.clear(key, child);
                 child.become_down(&mut self.live);
                 let gone = self.dynamic
@@ -174,14 +190,18 @@ impl<P: Clone + Debug> Plan<P> {
                 } else {
                     self.settle(key, Outlook::Down);
                 }
-                // The rest of a group may have waited for this child's back-off.
-                self.advance_group(now);
+                if waited {
+                    self.abandon_group_of(key);
+                }
             }
             State::Starting { .. } | State::Up { .. } => {
                 child.waiters.push(ticket);
                 self.stop(now, key);
             }
-            State::Aborting { .. } | State::Stopping { .. } => child.waiters.push(ticket),
+            State::Aborting { .. } | State::Stopping { .. } => {
+                child.forgive_hang();
+                child.waiters.push(ticket);
+            }
         }
     }
 }

@@ -57,8 +57,9 @@ impl Timers {
         self.0.insert((at, Key(u64::MAX), Due::Wave));
     }
 
-    pub(super) fn due(&self, now: Instant) -> usize {
-        self.0.iter().take_while(|(at, _, _)| *at <= now).count()
+    /// How many are due, counting no further than `max`.
+    pub(super) fn due(&self, now: Instant, max: usize) -> usize {
+        self.0.iter().take(max).take_while(|(at, _, _)| *at <= now).count()
     }
 
     pub(super) fn pop(&mut self, now: Instant) -> Option<(Key, Due)> {

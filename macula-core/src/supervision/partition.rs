@@ -172,7 +172,10 @@ impl<A: Actor> Partitions<A> {
         key.hash(&mut hasher);
         let handles = self.0.handles.read();
         let index = jump(hasher.finish(), handles.len());
-        #[expect(clippy::indexing_slicing, reason = "a jump lands below the length, which is not 0")]
+        #[expect(
+            clippy::indexing_slicing,
+            reason = "a jump lands below the length, which is not 0"
+        )]
         handles[index].clone()
     }
 

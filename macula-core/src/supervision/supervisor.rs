@@ -230,7 +230,8 @@ impl Supervisor {
         };
         let known = self.list.iter().zip(0..);
         let roster = self.durable.then(|| {
-            let listed = known.filter_map(|(child, rank)| Some((child.id.clone()?, (rank, child.clone()))));
+            let listed =
+                known.filter_map(|(child, rank)| Some((child.id.clone()?, (rank, child.clone()))));
             Arc::new(Mutex::new(listed.collect::<BTreeMap<_, _>>()))
         });
         let launch = SupervisorLaunch {

@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 use ractor::{
     Actor, ActorCell, ActorId, ActorProcessingErr, ActorRef, ActorStatus, SupervisionEvent,
 };
-use tokio::sync::oneshot;
+use tokio::sync::watch;
 
 use crate::path::Path;
 use crate::shell::Inbox;
@@ -28,7 +28,7 @@ use super::spec::{ExitHook, Launcher};
 /// Who hears of the end.
 pub(super) enum Tell {
     Parent { inbox: Inbox<Input<Launcher>>, key: Key, incarnation: u64 },
-    Waiter(oneshot::Sender<ExitReason>),
+    Waiter(watch::Sender<Option<ExitReason>>),
 }
 
 /// What is known of an end, until somebody is told.
@@ -113,7 +113,9 @@ impl End {
                     inbox.push(Input::Exited { key, incarnation, reason });
                 }
             }
-            Tell::Waiter(waiter) => drop(waiter.send(reason)),
+            Tell::Waiter(waiter) => {
+                waiter.send_replace(Some(reason));
+            }
         }
         drop(parent);
     }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use ractor::{Actor, ActorCell};
-use tokio::sync::{Notify, broadcast, oneshot};
+use tokio::sync::{Notify, broadcast, oneshot, watch};
 
 use crate::clock::TokioClock;
 use crate::path::{ChildId, InvalidId, Path};
@@ -193,7 +193,8 @@ impl Supervisor {
     }
 
     /// Makes children that were started at run time come back when the supervisor itself is
-    /// restarted, unless they are temporary. OTP forgets them.
+    /// restarted, unless they are temporary. OTP forgets them. A dynamic supervisor that is durable
+    /// may begin with a list of children.
     #[must_use]
     pub fn durable(self) -> Self {
         Self { durable: true, ..self }
@@ -209,7 +210,7 @@ impl Supervisor {
         let entropy = crate::entropy::Entropy::from_seed(0);
         match self.dynamic {
             None => Plan::with_list(self.flags, specs, entropy).map(drop),
-            Some(_) if !self.list.is_empty() => Err(AdminError::Dynamic),
+            Some(_) if !self.list.is_empty() && !self.durable => Err(AdminError::Dynamic),
             Some(max) => Plan::<Launcher>::dynamic(self.flags, max, Vec::new(), entropy).map(drop),
         }
     }
@@ -260,7 +261,7 @@ impl Supervisor {
         self.check().map_err(|source| StartError::Illegal { supervisor: "root".into(), source })?;
         let tree = Tree::new(options).await.map_err(StartError::Failed)?;
         let (launch, handle) = self.launch();
-        let (tell, ended) = oneshot::channel();
+        let (tell, ended) = watch::channel(None);
         let (never, cancel) = oneshot::channel();
         let order = Order {
             path: Path::root(),
@@ -273,7 +274,7 @@ impl Supervisor {
         let outcome = launch.launch(order).await;
         drop(never);
         match outcome {
-            Outcome::Up(_, _) => Ok(Root { handle, tree, ended: Mutex::new(Some(ended)) }),
+            Outcome::Up(_, _) => Ok(Root { handle, tree, ended }),
             Outcome::Ignored => {
                 tree.coroner().stop();
                 Err(StartError::Ignored)
@@ -340,7 +341,9 @@ impl SupervisorLaunch {
                 let list = remembered.as_deref().unwrap_or(list);
                 Plan::with_list(flags, list.iter().map(with_policy).collect(), entropy)
             }
-            Children::Dynamic { .. } if !self.listed.is_empty() => Err(AdminError::Dynamic),
+            Children::Dynamic { .. } if self.roster.is_none() && !self.listed.is_empty() => {
+                Err(AdminError::Dynamic)
+            }
             Children::Dynamic { max } => {
                 let list = remembered.unwrap_or_default();
                 Plan::dynamic(flags, *max, list.iter().map(with_policy).collect(), entropy)
@@ -846,7 +849,7 @@ impl From<ChildId> for Target {
 pub struct Root {
     handle: SupervisorHandle,
     tree: Arc<Tree>,
-    ended: Mutex<Option<oneshot::Receiver<ExitReason>>>,
+    ended: watch::Receiver<Option<ExitReason>>,
 }
 
 impl Root {
@@ -888,13 +891,16 @@ impl Root {
         picture(Arc::clone(&self.tree), node, PICTURE_PATIENCE).await
     }
 
-    /// Waits for the end, and says why it came. Only the first to ask is told; others hear
-    /// `Cancelled`.
+    /// Waits for the end, and says why it came.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped, nothing is lost: it can be asked again.
     pub async fn wait(&self) -> ExitReason {
-        let ended = self.ended.lock().take();
-        let reason = match ended {
-            Some(ended) => ended.await.unwrap_or(ExitReason::Cancelled),
-            None => ExitReason::Cancelled,
+        let mut ended = self.ended.clone();
+        let reason = match ended.wait_for(Option::is_some).await {
+            Ok(reason) => reason.clone().unwrap_or(ExitReason::Cancelled),
+            Err(_gone) => ExitReason::Cancelled,
         };
         self.tree.coroner().stop();
         reason

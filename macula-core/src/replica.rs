@@ -12,6 +12,10 @@ use serde::{Deserialize, Serialize};
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
 )]
+#[expect(
+    clippy::module_name_repetitions,
+    reason = "it is imported by name, where `Id` says nothing"
+)]
 pub struct ReplicaId {
     /// The node, unique in its mesh.
     pub node: u64,

@@ -1,0 +1,177 @@
+//! The platform's part of a node's tree.
+//!
+//! ```text
+//! platform          one_for_one
+//! ├─ consensus      rest_for_one    later parts stand on earlier ones
+//! └─ replicator     one_for_one
+//!    └─ registers
+//! ```
+
+use std::time::Duration;
+
+use macula_core::clock::{Clock, TokioClock};
+use macula_core::path::InvalidId;
+use macula_core::replica::ReplicaId;
+use macula_core::supervision::{ChildSpec, Strategy, Supervisor, SupervisorHandle};
+
+use crate::registers::{self, InvalidConfig, Registers, Vault};
+
+/// How many restarts each of the tier's supervisors allows in [`PERIOD`].
+const INTENSITY: u32 = 10;
+
+/// The period of [`INTENSITY`].
+const PERIOD: Duration = Duration::from_secs(60);
+
+/// Handles to what runs in the tier. They are good before the start and across restarts.
+#[derive(Debug, Clone)]
+pub struct Platform {
+    /// The node's registers.
+    pub registers: Registers,
+    /// Where consensus goes.
+    pub consensus: SupervisorHandle,
+    /// Where replicated data types go.
+    pub replicator: SupervisorHandle,
+}
+
+/// Why the tier cannot be built. Nothing was.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A limit of the registers makes no sense.
+    #[error("registers: {0}")]
+    Registers(#[from] InvalidConfig),
+    /// A name in the tree is none.
+    #[error(transparent)]
+    Id(#[from] InvalidId),
+}
+
+/// The child `platform` for a root's list, and the handles to what it will hold.
+///
+/// `node` is the node's number, unique in its mesh. The registers live in memory, so each process
+/// is another replica of its node: its first incarnation is the time of this call, in milliseconds
+/// since the Unix epoch.
+///
+/// # Errors
+///
+/// [`Error`] if the configuration makes no sense.
+pub fn spec(registers: registers::Config, node: u64) -> Result<(ChildSpec, Platform), Error> {
+    let born_ms = u64::try_from(TokioClock.since_epoch().as_millis()).unwrap_or(u64::MAX);
+    let vault = Vault::new(registers, ReplicaId { node, incarnation: born_ms })?;
+    let (worker, registers) = registers::worker(vault, TokioClock)?;
+    let (consensus, consensus_handle) = supervisor("consensus", Strategy::RestForOne)?.split();
+    let (replicator, replicator_handle) =
+        supervisor("replicator", Strategy::OneForOne)?.child(worker).split();
+    let platform = supervisor("platform", Strategy::OneForOne)?.child(consensus).child(replicator);
+    let handles =
+        Platform { registers, consensus: consensus_handle, replicator: replicator_handle };
+    Ok((platform.into(), handles))
+}
+
+fn supervisor(id: &str, strategy: Strategy) -> Result<Supervisor, InvalidId> {
+    Ok(Supervisor::new(id)?.strategy(strategy).intensity(INTENSITY, PERIOD))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::spec;
+    use crate::registers::Config;
+    use macula_core::supervision::{Root, Supervisor, TreeNode, TreeOptions};
+    use std::sync::Arc;
+
+    async fn start() -> (Root, super::Platform) {
+        let (spec, platform) = spec(Config::default(), 7).unwrap();
+        let root = Supervisor::new("root").unwrap().child(spec);
+        (root.start(TreeOptions::default()).await.unwrap(), platform)
+    }
+
+    fn paths(node: &TreeNode, found: &mut Vec<String>) {
+        found.push(node.path.to_string());
+        for child in &node.children {
+            paths(child, found);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_tree_has_its_parts_in_order() {
+        let (root, platform) = start().await;
+        let picture = root.snapshot().await;
+        assert!(picture.is_healthy(), "{picture:?}");
+        let mut found = Vec::new();
+        paths(&picture, &mut found);
+        assert_eq!(
+            found,
+            [
+                "root",
+                "platform",
+                "platform/consensus",
+                "platform/replicator",
+                "platform/replicator/registers"
+            ]
+        );
+        let path = platform.registers.handle().path().unwrap();
+        assert_eq!(path.as_str(), "platform/replicator/registers");
+        root.stop().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn registers_outlive_their_supervisors() {
+        let (root, platform) = start().await;
+        platform.registers.put("kept", &1).await.unwrap();
+        let before = platform.registers.stats().await.unwrap().replica;
+        let mut events = root.events();
+        platform.replicator.cell().unwrap().kill();
+        while !events.recv().await.unwrap().path.as_str().ends_with("registers") {}
+        // The next call may meet the old life's last moment; then it says so and changes nothing.
+        let mut kept = platform.registers.get::<u32>("kept").await;
+        while kept.is_err() {
+            tokio::task::yield_now().await;
+            kept = platform.registers.get::<u32>("kept").await;
+        }
+        assert_eq!(kept.unwrap(), Some(1));
+        assert!(platform.registers.stats().await.unwrap().replica > before);
+        root.stop().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn every_acknowledged_write_survives_kills() {
+        let (root, platform) = start().await;
+        let registers = Arc::new(platform.registers);
+        let writer = tokio::spawn({
+            let registers = Arc::clone(&registers);
+            async move {
+                let mut acknowledged = Vec::new();
+                for n in 0..200_u32 {
+                    let key = format!("key/{n:03}");
+                    if let Ok(stamp) = registers.put(key.as_str(), &n).await {
+                        acknowledged.push((key, n, stamp));
+                    }
+                    tokio::task::yield_now().await;
+                }
+                acknowledged
+            }
+        });
+        // Fewer kills than the intensity of the supervisor above.
+        for _ in 0..8 {
+            for _ in 0..20 {
+                tokio::task::yield_now().await;
+            }
+            let life = registers.handle().incarnation();
+            if let Some(actor) = registers.handle().actor_ref() {
+                actor.kill();
+            }
+            while registers.handle().incarnation() == life || registers.stats().await.is_err() {
+                tokio::task::yield_now().await;
+            }
+        }
+        let acknowledged = writer.await.unwrap();
+        assert!(acknowledged.len() >= 100, "{} writes", acknowledged.len());
+        assert!(acknowledged.is_sorted_by_key(|(_, _, stamp)| *stamp));
+        for (key, n, stamp) in acknowledged {
+            let register = registers.read(key.as_str()).await.unwrap().unwrap();
+            assert_eq!(register.stamp, stamp);
+            assert_eq!(registers.get::<u32>(key).await.unwrap(), Some(n));
+        }
+        assert_eq!(registers.handle().incarnation(), 9);
+        root.stop().await;
+    }
+}

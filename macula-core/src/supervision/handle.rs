@@ -204,6 +204,15 @@ impl<M: Send + 'static> Handle<M> {
         (self.0.settled().await == Presence::Up).then(|| self.0.incarnation())
     }
 
+    /// Waits until the actor is up in a life later than `incarnation`, and says in which; none if it
+    /// will not be.
+    ///
+    /// Read [`incarnation`](Self::incarnation) first, then do what ends the actor, then wait here.
+    pub async fn next_life(&self, incarnation: u64) -> Option<u64> {
+        let (presence, life) = self.0.settled_after(incarnation).await;
+        (presence == Presence::Up).then_some(life)
+    }
+
     /// The actor of the current incarnation, for what needs a plain ractor reference.
     ///
     /// Messages sent to it directly go past the mailbox and its bound, and are not in its counts.

@@ -75,6 +75,9 @@ pub struct Spec<P> {
     pub id: Option<ChildId>,
     /// Its policy.
     pub policy: ChildPolicy,
+    /// How many lives it has had, under an earlier life of its supervisor: incarnations go on from
+    /// there.
+    pub lives: u64,
     /// What is handed back with each order to start it.
     pub payload: P,
 }

@@ -198,15 +198,27 @@ impl<M: Send + 'static> Slot<M> {
 
     /// Waits until the child is up, or will not be.
     pub(super) async fn settled(&self) -> Presence {
+        self.settled_after(0).await.0
+    }
+
+    /// As [`settled`](Self::settled), for a life that is later than `incarnation`.
+    pub(super) async fn settled_after(&self, incarnation: u64) -> (Presence, u64) {
         loop {
             let change = self.change.notified();
             tokio::pin!(change);
             change.as_mut().enable();
-            match self.presence() {
-                Presence::Unborn | Presence::Restarting => change.await,
-                presence @ (Presence::Up | Presence::Down | Presence::Gone) => return presence,
+            let now = self.presence_and_incarnation();
+            match now {
+                (Presence::Up, up) if up > incarnation => return now,
+                (Presence::Down | Presence::Gone, _) => return now,
+                (Presence::Up | Presence::Unborn | Presence::Restarting, _) => change.await,
             }
         }
+    }
+
+    fn presence_and_incarnation(&self) -> (Presence, u64) {
+        let lane = self.lane.lock();
+        (lane.presence, lane.incarnation)
     }
 
     /// The actor is ready for messages.
@@ -307,6 +319,8 @@ pub(super) trait Place: Send + Sync {
     fn close(&self, incarnation: u64);
     /// What comes next.
     fn outlook(&self, outlook: Outlook);
+    /// The number of its current or last life.
+    fn lives(&self) -> u64;
     /// The count that is odd while a handler runs.
     fn beats(&self) -> u64;
 }
@@ -355,6 +369,10 @@ impl<M: Send + 'static> Place for Slot<M> {
         drop(lane);
         self.bury(dead, DeadReason::Ended);
         self.change.notify_waiters();
+    }
+
+    fn lives(&self) -> u64 {
+        self.incarnation()
     }
 
     fn beats(&self) -> u64 {

@@ -294,7 +294,8 @@ impl From<Supervisor> for ChildSpec {
 }
 
 fn plan_spec(child: &ChildSpec, policy: ChildPolicy) -> Spec<Launcher> {
-    Spec { id: child.id.clone(), policy, payload: child.launcher.clone() }
+    let lives = child.launcher.0.place().lives();
+    Spec { id: child.id.clone(), policy, lives, payload: child.launcher.clone() }
 }
 
 /// The specs that a durable supervisor starts again, with the order in which they came.
@@ -581,6 +582,10 @@ impl Place for SupervisorPlace {
             tree.leave(path);
         }
         self.change.notify_waiters();
+    }
+
+    fn lives(&self) -> u64 {
+        self.standing.lock().incarnation
     }
 
     fn beats(&self) -> u64 {

@@ -165,7 +165,8 @@ impl<P: Clone + Debug> Plan<P> {
             self.order.insert(number, key);
         }
         self.ids.insert(id.clone(), key);
-        self.children.insert(key, Child::new(id, number, spec.policy, spec.payload));
+        let child = Child::new((id, number), spec.policy, spec.lives, spec.payload);
+        self.children.insert(key, child);
         Ok(key)
     }
 

@@ -70,14 +70,14 @@ pub(super) struct Child<P> {
 }
 
 impl<P> Child<P> {
-    pub(super) const fn new(id: ChildId, rank: u64, policy: ChildPolicy, payload: P) -> Self {
+    pub(super) fn new((id, rank): (ChildId, u64), policy: ChildPolicy, lives: u64, payload: P) -> Self {
         Self {
             id,
             rank,
             policy,
             payload: Some(payload),
             state: State::Down,
-            incarnation: 0,
+            incarnation: lives,
             restarts: 0,
             failures: 0,
             last_exit: None,

@@ -45,6 +45,8 @@ pub(super) struct Boss {
     desk: Arc<Desk>,
     seats: BTreeMap<Key, Seat>,
     ready: Option<oneshot::Sender<Result<(), ExitReason>>>,
+    /// Whether the children are forgotten with the supervisor: it is dynamic and not durable.
+    guests_only: bool,
     ending: bool,
     finished: bool,
 }
@@ -62,15 +64,17 @@ impl Boss {
         guard: Arc<ExitGuard>,
         desk: Arc<Desk>,
         ready: oneshot::Sender<Result<(), ExitReason>>,
+        dynamic: bool,
     ) -> Self {
-        let ready = Some(ready);
+        let guests_only = dynamic && !desk.is_durable();
         Self {
             path,
             tree,
             guard,
             desk,
             seats: BTreeMap::new(),
-            ready,
+            ready: Some(ready),
+            guests_only,
             ending: false,
             finished: false,
         }
@@ -118,10 +122,12 @@ impl Boss {
         self.seats.get(&key)?.live.get()
     }
 
-    /// A child that goes down with a durable supervisor will be back with it.
+    /// A child that goes down with its supervisor comes back with it, unless it was a guest. What
+    /// becomes of the supervisor, its own place passes on.
     fn settle(&mut self, key: Key, outlook: Outlook) {
         let outlook = match outlook {
-            Outlook::Gone if self.ending && self.desk.is_durable() => Outlook::Down,
+            Outlook::Gone if self.ending && self.desk.is_durable() => Outlook::Restarting,
+            Outlook::Down if self.ending => Outlook::Restarting,
             outlook => outlook,
         };
         if let Some(seat) = self.seats.get(&key) {
@@ -244,6 +250,9 @@ impl Drop for Boss {
     fn drop(&mut self) {
         self.desk.close();
         for seat in self.seats.values() {
+            if self.guests_only {
+                seat.place.outlook(Outlook::Gone);
+            }
             if let Some(live) = seat.live.get() {
                 live.cell.kill();
             }

@@ -21,7 +21,7 @@ use crate::path::Path;
 use crate::shell::Inbox;
 
 use super::exit::ExitReason;
-use super::proto::{Input, Key};
+use super::proto::{Input, Key, Outlook};
 use super::slot::Place;
 use super::spec::{ExitHook, Launcher};
 
@@ -114,6 +114,8 @@ impl End {
                 }
             }
             Tell::Waiter(waiter) => {
+                // A root has nobody who would start it again.
+                self.place.outlook(Outlook::Down);
                 waiter.send_replace(Some(reason));
             }
         }

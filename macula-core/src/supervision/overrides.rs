@@ -18,8 +18,8 @@ pub struct Override {
     pub significant: Option<bool>,
     /// See [`ChildPolicy::backoff`].
     pub backoff: Option<Backoff>,
-    /// See [`ChildPolicy::liveness`].
-    pub liveness: Option<Duration>,
+    /// See [`ChildPolicy::liveness`]. The inner none switches the bound off.
+    pub liveness: Option<Option<Duration>>,
     /// See [`Flags::strategy`].
     pub strategy: Option<Strategy>,
     /// See [`Flags::intensity`].
@@ -40,7 +40,7 @@ impl Override {
             significant: self.significant.unwrap_or(policy.significant),
             kind: policy.kind,
             backoff: self.backoff.unwrap_or(policy.backoff),
-            liveness: self.liveness.or(policy.liveness),
+            liveness: self.liveness.unwrap_or(policy.liveness),
         }
     }
 

@@ -62,6 +62,8 @@ struct Lane<M> {
     /// True while a wake is on its way: then every waiting message will be handled.
     scheduled: bool,
     handled_in_row: u32,
+    /// It runs, and when it does not any more it will be gone.
+    doomed: bool,
     waiting_for_space: usize,
     stats: MailboxStats,
 }
@@ -104,6 +106,7 @@ impl<M: Send + 'static> Slot<M> {
                 cell: None,
                 scheduled: false,
                 handled_in_row: 0,
+                doomed: false,
                 waiting_for_space: 0,
                 stats: MailboxStats::default(),
             }),
@@ -225,6 +228,7 @@ impl<M: Send + 'static> Slot<M> {
     pub(super) fn open(&self, cell: &ActorCell, incarnation: u64) {
         let mut lane = self.lane.lock();
         lane.presence = Presence::Up;
+        lane.doomed = false;
         lane.incarnation = incarnation;
         lane.cell = Some(cell.clone());
         lane.scheduled = lane.queue.len() > 0;
@@ -336,7 +340,7 @@ impl<M: Send + 'static> Place for Slot<M> {
         if lane.presence != Presence::Up || lane.incarnation != incarnation {
             return;
         }
-        lane.presence = Presence::Restarting;
+        lane.presence = if lane.doomed { Presence::Gone } else { Presence::Restarting };
         let cell = lane.cell.take();
         lane.scheduled = false;
         let keep = match self.mailbox.absence {
@@ -356,6 +360,7 @@ impl<M: Send + 'static> Place for Slot<M> {
     fn outlook(&self, outlook: Outlook) {
         let mut lane = self.lane.lock();
         if lane.presence == Presence::Up {
+            lane.doomed = outlook == Outlook::Gone;
             return;
         }
         lane.presence = match outlook {

@@ -224,7 +224,6 @@ impl Supervisor {
     }
 
     fn launch(self) -> (SupervisorLaunch, SupervisorHandle) {
-        let place = Arc::new(SupervisorPlace::new(self.flags, self.dynamic.is_some()));
         let children = match self.dynamic {
             Some(max) => Children::Dynamic { max },
             None => Children::List(self.list.clone().into()),
@@ -235,6 +234,8 @@ impl Supervisor {
                 known.filter_map(|(child, rank)| Some((child.id.clone()?, (rank, child.clone()))));
             Arc::new(Mutex::new(listed.collect::<BTreeMap<_, _>>()))
         });
+        let below = Below { listed: self.list.clone(), roster: roster.clone() };
+        let place = Arc::new(SupervisorPlace::new(self.flags, self.dynamic.is_some(), below));
         let launch = SupervisorLaunch {
             flags: self.flags,
             children,
@@ -376,7 +377,7 @@ impl Launch for SupervisorLaunch {
         inbox.push(Input::Boot);
         let desk = Arc::new(Desk { roster: self.roster.clone(), ..Desk::default() });
         let (ready, booted) = oneshot::channel();
-        let boss = Boss::new(path, tree, guard, Arc::clone(&desk), ready);
+        let boss = Boss::new(path, tree, guard, Arc::clone(&desk), ready, self.place.dynamic);
         let driver = Driver::new(plan, boss, TokioClock, inbox.clone());
         Box::pin(boot(driver, inbox, desk, place, incarnation, (booted, cancel)))
     }
@@ -522,16 +523,36 @@ struct Standing {
 pub(super) struct SupervisorPlace {
     home: OnceLock<(Path, Arc<Tree>)>,
     dynamic: bool,
+    below: Below,
     standing: Mutex<Standing>,
     change: Notify,
 }
 
+/// The children that come and go with a supervisor.
+struct Below {
+    listed: Vec<ChildSpec>,
+    roster: Option<Roster>,
+}
+
+impl Below {
+    fn outlook(&self, outlook: Outlook) {
+        let specs = match &self.roster {
+            Some(roster) => roster.lock().values().map(|(_, child)| child.clone()).collect(),
+            None => self.listed.clone(),
+        };
+        for child in specs {
+            child.launcher.0.place().outlook(outlook);
+        }
+    }
+}
+
 impl SupervisorPlace {
-    fn new(flags: Flags, dynamic: bool) -> Self {
+    fn new(flags: Flags, dynamic: bool, below: Below) -> Self {
         let standing = Standing { presence: Presence::Unborn, incarnation: 0, office: None, flags };
         Self {
             home: OnceLock::new(),
             dynamic,
+            below,
             standing: Mutex::new(standing),
             change: Notify::new(),
         }
@@ -576,6 +597,9 @@ impl Place for SupervisorPlace {
             };
         }
         drop(standing);
+        if outlook != Outlook::Restarting {
+            self.below.outlook(outlook);
+        }
         if outlook == Outlook::Gone
             && let Some((path, tree)) = self.home.get()
         {

@@ -70,7 +70,12 @@ pub(super) struct Child<P> {
 }
 
 impl<P> Child<P> {
-    pub(super) fn new((id, rank): (ChildId, u64), policy: ChildPolicy, lives: u64, payload: P) -> Self {
+    pub(super) fn new(
+        (id, rank): (ChildId, u64),
+        policy: ChildPolicy,
+        lives: u64,
+        payload: P,
+    ) -> Self {
         Self {
             id,
             rank,

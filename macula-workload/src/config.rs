@@ -1,0 +1,145 @@
+//! The configuration of a node: a TOML file, then the environment, then `--set`.
+//!
+//! Later layers win key by key. All keys are optional; `examples/macula.toml` has each of them with
+//! its default. Nothing unknown is passed over: a key, a path or a variable that means nothing is
+//! refused, with its place and what would be legal there. [`Config::load`] tells all faults of all
+//! layers at once, so that one run suffices to mend them.
+//!
+//! | layer | written as | its faults are at |
+//! |---|---|---|
+//! | file | TOML | `macula.toml:12:3` |
+//! | environment | `MACULA_NODE__NAME=red` | `environment MACULA_NODE__NAME` |
+//! | | `MACULA_SET='node.name="red";supervision.workload.intensity=7'` | `environment MACULA_SET node.name` |
+//! | flags | `--set node.name=red` | `--set node.name` |
+//!
+//! Outside of files a text may stand without quotes: shells take them away.
+//!
+//! What is said of paths is checked twice. Reading it needs no tree. [`Config::overrides`] then
+//! holds it against the tree that the node declares, and checks each policy as it would be with
+//! the override, by the same rules that supervisors apply to policies from code.
+//!
+//! Why not serde, or figment? A message without a line is half a message. serde's derived readers
+//! stop at the first fault, and know no place once a value is read, when the tree is checked;
+//! figment knows the file and not the line. `toml` keeps a span for each key and value of its
+//! [`DeTable`](toml::de::DeTable), so the keys are tables of readers over that, which the tests
+//! can list.
+
+mod error;
+mod item;
+mod keys;
+mod layers;
+mod near;
+mod text;
+mod tree;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use macula_core::path::Path;
+use macula_core::supervision::{ChildSpec, Overrides};
+use macula_platform::registers;
+
+pub use error::{Childless, Error, FAULTS_MAX, Fault, Place, Problem};
+pub use layers::FILE_LEN_MAX;
+
+use keys::Section;
+use text::{Origin, Text};
+
+/// The configuration of a node.
+///
+/// ```
+/// use macula_workload::Config;
+///
+/// let sets = ["node.name=red".to_owned()];
+/// let config = Config::load(None, [], &sets)?;
+/// assert_eq!(config.node.name, "red");
+///
+/// let error = Config::load(None, [], &["node.nmae=red".to_owned()]).unwrap_err();
+/// assert_eq!(
+///     error.to_string(),
+///     "--set node.nmae: unknown key `nmae`; legal here: name, shutdown (did you mean `name`?)"
+/// );
+/// # Ok::<(), macula_workload::config::Error>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Config {
+    /// The node itself.
+    pub node: Node,
+    /// The platform tier.
+    pub platform: Platform,
+    supervision: BTreeMap<Path, Section>,
+}
+
+/// What holds for a node as a whole.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Node {
+    /// Its name, unique in its mesh: 1 to 128 bytes of letters, digits and `_ - . : # @`.
+    pub name: String,
+    /// The bound of a whole graceful shutdown.
+    pub shutdown: Duration,
+}
+
+impl Default for Node {
+    /// `node`, and thirty seconds to stop.
+    fn default() -> Self {
+        Self { name: "node".to_owned(), shutdown: Duration::from_secs(30) }
+    }
+}
+
+/// What holds for the platform tier.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Platform {
+    /// The limits of the registers.
+    pub registers: registers::Config,
+}
+
+impl Config {
+    /// Reads the layers over the defaults: the file if there is one, then the environment, then
+    /// the assignments, each a `key=value`.
+    ///
+    /// Of the environment only what begins with `MACULA_` is looked at; `MACULA_LOG` and
+    /// `MACULA_SEED` are no configuration and are passed over.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`] with all that is wrong in any layer.
+    pub fn load(
+        file: Option<&std::path::Path>,
+        env: impl IntoIterator<Item = (String, String)>,
+        sets: &[String],
+    ) -> Result<Self, Error> {
+        let (mut config, mut faults) = (Self::default(), Error::none());
+        if let Some(path) = file {
+            faults.absorb(layers::file(&mut config, path));
+        }
+        faults.absorb(layers::environment(&mut config, env));
+        for set in sets {
+            faults.absorb(layers::flag(&mut config, set));
+        }
+        faults.or(config)
+    }
+
+    /// Reads a text as if it were a file of this name, over the defaults.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`] with all that is wrong.
+    pub fn parse(name: &str, text: &str) -> Result<Self, Error> {
+        let mut config = Self::default();
+        layers::apply(&mut config, &Text::new(Origin::File(name.into()), text))?;
+        Ok(config)
+    }
+
+    /// What is said of the paths of this tree.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`] if something is said of a path that the tree does not have, or that has no meaning
+    /// for what stands there, or that cannot stand beside what the code says.
+    pub fn overrides(&self, root: &ChildSpec) -> Result<Overrides, Error> {
+        tree::overrides(&self.supervision, root)
+    }
+}

@@ -1,0 +1,265 @@
+//! Every key that is legal, where it is legal, and what its value means.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use macula_core::path::{ChildId, Path};
+use macula_core::supervision::{AutoShutdown, Backoff, Override, Restart, Shutdown, Strategy};
+
+use super::error::{Error, Fault, Place, Problem};
+use super::item::{Item, Key, read_table};
+use super::{Config, Node, registers};
+
+/// The most restarts that one period may allow: a supervisor remembers the time of each.
+const INTENSITY_MAX: u64 = 10_000;
+
+/// The most bytes of a key of the registers.
+const KEY_LEN_MAX: u64 = 65_536;
+
+/// The most bytes of a value of the registers.
+const VALUE_LEN_MAX: u64 = 16 * 1024 * 1024;
+
+/// The most of anything that the registers count.
+const COUNT_MAX: u64 = 10_000_000;
+
+/// How the root is written; its path is empty.
+const ROOT: &str = "root";
+
+/// The tables of a configuration.
+pub(super) static TOP: &[Key<Config>] = &[
+    Key { name: "node", read: |config, item| item.table(&mut config.node, NODE).map(drop) },
+    Key { name: "platform", read: |config, item| item.table(config, PLATFORM).map(drop) },
+    Key { name: "supervision", read: |config, item| supervision(&mut config.supervision, item) },
+];
+
+/// The keys of `[node]`.
+pub(super) static NODE: &[Key<Node>] = &[
+    Key {
+        name: "name",
+        read: |node, item| {
+            let text = item.string("a text in quotes")?;
+            ChildId::new(text).map_err(|invalid| item.fault(Problem::Name(invalid)))?;
+            text.clone_into(&mut node.name);
+            Ok(())
+        },
+    },
+    Key { name: "shutdown", read: |node, item| put(&mut node.shutdown, item.duration()) },
+];
+
+/// The tables below `[platform]`.
+pub(super) static PLATFORM: &[Key<Config>] = &[Key {
+    name: "registers",
+    read: |config, item| item.table(&mut config.platform.registers, REGISTERS).map(drop),
+}];
+
+/// The keys of `[platform.registers]`.
+pub(super) static REGISTERS: &[Key<registers::Config>] = &[
+    Key { name: "key_len_max", read: |r, item| limit(&mut r.key_len_max, item, 1, KEY_LEN_MAX) },
+    Key {
+        name: "value_len_max",
+        read: |r, item| limit(&mut r.value_len_max, item, 1, VALUE_LEN_MAX),
+    },
+    Key { name: "keys_max", read: |r, item| limit(&mut r.keys_max, item, 1, COUNT_MAX) },
+    Key {
+        name: "subscribers_max",
+        read: |r, item| limit(&mut r.subscribers_max, item, 0, COUNT_MAX),
+    },
+    Key {
+        name: "changes_len_max",
+        read: |r, item| limit(&mut r.changes_len_max, item, 1, COUNT_MAX),
+    },
+    Key { name: "page_len_max", read: |r, item| limit(&mut r.page_len_max, item, 1, COUNT_MAX) },
+];
+
+/// The keys that every child has.
+pub(super) const CHILD: &[&str] = &["restart", "shutdown", "significant", "backoff", "liveness"];
+
+/// The keys that supervisors have besides.
+pub(super) const FLAGS: &[&str] = &["strategy", "intensity", "period", "auto_shutdown"];
+
+/// The keys of `[supervision."a/path"]`.
+pub(super) static SECTION: &[Key<Section>] = &[
+    Key { name: "strategy", read: |s, item| say(&mut s.said.strategy, item.word(STRATEGIES)) },
+    Key {
+        name: "intensity",
+        read: |s, item| {
+            let number = item.integer(0, INTENSITY_MAX)?;
+            s.said.intensity = u32::try_from(number).ok();
+            Ok(())
+        },
+    },
+    Key { name: "period", read: |s, item| say(&mut s.said.period, item.duration()) },
+    Key {
+        name: "auto_shutdown",
+        read: |s, item| say(&mut s.said.auto_shutdown, item.word(AUTO_SHUTDOWNS)),
+    },
+    Key { name: "restart", read: |s, item| say(&mut s.said.restart, item.word(RESTARTS)) },
+    Key {
+        name: "shutdown",
+        read: |s, item| {
+            let expected = "a duration such as \"5s\", or \"brutal\", or \"infinity\"";
+            let words = [("brutal", Shutdown::Brutal), ("infinity", Shutdown::Infinity)];
+            say(&mut s.said.shutdown, item.duration_or(&words, expected, Shutdown::Timeout))
+        },
+    },
+    Key { name: "significant", read: |s, item| say(&mut s.said.significant, item.boolean()) },
+    Key { name: "backoff", read: backoff },
+    Key {
+        name: "liveness",
+        read: |s, item| {
+            let expected = "a duration such as \"3s\", or \"none\"";
+            say(&mut s.said.liveness, item.duration_or(&[("none", None)], expected, Some))
+        },
+    },
+];
+
+/// The keys of `backoff = { }`.
+pub(super) static BACKOFF: &[Key<PartialBackoff>] = &[
+    Key { name: "initial", read: |b, item| say(&mut b.initial, item.duration()) },
+    Key { name: "max", read: |b, item| say(&mut b.max, item.duration()) },
+    Key { name: "jitter", read: |b, item| say(&mut b.jitter, item.number()) },
+    Key { name: "reset_after", read: |b, item| say(&mut b.reset_after, item.duration()) },
+];
+
+const STRATEGIES: &[(&str, Strategy)] = &[
+    ("one_for_one", Strategy::OneForOne),
+    ("one_for_all", Strategy::OneForAll),
+    ("rest_for_one", Strategy::RestForOne),
+];
+
+const AUTO_SHUTDOWNS: &[(&str, AutoShutdown)] = &[
+    ("never", AutoShutdown::Never),
+    ("any_significant", AutoShutdown::AnySignificant),
+    ("all_significant", AutoShutdown::AllSignificant),
+];
+
+const RESTARTS: &[(&str, Restart)] = &[
+    ("permanent", Restart::Permanent),
+    ("transient", Restart::Transient),
+    ("temporary", Restart::Temporary),
+];
+
+/// What is said of one path, and where each part of it is said.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Section {
+    /// Where the path itself stands.
+    pub(super) place: Place,
+    said: Override,
+    backoff: Option<PartialBackoff>,
+    /// Where each key stands, those of the back-off among them: no two have one name.
+    pub(super) keys: BTreeMap<&'static str, Place>,
+}
+
+/// What is said of a back-off.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub(super) struct PartialBackoff {
+    /// Whether it is switched off before anything else is said.
+    none: bool,
+    initial: Option<Duration>,
+    max: Option<Duration>,
+    jitter: Option<f64>,
+    reset_after: Option<Duration>,
+}
+
+impl Section {
+    const fn at(place: Place) -> Self {
+        let said = Override {
+            restart: None,
+            shutdown: None,
+            significant: None,
+            backoff: None,
+            liveness: None,
+            strategy: None,
+            intensity: None,
+            period: None,
+            auto_shutdown: None,
+        };
+        Self { place, said, backoff: None, keys: BTreeMap::new() }
+    }
+
+    /// What is said, where what is not said of the back-off is as the code has it.
+    pub(super) fn over(&self, code: Backoff) -> Override {
+        let backoff = self.backoff.map(|said| {
+            let base = if said.none { Backoff::NONE } else { code };
+            Backoff {
+                initial: said.initial.unwrap_or(base.initial),
+                max: said.max.unwrap_or(base.max),
+                jitter: said.jitter.unwrap_or(base.jitter),
+                reset_after: said.reset_after.unwrap_or(base.reset_after),
+            }
+        });
+        Override { backoff, ..self.said }
+    }
+}
+
+fn supervision(sections: &mut BTreeMap<Path, Section>, item: &Item<'_>) -> Result<(), Error> {
+    let mut faults = Error::none();
+    for (key, value) in item.as_table("a table of paths")? {
+        faults.absorb(section(sections, &Item { text: item.text, key, value }));
+    }
+    faults.or(())
+}
+
+fn section(sections: &mut BTreeMap<Path, Section>, item: &Item<'_>) -> Result<(), Error> {
+    let path = match item.name() {
+        ROOT => Path::root(),
+        // The empty text would be the root's path; it is written out here.
+        "" => parse(item, "/")?,
+        text => parse(item, text)?,
+    };
+    let table = item.as_table("a table of what is said of the path")?;
+    let mut faults = Error::none();
+    for (key, value) in table {
+        let unknown = !SECTION.iter().any(|legal| legal.name == key.get_ref());
+        if unknown && value.get_ref().is_table() {
+            let place = item.text.place(key.span().start);
+            let path = format!("{}/{}", item.name(), key.get_ref());
+            let key = key.get_ref().to_string();
+            faults.push(Fault { place, problem: Problem::PathInParts { key, path } });
+        }
+    }
+    faults.or(())?;
+    let section = sections.entry(path).or_insert_with(|| Section::at(item.key_place()));
+    let read = read_table(item.text, table, section, SECTION)?;
+    section.keys.extend(read);
+    Ok(())
+}
+
+fn parse(item: &Item<'_>, text: &str) -> Result<Path, Error> {
+    Path::parse(text).map_err(|source| {
+        let problem = Problem::NotPath { path: item.name().to_owned(), source };
+        Fault { place: item.key_place(), problem }.into()
+    })
+}
+
+fn backoff(section: &mut Section, item: &Item<'_>) -> Result<(), Error> {
+    if item.value.get_ref().is_table() {
+        let read = item.table(section.backoff.get_or_insert_default(), BACKOFF)?;
+        section.keys.extend(read);
+        return Ok(());
+    }
+    let expected = "a table such as { initial = \"100ms\", max = \"10s\" }, or \"none\"";
+    if item.string(expected)? != "none" {
+        return Err(item.wrong(expected));
+    }
+    section.backoff = Some(PartialBackoff { none: true, ..PartialBackoff::default() });
+    BACKOFF.iter().for_each(|key| drop(section.keys.remove(key.name)));
+    Ok(())
+}
+
+fn put<T>(target: &mut T, value: Result<T, Error>) -> Result<(), Error> {
+    *target = value?;
+    Ok(())
+}
+
+fn say<T>(target: &mut Option<T>, value: Result<T, Error>) -> Result<(), Error> {
+    *target = Some(value?);
+    Ok(())
+}
+
+fn limit(target: &mut usize, item: &Item<'_>, min: u64, max: u64) -> Result<(), Error> {
+    let number = item.integer(min, max)?;
+    // Every bound above fits, also where a usize has 32 bits.
+    *target = usize::try_from(number).unwrap_or(usize::MAX);
+    Ok(())
+}

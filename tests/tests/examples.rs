@@ -1,0 +1,42 @@
+//! Runs every example as a user would.
+
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+use std::process::Command;
+
+/// Builds and runs an example, and gives what it said.
+fn run(name: &str) -> String {
+    let output = Command::new(env!("CARGO"))
+        .args(["run", "--quiet", "--locked", "--package", "macula-examples", "--example", name])
+        .output()
+        .unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{name} failed: {}\n{said}\n{complaint}", output.status);
+    said
+}
+
+#[test]
+fn hello() {
+    assert!(run("hello").ends_with("hello eve, you are number 1\n"));
+}
+
+#[test]
+fn supervise() {
+    let said = run("supervise");
+    assert!(said.contains("workload/pipeline/parser"), "{said}");
+    assert!(said.contains("panic: out of paper at "), "{said}");
+    assert!(said.contains("hung: no sign of life for 200ms"), "{said}");
+}
+
+#[test]
+fn policy() {
+    let said = run("policy");
+    assert!(said.contains("life number 4"), "{said}");
+    assert!(said.contains("policy:2:1") && said.contains("intensity"), "{said}");
+}
+
+#[test]
+fn registers() {
+    assert!(run("registers").ends_with("the registers were killed, and forgot nothing\n"));
+}

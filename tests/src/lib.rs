@@ -1,1 +1,4 @@
-//! Simulation of Macula.
+//! Simulation, scenarios and tidiness checks of Macula.
+
+pub mod seeds;
+pub mod sim;

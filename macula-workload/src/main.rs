@@ -1,10 +1,11 @@
 //! The `macula` command.
 
 mod bench;
+mod cli;
+mod demo;
 
-fn main() -> anyhow::Result<()> {
-    let suite = bench::run(bench::SuiteName::Supervision, 1)?;
-    #[expect(clippy::print_stdout, reason = "tmp")]
-    { println!("{}", suite.table()); }
-    Ok(())
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cli::main()
 }

@@ -35,7 +35,7 @@ impl Source {
             .lines()
             .enumerate()
             .map(|(index, line)| (index + 1, line))
-            .take_while(|(_, line)| !line.starts_with("#[cfg(test)]"))
+            .take_while(|(_, line)| !line.starts_with("mod tests {"))
             .filter(|(_, line)| {
                 let line = line.trim();
                 !line.is_empty() && !line.starts_with("//")

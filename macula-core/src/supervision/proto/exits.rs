@@ -289,7 +289,6 @@ impl<P: Clone + Debug> Plan<P> {
             let reason = ExitReason::Meltdown { intensity, period };
             self.own_event(Change::Meltdown);
             self.report(now, key, Context::Meltdown, reason.clone());
-            self.settle(key, Outlook::Down);
             self.end(now, reason);
             return;
         }

@@ -1,0 +1,188 @@
+//! The command line: what can be asked, where answers go, and with which code it ends.
+//!
+//! Data goes to standard output and everything else to standard error. The exit code is 0 for
+//! success, 1 for a failure while running, and 2 for a call or a configuration that is wrong.
+
+mod run;
+mod term;
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::{bench, demo};
+
+pub(crate) use term::Paint;
+
+/// Why a command failed, by its exit code.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// It ran, and did not succeed.
+    Ran(anyhow::Error),
+    /// It could not be run as asked.
+    Usage(anyhow::Error),
+}
+
+impl From<anyhow::Error> for Failure {
+    fn from(error: anyhow::Error) -> Self {
+        Self::Ran(error)
+    }
+}
+
+/// Supervision trees and a self-organising mesh, in one node.
+#[derive(Debug, Parser)]
+#[command(
+    name = "macula",
+    version,
+    after_help = "Try `macula demo` first: it runs a small game lobby, makes parts of it fail, and \
+                  shows what was restarted and why.\n\nExit codes: 0 success, 1 failure while \
+                  running, 2 wrong usage or configuration.\nEnvironment: MACULA_LOG filters the log \
+                  on standard error (for example MACULA_LOG=debug)."
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run a node with a small game lobby, break parts of it, and watch it heal.
+    ///
+    /// It ends by itself: with 0 if the tree healed and no score was lost, and with 1 if not.
+    Demo(DemoArgs),
+    /// Run a node until SIGINT or SIGTERM, then stop it in order.
+    ///
+    /// A second signal ends it at once.
+    Run(RunArgs),
+    /// Measure a subsystem beside the raw layer below it, in the same run.
+    Bench(BenchArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DemoArgs {
+    /// Print events as JSON, one object a line.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Replay the game of this seed.
+    #[arg(long, default_value_t = 1)]
+    pub(crate) seed: u64,
+    /// When to use colour.
+    #[arg(long, value_enum, default_value_t = Color::Auto)]
+    pub(crate) color: Color,
+}
+
+/// When to use colour.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Color {
+    /// On a terminal, unless NO_COLOR is set.
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RunArgs {
+    /// The configuration, in TOML. Without it the defaults hold.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Set one key, over file and environment, for example --set 'node.shutdown="10s"'.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub(crate) sets: Vec<String>,
+    /// Check the configuration and do not start anything.
+    #[arg(long)]
+    pub(crate) check: bool,
+    /// Print lifecycle events as JSON, one object a line.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+struct BenchArgs {
+    /// What to measure.
+    #[arg(value_enum)]
+    suite: bench::SuiteName,
+    /// Print one JSON object.
+    #[arg(long)]
+    json: bool,
+    /// Divide all amounts by this, for a quick look; figures count only at 1.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    scale: u32,
+}
+
+/// Reads the command line, does what it says, and gives the exit code.
+pub(crate) fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help goes to standard output and is a success; clap knows which is which.
+            let code = if error.use_stderr() { 2 } else { 0 };
+            drop(error.print());
+            return ExitCode::from(code);
+        }
+    };
+    let done = match cli.command {
+        Command::Demo(args) => demo::run(&args),
+        Command::Run(args) => run::run(&args),
+        Command::Bench(args) => run_bench(&args),
+    };
+    let (error, code) = match done {
+        Ok(()) => return ExitCode::SUCCESS,
+        Err(Failure::Ran(error)) => (error, 1),
+        Err(Failure::Usage(error)) => (error, 2),
+    };
+    // Standard error may be closed; the exit code still tells.
+    drop(writeln!(std::io::stderr(), "macula: {error:#}"));
+    ExitCode::from(code)
+}
+
+/// Writes a line of data. A reader that has gone away is no failure, and no reason to go on.
+pub(crate) fn print(text: &str) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    out.write_all(b"\n")?;
+    out.flush()?;
+    Ok(())
+}
+
+/// Sends the log to standard error, filtered by `MACULA_LOG`, else by `default`.
+pub(crate) fn log(default: &str) -> anyhow::Result<()> {
+    let said = std::env::var("MACULA_LOG").unwrap_or_else(|_unset| default.to_owned());
+    let filter = tracing_subscriber::EnvFilter::try_new(&said)
+        .map_err(|error| anyhow::anyhow!("environment MACULA_LOG: {said:?} is no filter: {error}"))?;
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_target(false)
+        .init();
+    Ok(())
+}
+
+/// The runtime that a command runs its node on.
+pub(crate) fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    Ok(tokio::runtime::Builder::new_multi_thread().enable_all().build()?)
+}
+
+fn run_bench(args: &BenchArgs) -> Result<(), Failure> {
+    let suite = bench::run(args.suite, args.scale)?;
+    let text = if args.json {
+        serde_json::to_string(&suite).map_err(anyhow::Error::from)?
+    } else {
+        suite.table()
+    };
+    Ok(print(text.trim_end())?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Cli;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+}

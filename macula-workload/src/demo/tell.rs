@@ -1,0 +1,146 @@
+//! How the demo is told: to people in lines, to programs in JSON.
+
+use macula_workload::supervision::proto::{Change, Context};
+use macula_workload::supervision::{Event, TreeNode, What};
+use serde_json::{Value, json};
+
+use crate::cli::{Paint, print};
+
+/// One player's line of the final table.
+pub(super) struct ScoreLine {
+    pub(super) player: &'static str,
+    pub(super) expected: u32,
+    pub(super) found: u32,
+}
+
+/// What the demo adds up to.
+pub(super) struct Verdict {
+    pub(super) healed: bool,
+    pub(super) scores_right: bool,
+    pub(super) failures: usize,
+    pub(super) kinds: Vec<String>,
+    pub(super) restarts: u64,
+}
+
+impl Verdict {
+    pub(super) const fn is_good(&self) -> bool {
+        self.healed && self.scores_right
+    }
+}
+
+/// Tells what happens.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Teller {
+    json: bool,
+    paint: Paint,
+}
+
+impl Teller {
+    pub(super) const fn new(json: bool, paint: Paint) -> Self {
+        Self { json, paint }
+    }
+
+    fn emit(self, kind: &str, value: Value, text: impl FnOnce(Paint) -> String) -> anyhow::Result<()> {
+        if self.json {
+            let mut object = json!({ "type": kind });
+            if let (Value::Object(object), Value::Object(value)) = (&mut object, value) {
+                object.extend(value);
+            }
+            print(&object.to_string())
+        } else {
+            print(&text(self.paint))
+        }
+    }
+
+    pub(super) fn chapter(self, title: &str) -> anyhow::Result<()> {
+        self.emit("chapter", json!({ "title": title }), |paint| format!("\n{}", paint.bold(title)))
+    }
+
+    pub(super) fn tree(self, tree: &TreeNode) -> anyhow::Result<()> {
+        self.emit("tree", json!({ "tree": tree }), |paint| paint.tree(tree))
+    }
+
+    /// A failure that the demo is about to make.
+    pub(super) fn fault(self, round: u32, what: &str) -> anyhow::Result<()> {
+        self.emit("fault", json!({ "round": round, "what": what }), |paint| {
+            format!("\n{} {what}", paint.yellow(&format!("round {round:2}:")))
+        })
+    }
+
+    /// Something that happened in the tree. Starts and dead letters are told to programs only.
+    pub(super) fn event(self, event: &Event) -> anyhow::Result<()> {
+        if self.json {
+            return self.emit("event", json!({ "event": event }), |_| String::new());
+        }
+        let path = &event.path;
+        let paint = self.paint;
+        let line = match &event.what {
+            What::Life(Change::Hung { bound_ms }) => {
+                paint.red(&format!("hung       {path}: busy for {bound_ms} ms; it is killed"))
+            }
+            What::Life(Change::Restarting { delay_ms: 0 }) => format!("restarting {path}"),
+            What::Life(Change::Restarting { delay_ms }) => {
+                format!("restarting {path} after a back-off of {delay_ms} ms")
+            }
+            What::Life(Change::Started) => {
+                paint.green(&format!("started    {path} (incarnation {})", event.incarnation))
+            }
+            What::Life(Change::Stopped { reason }) => {
+                paint.dim(&format!("stopped    {path}: {reason}"))
+            }
+            What::Report(report) if report.context == Context::Meltdown => {
+                let (supervisor, reason) = (&report.supervisor, &report.reason);
+                paint.red(&format!("meltdown   {supervisor}: {reason}"))
+            }
+            What::Report(report) if report.context == Context::ChildTerminated => {
+                paint.red(&format!("failed     {path}: {}", report.reason))
+            }
+            _ => return Ok(()),
+        };
+        print(&format!("          {line}"))
+    }
+
+    pub(super) fn lost(self, count: u64) -> anyhow::Result<()> {
+        self.emit("lost_events", json!({ "count": count }), |_| {
+            format!("          ({count} events came too fast to be told)")
+        })
+    }
+
+    pub(super) fn scores(self, lines: &[ScoreLine]) -> anyhow::Result<()> {
+        let rows: Vec<Value> = lines
+            .iter()
+            .map(|line| {
+                json!({ "player": line.player, "expected": line.expected, "found": line.found })
+            })
+            .collect();
+        self.emit("scores", json!({ "scores": rows }), |paint| {
+            let mut text = format!("{:<8} {:>8} {:>9}", "player", "won", "register");
+            for ScoreLine { player, expected, found } in lines {
+                let mark = if expected == found { paint.green("ok") } else { paint.red("WRONG") };
+                text.push_str(&format!("\n{player:<8} {expected:>8} {found:>9}  {mark}"));
+            }
+            text
+        })
+    }
+
+    pub(super) fn verdict(self, verdict: &Verdict) -> anyhow::Result<()> {
+        let Verdict { healed, scores_right, failures, kinds, restarts } = verdict;
+        let value = json!({
+            "healed": healed, "scores_right": scores_right, "failures": failures, "kinds": kinds,
+            "restarts": restarts, "ok": verdict.is_good(),
+        });
+        self.emit("verdict", value, |paint| {
+            let kinds = kinds.join(", ");
+            let summary = format!(
+                "\n{failures} failures of {} kinds ({kinds}), {restarts} restarts: ",
+                verdict.kinds.len()
+            );
+            let judgement = match (healed, scores_right) {
+                (true, true) => paint.green("the tree healed and no score was lost"),
+                (false, _) => paint.red("the tree did NOT heal"),
+                (true, false) => paint.red("a score is WRONG"),
+            };
+            summary + &judgement
+        })
+    }
+}

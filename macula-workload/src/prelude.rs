@@ -1,0 +1,7 @@
+//! What most programs need: `use macula_workload::prelude::*`.
+
+pub use macula_core::supervision::{
+    Backoff, ExitReason, Handle, Mailbox, Restart, Shutdown, Strategy, Supervisor, Worker,
+};
+
+pub use crate::node::Node;

@@ -9,7 +9,7 @@
 //! |---|---|---|
 //! | file | TOML | `macula.toml:12:3` |
 //! | environment | `MACULA_NODE__NAME=red` | `environment MACULA_NODE__NAME` |
-//! | | `MACULA_SET='node.name="red";supervision.workload.intensity=7'` | `environment MACULA_SET node.name` |
+//! | | `MACULA_SET='node.name=red;node.shutdown=9s'` | `environment MACULA_SET node.name` |
 //! | flags | `--set node.name=red` | `--set node.name` |
 //!
 //! Outside of files a text may stand without quotes: shells take them away.

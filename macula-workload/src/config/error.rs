@@ -258,7 +258,10 @@ pub enum Problem {
     #[error("{}", name(.0))]
     Name(InvalidId),
     /// A text that is no path.
-    #[error("\"{}\" is not a path: {source}", shown(.path))]
+    #[error(
+        "\"{}\" is not a path: {source}{}", shown(.path),
+        if .path.is_empty() { "; the root is called \"root\"" } else { "" }
+    )]
     NotPath {
         /// The text.
         path: String,
@@ -317,7 +320,7 @@ pub enum Problem {
         legal: Vec<String>,
     },
     /// Parts that cannot stand together, those from the code among them.
-    #[error("`{path}` cannot be so: {source}")]
+    #[error("`{path}`: {source}")]
     Illegal {
         /// Whose they are.
         path: Path,

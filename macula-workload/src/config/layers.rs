@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, Read as _};
 use std::sync::Arc;
 
-use toml::de::DeValue;
+use toml::de::{DeTable, DeValue};
 
 use super::Config;
 use super::error::{Error, Fault, Place, Problem};
@@ -85,7 +85,9 @@ fn variable(config: &mut Config, name: &str, value: &str) -> Result<(), Error> {
         Some((_, key)) => assign(config, key, value, place),
         None => {
             let near = nearest(name, legal.iter().map(|(legal, _)| legal.as_str()));
-            let near = near.map(str::to_owned);
+            // A path has signs that the name of a variable cannot have.
+            let path = name.starts_with("MACULA_SUPERVISION").then_some(SET);
+            let near = near.or(path).map(str::to_owned);
             let fixed = [SET].iter().chain(OTHERS).map(|&other| other.to_owned());
             let legal = legal.iter().map(|(legal, _)| legal.clone()).chain(fixed).collect();
             Err(Fault { place, problem: Problem::UnknownVariable { legal, near } }.into())
@@ -119,10 +121,15 @@ pub(super) fn flag(config: &mut Config, text: &str) -> Result<(), Error> {
 fn set(config: &mut Config, text: &str, place: impl Fn(&str) -> Place) -> Result<(), Error> {
     let key = split_unquoted(text, '=').first().copied().unwrap_or_default();
     let value = text.get(key.len() + 1..);
-    let (key, legal) = (key.trim(), !key.contains('\n') && !key.trim().is_empty());
+    let key = key.trim();
+    // A key is one that TOML takes for one in a line of its own.
+    let alone = format!("{key} = 0");
+    let table = DeTable::parse(&alone).ok().filter(|_| !key.contains(['\n', '\r']));
     match value {
-        Some(value) if legal => assign(config, key, value, place(key)),
-        _ => Err(Fault { place: place(key), problem: Problem::NotAssignment }.into()),
+        Some(value) if table.is_some_and(|table| !table.get_ref().is_empty()) => {
+            assign(config, key, value, place(key))
+        }
+        _ => Err(Fault { place: place(text), problem: Problem::NotAssignment }.into()),
     }
 }
 

@@ -6,7 +6,7 @@ use std::cmp::Ordering;
 const WORD_LEN_MAX: usize = 256;
 
 /// The candidate that is nearest to a word, if one is near enough to be a slip of the hand: a third
-/// of its letters may differ, and at least one.
+/// of its letters may differ, or of those of a path's last name, and at least one.
 pub(super) fn nearest<'a>(
     word: &str,
     candidates: impl IntoIterator<Item = &'a str>,
@@ -17,7 +17,9 @@ pub(super) fn nearest<'a>(
     }
     let near = candidates.into_iter().filter_map(|candidate| {
         let letters: Vec<char> = candidate.chars().collect();
-        let most = (letters.len() / 3).max(1);
+        // What stands above in a path is mostly right, and would hide that the name is another.
+        let name = letters.rsplit(|letter| *letter == '/').next().unwrap_or_default();
+        let most = (name.len() / 3).max(1);
         let distance = distance(&word, &letters);
         (distance <= most).then_some((distance, candidate))
     });
@@ -73,6 +75,8 @@ mod tests {
     fn only_what_is_near_is_offered_and_the_first_of_equals() {
         assert_eq!(nearest("nmae", ["shutdown", "name"]), Some("name"));
         assert_eq!(nearest("colour", ["shutdown", "name"]), None);
+        assert_eq!(nearest("workload/nobody", ["workload/rooms"]), None);
+        assert_eq!(nearest("wrkload/rooms", ["workload/rooms"]), Some("workload/rooms"));
         assert_eq!(nearest("ac", ["ab", "ad"]), Some("ab"));
         assert_eq!(nearest(&"n".repeat(1 << 20), ["name"]), None);
     }

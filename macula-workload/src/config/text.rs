@@ -8,6 +8,10 @@ use toml::de::DeTable;
 
 use super::error::{Error, Fault, Place, Problem};
 
+/// What the parser says of a text whose quotes do not close in its line.
+const UNCLOSED: &[&str] =
+    &["invalid basic string, expected `\"`", "invalid literal string, expected `'`"];
+
 /// Where a text comes from.
 #[derive(Debug, Clone)]
 pub(super) enum Origin {
@@ -73,15 +77,17 @@ impl<'a> Text<'a> {
 
     fn syntax(&self, message: &str, span: Range<usize>) -> Problem {
         let word = self.slice(span);
-        let is_word = word.starts_with(char::is_alphabetic);
+        let is_word = word.starts_with(char::is_alphanumeric);
         if message == "duplicate key" {
             Problem::Duplicate(word.to_owned())
+        } else if UNCLOSED.contains(&message) {
+            Problem::Syntax("the quote at the end of the text is missing".to_owned())
         } else if message.starts_with("string values must be quoted") && word.is_empty() {
             Problem::Syntax("a value is missing after `=`".to_owned())
         } else if is_word && (message.contains("must be quoted") || message.contains("float")) {
             Problem::Unquoted(word.to_owned())
         } else {
-            Problem::Syntax(message.to_owned())
+            Problem::Syntax(message.trim_end_matches(", expected nothing").to_owned())
         }
     }
 }

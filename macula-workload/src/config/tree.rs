@@ -34,6 +34,7 @@ pub(super) fn overrides(
             None => faults.push(nameless(path, section, &declared)),
         }
     }
+    faults.sort();
     // What has no meaning by itself would only give more faults here.
     faults.or(())?;
     let mut faults = Error::none();
@@ -86,11 +87,12 @@ fn nameless(path: &Path, section: &Section, declared: &Declared<'_>) -> Fault {
     let names = || declared.keys().map(Path::as_str);
     let ending = |name: &&str| name.rsplit('/').next() == Some(path.as_str());
     let near = nearest(path.as_str(), names()).or_else(|| names().find(ending));
-    let near = near.filter(|near| !near.is_empty()).map(str::to_owned);
+    let near = near.filter(|near| !near.is_empty());
     let path = path.clone();
     let above = declared.iter().filter(|(above, _)| above.holds(&path));
     let deepest = above.max_by_key(|(above, _)| above.as_str().len());
     let above = deepest.map(|(above, _)| above.clone()).unwrap_or_default();
+    let near = near.filter(|near| *near != above.as_str()).map(str::to_owned);
     let why = match deepest.map(|(_, standing)| standing.spec.supervisor()) {
         Some(None) => Childless::Worker,
         Some(Some((_, true))) => Childless::Dynamic,

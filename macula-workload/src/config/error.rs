@@ -166,7 +166,10 @@ pub enum Problem {
     #[error("write it as key=value, such as node.shutdown=10s")]
     NotAssignment,
     /// A key that means nothing here.
-    #[error("unknown key `{}`; legal here: {}{}", shown(.key), list(.legal), hint(.near.as_deref()))]
+    #[error(
+        "unknown key `{}`; legal here: {}{}",
+        shown(.key), list(.legal), hint(.near.as_deref())
+    )]
     UnknownKey {
         /// The key.
         key: String,

@@ -257,7 +257,11 @@ fn many_faults_are_counted_and_not_all_listed() {
 proptest::proptest! {
     /// Whatever is typed, it is read or refused, and the refusal has something to say.
     #[test]
-    fn nothing_typed_is_a_panic(text in ".{0,60}", key in "[a-z.\"'=; ]{0,20}", value in ".{0,20}") {
+    fn nothing_typed_is_a_panic(
+        text in ".{0,60}",
+        key in "[a-z.\"'=; ]{0,20}",
+        value in ".{0,20}",
+    ) {
         for result in [
             Config::parse("f", &text).map(drop),
             Config::parse("f", &format!("[supervision.\"{key}\"]\nshutdown = {value}")).map(drop),

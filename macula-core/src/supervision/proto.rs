@@ -410,6 +410,9 @@ pub struct Plan<P> {
     ids: BTreeMap<ChildId, Key>,
     /// The start order, by rank. Empty in a dynamic supervisor, whose children have none.
     order: BTreeMap<u64, Key>,
+    /// Where the keys begin: elsewhere in each supervisor and in each of its lives, so that a key
+    /// of another one names nobody here.
+    key_base: u64,
     next_key: u64,
     /// How many children are not down; kept so that the end of many is cheap to see.
     live: usize,
@@ -465,7 +468,9 @@ impl<P: Clone + Debug> Plan<P> {
         Ok(plan)
     }
 
-    fn empty(flags: Flags, dynamic: bool, children_max: usize, entropy: Entropy) -> Self {
+    fn empty(flags: Flags, dynamic: bool, children_max: usize, mut entropy: Entropy) -> Self {
+        // Half of the range, so that no count of children runs over.
+        let key_base = entropy.next_u64() >> 1;
         Self {
             flags,
             dynamic,
@@ -473,6 +478,7 @@ impl<P: Clone + Debug> Plan<P> {
             children: BTreeMap::new(),
             ids: BTreeMap::new(),
             order: BTreeMap::new(),
+            key_base,
             next_key: 0,
             live: 0,
             budget: Budget::default(),

@@ -59,6 +59,9 @@ impl<P: Clone + Debug> Plan<P> {
                 let key = self.enlist(spec)?;
                 self.start(now, key, StartCause::Admin { ticket, fresh: true });
             }
+            Request::Terminate(Target::Key(key)) if self.dynamic && self.is_gone(key) => {
+                self.reply(ticket, Reply::Done);
+            }
             Request::Terminate(target) => {
                 let key = self.find(&target)?;
                 self.terminate(now, ticket, key);
@@ -101,6 +104,13 @@ impl<P: Clone + Debug> Plan<P> {
             Target::Key(key) if self.children.contains_key(key) => Ok(*key),
             Target::Key(key) => Err(AdminError::NotFound(format!("with key {}", key.0))),
         }
+    }
+
+    /// Whether a child had this key and is not listed any more. OTP too takes the wish for the deed
+    /// when it is asked to terminate a process that is dead.
+    fn is_gone(&self, key: Key) -> bool {
+        (self.key_base..self.key_base + self.next_key).contains(&key.0)
+            && !self.children.contains_key(&key)
     }
 
     /// A child that is listed and down, and not because it is about to be started.
@@ -160,7 +170,7 @@ impl<P: Clone + Debug> Plan<P> {
             None => return Err(AdminError::MissingId),
         };
         self.next_key = number + 1;
-        let key = Key(number);
+        let key = Key(self.key_base + number);
         if !self.dynamic {
             self.order.insert(number, key);
         }

@@ -64,3 +64,9 @@ pub use config::Config;
 pub use macula_core::{path, supervision};
 pub use macula_platform::registers;
 pub use node::Node;
+
+/// The README's example, compiled and run.
+#[doc = include_str!("../../README.md")]
+#[cfg(doctest)]
+#[derive(Debug)]
+pub struct Readme;

@@ -9,7 +9,10 @@ use tokio::sync::broadcast;
 use super::{Failure, RunArgs, log, print, runtime};
 
 pub(super) fn run(args: &RunArgs) -> Result<(), Failure> {
-    let config = Config::load(args.config.as_deref(), std::env::vars(), &args.sets)
+    // A variable that is not text is none of ours.
+    let env = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    let config = Config::load(args.config.as_deref(), env, &args.sets)
         .map_err(|errors| Failure::Usage(errors.into()))?;
     log("info").map_err(Failure::Usage)?;
     if args.check {

@@ -125,11 +125,12 @@ impl<P: Clone + Debug> Plan<P> {
                 self.end_member_done(now);
             }
             StartCause::Restart | StartCause::Group => {
-                if matches!(self.phase, Phase::Running) {
-                    self.leave_group(key);
+                if !matches!(self.phase, Phase::Running) {
+                    self.end_member_done(now);
+                } else if self.leave_group(key) {
                     self.restart(now, key, false);
                 } else {
-                    self.end_member_done(now);
+                    self.defer(now, key, incarnation, reason);
                 }
             }
         }
@@ -222,11 +223,7 @@ impl<P: Clone + Debug> Plan<P> {
                 self.decide(now, key, reason);
             }
             Phase::Running | Phase::Booting => {
-                if !self.group.as_ref().is_some_and(|group| group.will_start(key)) {
-                    self.deferred.push_back((key, incarnation, reason));
-                }
-                self.settle(key, Outlook::Restarting);
-                self.group_member_done(now, key);
+                self.defer(now, key, incarnation, reason);
             }
             Phase::Unborn | Phase::Ended => {}
         }

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::fmt::Debug;
 use std::time::Instant;
 
+use crate::supervision::exit::ExitReason;
 use crate::supervision::policy::{Restart, Strategy};
 
 use super::child::{StartCause, State};
@@ -84,33 +85,59 @@ impl<P: Clone + Debug> Plan<P> {
         {
             return false;
         }
-        if let Some(group) = &mut self.group {
-            group.starting.push_back(key);
-            group.starting.make_contiguous().sort_by_key(|&key| rank(key));
-        }
+        self.enrol(key);
         true
     }
 
-    /// Makes room for the group of a member that failed to start. Under `one_for_one`, which flags
-    /// can become while a group is at work, the old group itself waits for that member.
-    pub(super) fn leave_group(&mut self, failed: Key) {
-        match &mut self.group {
-            Some(group) if self.flags.strategy == Strategy::OneForOne => {
-                if group.current.take_if(|current| *current == failed).is_some() {
-                    group.cause = Some(failed);
-                    group.starting.push_front(failed);
-                }
-            }
-            Some(_) | None => self.group = None,
+    /// Puts a child among those that the group will start, in its place.
+    fn enrol(&mut self, key: Key) {
+        let rank = |key| self.children.get(&key).map(|child| child.rank);
+        if let Some(group) = &mut self.group
+            && !group.will_start(key)
+        {
+            group.starting.push_back(key);
+            group.starting.make_contiguous().sort_by_key(|&key| rank(key));
         }
     }
 
+    /// Makes room for the group of a child that failed to start; false if a group is at work that
+    /// did not start it. Under `one_for_one`, which flags can become while a group is at work, the
+    /// old group itself waits for its member.
+    pub(super) fn leave_group(&mut self, failed: Key) -> bool {
+        let idles = self.group.as_ref().is_none_or(|group| self.idles(group));
+        let one_for_one = self.flags.strategy == Strategy::OneForOne;
+        match &mut self.group {
+            Some(group) if group.current == Some(failed) && one_for_one => {
+                group.current = None;
+                group.cause = Some(failed);
+                group.starting.push_front(failed);
+                true
+            }
+            Some(group) if group.current == Some(failed) => {
+                self.group = None;
+                true
+            }
+            Some(_) | None => idles,
+        }
+    }
+
+    /// Keeps an end in mind that a group at work leaves no room for, unless that group will start
+    /// the child anyway.
+    pub(super) fn defer(&mut self, now: Instant, key: Key, incarnation: u64, reason: ExitReason) {
+        if !self.group.as_ref().is_some_and(|group| group.will_start(key)) {
+            self.deferred.push_back((key, incarnation, reason));
+        }
+        self.settle(key, Outlook::Restarting);
+        self.group_member_done(now, key);
+    }
+
     /// Gives the group up: its failed child is wanted down, and with it those that wait for it.
-    pub(super) fn abandon_group_of(&mut self, cause: Key) {
+    pub(super) fn abandon_group_of(&mut self, now: Instant, cause: Key) {
         let Some(group) = self.group.take_if(|group| group.cause == Some(cause)) else { return };
         for key in group.starting {
             self.settle(key, Outlook::Down);
         }
+        self.decide_deferred(now);
     }
 
     /// Goes on with the group until something has to be waited for.
@@ -132,7 +159,10 @@ impl<P: Clone + Debug> Plan<P> {
             let cause = group.cause;
             match self.children.get(&key).map(|child| &child.state) {
                 // The failed child waits out its back-off before the first of the group starts.
-                _ if cause.is_some_and(|cause| self.waits(cause)) => return,
+                _ if cause.is_some_and(|cause| self.waits(cause)) => {
+                    self.decide_deferred(now);
+                    return;
+                }
                 Some(State::Down) => {
                     if let Some(group) = &mut self.group {
                         group.starting.pop_front();
@@ -172,6 +202,10 @@ impl<P: Clone + Debug> Plan<P> {
                 false
             }
             State::Starting { .. } | State::Up { .. } => {
+                // One that was terminated and then restarted while the group was at work.
+                if child.policy.restart != Restart::Temporary {
+                    self.enrol(key);
+                }
                 self.make_current(key);
                 self.stop(now, key);
                 true
@@ -205,12 +239,20 @@ impl<P: Clone + Debug> Plan<P> {
         if self.phase == Phase::Booting {
             self.booted(now);
         }
-        while self.group.is_none() && self.phase == Phase::Running {
+        self.decide_deferred(now);
+    }
+
+    /// Decides the exits that had to wait, unless a group is on its way up or down.
+    fn decide_deferred(&mut self, now: Instant) {
+        while self.phase == Phase::Running
+            && self.group.as_ref().is_none_or(|group| self.idles(group))
+        {
             let Some((key, incarnation, reason)) = self.deferred.pop_front() else { return };
             let stands = self.children.get(&key).is_some_and(|child| {
                 child.incarnation == incarnation && child.state == State::Down
             });
-            if stands {
+            let due = self.group.as_ref().is_some_and(|group| group.will_start(key));
+            if stands && !due {
                 self.decide(now, key, reason);
             }
         }

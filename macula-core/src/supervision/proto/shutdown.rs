@@ -191,7 +191,7 @@ impl<P: Clone + Debug> Plan<P> {
                     self.settle(key, Outlook::Down);
                 }
                 if waited {
-                    self.abandon_group_of(key);
+                    self.abandon_group_of(now, key);
                 }
             }
             State::Starting { .. } | State::Up { .. } => {

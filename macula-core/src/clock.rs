@@ -14,6 +14,7 @@ pub trait Clock: Debug + Clone + Send + Sync + 'static {
 
 /// Tokio's clock: real time in production, virtual time in a paused runtime.
 #[derive(Debug, Clone, Copy, Default)]
+#[expect(clippy::module_name_repetitions, reason = "it is used by its name alone")]
 pub struct TokioClock;
 
 impl Clock for TokioClock {

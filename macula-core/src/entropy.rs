@@ -3,7 +3,7 @@
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
-/// A deterministic stream of random numbers (ChaCha with 8 rounds).
+/// A deterministic stream of random numbers (`ChaCha` with 8 rounds).
 ///
 /// It is meant for jitter, choices and simulation, and not for keys.
 #[derive(Debug, Clone)]

@@ -46,7 +46,10 @@ pub trait Effects<M: Machine>: Send + 'static {
 pub struct Bell;
 
 /// An actor that drives one machine. See the [module](self) for how.
-pub struct Shell<M, E, C>(PhantomData<fn() -> (M, E, C)>);
+pub struct Shell<M, E, C>(Of<M, E, C>);
+
+/// Names the types without holding any of them.
+type Of<M, E, C> = PhantomData<fn() -> (M, E, C)>;
 
 impl<M, E, C> Debug for Shell<M, E, C> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

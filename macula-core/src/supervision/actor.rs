@@ -45,8 +45,6 @@ pub(super) struct Boss {
     desk: Arc<Desk>,
     seats: BTreeMap<Key, Seat>,
     ready: Option<oneshot::Sender<Result<(), ExitReason>>>,
-    /// Whether the children are forgotten with the supervisor: it is dynamic and not durable.
-    guests_only: bool,
     ending: bool,
     finished: bool,
 }
@@ -64,9 +62,7 @@ impl Boss {
         guard: Arc<ExitGuard>,
         desk: Arc<Desk>,
         ready: oneshot::Sender<Result<(), ExitReason>>,
-        dynamic: bool,
     ) -> Self {
-        let guests_only = dynamic && !desk.is_durable();
         Self {
             path,
             tree,
@@ -74,7 +70,6 @@ impl Boss {
             desk,
             seats: BTreeMap::new(),
             ready: Some(ready),
-            guests_only,
             ending: false,
             finished: false,
         }
@@ -108,9 +103,14 @@ impl Boss {
             }
             Poll::Pending => {
                 let (live, inbox) = (Arc::clone(&live), inbox.clone());
+                let desk = Arc::clone(&self.desk);
                 drop(tokio::spawn(async move {
                     let outcome = starting.await;
                     land(outcome, &live, &inbox, key, incarnation);
+                    // A supervisor that was killed meanwhile has either seen the child or is seen.
+                    if let Some(orphan) = live.get().filter(|_| desk.is_closed()) {
+                        orphan.cell.kill();
+                    }
                 }));
                 Some(cancel)
             }
@@ -126,8 +126,7 @@ impl Boss {
     /// becomes of the supervisor, its own place passes on.
     fn settle(&mut self, key: Key, outlook: Outlook) {
         let outlook = match outlook {
-            Outlook::Gone if self.ending && self.desk.is_durable() => Outlook::Restarting,
-            Outlook::Down if self.ending => Outlook::Restarting,
+            Outlook::Gone | Outlook::Down if self.ending => self.prospect(key),
             outlook => outlook,
         };
         if let Some(seat) = self.seats.get(&key) {
@@ -137,6 +136,14 @@ impl Boss {
             && let Some(seat) = self.seats.remove(&key)
         {
             self.desk.forget(&seat.id);
+        }
+    }
+
+    /// What becomes of a child when its supervisor has ended.
+    fn prospect(&self, key: Key) -> Outlook {
+        match self.seats.get(&key) {
+            Some(seat) if self.desk.returns(&seat.id) => Outlook::Restarting,
+            Some(_) | None => Outlook::Gone,
         }
     }
 
@@ -250,7 +257,7 @@ impl Drop for Boss {
     fn drop(&mut self) {
         self.desk.close();
         for seat in self.seats.values() {
-            if self.guests_only {
+            if !self.desk.returns(&seat.id) {
                 seat.place.outlook(Outlook::Gone);
             }
             if let Some(live) = seat.live.get() {

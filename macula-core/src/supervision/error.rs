@@ -8,6 +8,7 @@ use super::policy::IllegalPolicy;
 /// Why a request to a supervisor was refused. Unless a variant says otherwise, nothing changed.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
+#[expect(clippy::module_name_repetitions, reason = "it is used by its name alone")]
 pub enum AdminError {
     /// OTP's `already_present`: a child of this id is listed, and not running.
     #[error("child {0} is already listed, and not running: restart or delete it")]
@@ -60,6 +61,7 @@ pub enum AdminError {
 /// Why a tree, or a supervisor with a list, did not start. What had started was stopped again.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
+#[expect(clippy::module_name_repetitions, reason = "it is used by its name alone")]
 pub enum StartError {
     /// A flag or a child's spec has no meaning.
     #[error("supervisor {supervisor}: {source}")]

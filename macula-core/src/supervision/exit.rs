@@ -22,6 +22,7 @@ pub const CAUSES_MAX: usize = 16;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[serde(rename_all = "snake_case", tag = "kind")]
 #[non_exhaustive]
+#[expect(clippy::module_name_repetitions, reason = "it is used by its name alone")]
 pub enum ExitReason {
     /// It had nothing left to do.
     #[error("normal")]

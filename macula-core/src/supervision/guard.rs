@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 use ractor::{
     Actor, ActorCell, ActorId, ActorProcessingErr, ActorRef, ActorStatus, SupervisionEvent,
 };
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use crate::path::Path;
 use crate::shell::Inbox;
@@ -24,11 +24,12 @@ use super::exit::ExitReason;
 use super::proto::{Input, Key, Outlook};
 use super::slot::Place;
 use super::spec::{ExitHook, Launcher};
+use super::tree::Tree;
 
 /// Who hears of the end.
 pub(super) enum Tell {
     Parent { inbox: Inbox<Input<Launcher>>, key: Key, incarnation: u64 },
-    Waiter(watch::Sender<Option<ExitReason>>),
+    Waiter(watch::Sender<Option<ExitReason>>, Arc<Tree>),
 }
 
 /// What is known of an end, until somebody is told.
@@ -50,6 +51,7 @@ pub(super) struct End {
     hook: Option<ExitHook>,
     started: AtomicBool,
     epitaph: Mutex<Epitaph>,
+    over: Notify,
 }
 
 impl Debug for End {
@@ -113,13 +115,19 @@ impl End {
                     inbox.push(Input::Exited { key, incarnation, reason });
                 }
             }
-            Tell::Waiter(waiter) => {
+            Tell::Waiter(waiter, tree) => {
                 // A root has nobody who would start it again.
                 self.place.outlook(Outlook::Down);
+                tree.close();
                 waiter.send_replace(Some(reason));
             }
         }
         drop(parent);
+    }
+
+    /// Waits until all that it is the end of has gone. For one who waits.
+    pub(super) async fn over(&self) {
+        self.over.notified().await;
     }
 }
 
@@ -153,6 +161,7 @@ impl ExitGuard {
             hook,
             started: AtomicBool::new(false),
             epitaph: Mutex::new(epitaph),
+            over: Notify::new(),
         };
         Arc::new(Self { end: Arc::new(end), cell: OnceLock::new() })
     }
@@ -179,16 +188,20 @@ impl Drop for ExitGuard {
 #[derive(Debug, Clone)]
 pub(super) struct Coroner {
     cell: ActorCell,
-    open: Arc<Mutex<BTreeMap<ActorId, Arc<End>>>>,
+    open: Arc<Inquests>,
 }
+
+/// Whose text is awaited; none once nobody listens any more.
+type Inquests = Mutex<Option<BTreeMap<ActorId, Arc<End>>>>;
 
 impl Coroner {
     /// # Errors
     ///
     /// If the runtime is shutting down.
     pub(super) async fn start() -> Result<Self, ExitReason> {
-        let open = Arc::new(Mutex::new(BTreeMap::new()));
-        let (actor, task) = Actor::spawn(None, CoronerActor, Arc::clone(&open))
+        let open = Arc::new(Mutex::new(Some(BTreeMap::new())));
+        let ears = Ears(Arc::clone(&open));
+        let (actor, task) = Actor::spawn(None, CoronerActor, ears)
             .await
             .map_err(|error| ExitReason::from_error(&error))?;
         drop(task);
@@ -196,9 +209,18 @@ impl Coroner {
     }
 
     /// Waits for the text of an actor that has begun to stop.
+    ///
+    /// An actor that stops after its whole tree has ended is not waited for.
     pub(super) fn attend(&self, actor: &ActorCell, end: &Arc<End>) {
+        let mut open = self.open.lock();
+        let Some(inquests) = open.as_mut() else {
+            drop(open);
+            end.record(ExitReason::Shutdown);
+            return;
+        };
         end.epitaph.lock().text_pending = true;
-        self.open.lock().insert(actor.get_id(), Arc::clone(end));
+        inquests.insert(actor.get_id(), Arc::clone(end));
+        drop(open);
         self.cell.monitor(actor.clone());
     }
 
@@ -207,26 +229,38 @@ impl Coroner {
     }
 }
 
+/// The coroner's state. When it is dropped, no text comes any more, and no end waits for one.
+struct Ears(Arc<Inquests>);
+
+impl Drop for Ears {
+    fn drop(&mut self) {
+        let open = self.0.lock().take();
+        for end in open.into_iter().flatten().map(|(_, end)| end) {
+            end.text(Some("actor_task_cancelled"));
+        }
+    }
+}
+
 struct CoronerActor;
 
 impl Actor for CoronerActor {
     type Msg = ();
-    type State = Arc<Mutex<BTreeMap<ActorId, Arc<End>>>>;
-    type Arguments = Self::State;
+    type State = Ears;
+    type Arguments = Ears;
 
     async fn pre_start(
         &self,
         _myself: ActorRef<()>,
-        open: Self::Arguments,
-    ) -> Result<Self::State, ActorProcessingErr> {
-        Ok(open)
+        ears: Ears,
+    ) -> Result<Ears, ActorProcessingErr> {
+        Ok(ears)
     }
 
     async fn handle_supervisor_evt(
         &self,
         _myself: ActorRef<()>,
         event: SupervisionEvent,
-        open: &mut Self::State,
+        ears: &mut Ears,
     ) -> Result<(), ActorProcessingErr> {
         let (who, text) = match &event {
             SupervisionEvent::ActorTerminated(who, _, text) => (who, text.as_deref()),
@@ -236,7 +270,7 @@ impl Actor for CoronerActor {
                 return Ok(());
             }
         };
-        let end = open.lock().remove(&who.get_id());
+        let end = ears.0.lock().as_mut().and_then(|open| open.remove(&who.get_id()));
         if let Some(end) = end {
             end.text(text);
         }

@@ -121,34 +121,43 @@ impl<M: Send + 'static> Handle<M> {
     /// # Cancel safety
     ///
     /// If the future is dropped before it is ready, the message was not sent, and is dropped.
-    pub async fn send(&self, mut message: M) -> Result<(), SendError<M>> {
-        let absence = match self.0.mailbox.absence {
-            Absence::Wait(bound) => Some(bound),
-            Absence::FailFast | Absence::Stash(_) => None,
+    pub async fn send(&self, message: M) -> Result<(), SendError<M>> {
+        match self.cast(message) {
+            Ok(()) => Ok(()),
+            Err(error) => self.insist(error).await,
+        }
+    }
+
+    /// Goes on with a send that was not accepted at once. The bound is one for all restarts that
+    /// the message meets.
+    async fn insist(&self, mut error: SendError<M>) -> Result<(), SendError<M>> {
+        let bound = match self.0.mailbox.absence {
+            Absence::Wait(bound) => bound,
+            Absence::FailFast | Absence::Stash(_) => Duration::ZERO,
         };
+        let patience = tokio::time::sleep(bound);
+        tokio::pin!(patience);
         loop {
-            let error = match self.cast(message) {
+            match &error {
+                SendError::Full { .. } if self.0.mailbox.overflow == Overflow::Wait => {
+                    self.0.room().await;
+                }
+                SendError::Unavailable {
+                    presence: Presence::Restarting | Presence::Unborn,
+                    ..
+                } if !bound.is_zero() => {
+                    tokio::select! {
+                        biased;
+                        _ = self.0.settled() => {}
+                        () = &mut patience => return Err(error),
+                    }
+                }
+                SendError::Full { .. } | SendError::Unavailable { .. } => return Err(error),
+            }
+            error = match self.cast(error.into_message()) {
                 Ok(()) => return Ok(()),
                 Err(error) => error,
             };
-            match (&error, absence) {
-                (SendError::Full { .. }, _) if self.0.mailbox.overflow == Overflow::Wait => {
-                    self.0.room().await;
-                }
-                (
-                    SendError::Unavailable {
-                        presence: Presence::Restarting | Presence::Unborn,
-                        ..
-                    },
-                    Some(bound),
-                ) => {
-                    if tokio::time::timeout(bound, self.0.settled()).await.is_err() {
-                        return Err(error);
-                    }
-                }
-                _ => return Err(error),
-            }
-            message = error.into_message();
         }
     }
 

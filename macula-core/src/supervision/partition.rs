@@ -210,7 +210,14 @@ impl<A: Actor> Partitions<A> {
         while self.len() < count {
             let index = self.len();
             let (spec, handle) = partition(&*self.0.make, index);
-            let started = self.0.supervisor.start_child(spec).await;
+            let mut started = self.0.supervisor.start_child(spec.clone()).await;
+            if let Err(AdminError::AlreadyStarted(_) | AdminError::AlreadyPresent(_)) = &started {
+                // A resize that was given up has left it behind.
+                started = match self.remove(index).await {
+                    Ok(()) => self.0.supervisor.start_child(spec).await,
+                    Err(error) => Err(error),
+                };
+            }
             started.map_err(|source| PartitionError::Partition { index, source })?;
             self.0.handles.write().push(handle);
         }

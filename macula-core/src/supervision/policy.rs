@@ -129,6 +129,7 @@ impl Default for Flags {
 
 /// What holds for one child. OTP's child spec without its start function, and what OTP lacks.
 #[derive(Debug, Clone, Copy, PartialEq)]
+#[expect(clippy::module_name_repetitions, reason = "it is used by its name alone")]
 pub struct ChildPolicy {
     /// When it is restarted.
     pub restart: Restart,
@@ -220,6 +221,7 @@ impl Flags {
 
 /// A combination that has no meaning. Nothing was started or changed.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[expect(clippy::module_name_repetitions, reason = "it is used by its name alone")]
 pub enum IllegalPolicy {
     /// OTP's `{bad_combination, [{auto_shutdown, _}, {significant, _}]}` for restart types.
     #[error("a significant child must be transient or temporary: a permanent one never ends")]

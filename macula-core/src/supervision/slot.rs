@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 use std::fmt::Debug;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 
 use parking_lot::Mutex;
 use ractor::{ActorCell, SupervisionEvent};
@@ -70,7 +70,8 @@ struct Lane<M> {
 
 pub(super) struct Slot<M> {
     pub(super) mailbox: Mailbox,
-    home: OnceLock<(Path, Arc<Tree>)>,
+    /// A handle that is kept keeps no tree.
+    home: OnceLock<(Path, Weak<Tree>)>,
     lane: Mutex<Lane<M>>,
     space: Notify,
     change: Notify,
@@ -231,14 +232,12 @@ impl<M: Send + 'static> Slot<M> {
         lane.doomed = false;
         lane.incarnation = incarnation;
         lane.cell = Some(cell.clone());
-        lane.scheduled = lane.queue.len() > 0;
-        let wake = lane.scheduled;
+        // ractor itself rings first: it tells monitors that the actor has started. A second bell
+        // would make a second chain of wakes, and the two would leave no gap between them.
+        lane.scheduled = true;
         drop(lane);
         // The monitor is the actor itself: its supervision port is the bell.
         cell.monitor(cell.clone());
-        if wake {
-            ring(cell.clone());
-        }
         self.change.notify_waiters();
     }
 
@@ -256,7 +255,9 @@ impl<M: Send + 'static> Slot<M> {
     }
 
     fn announce_dead(&self, count: u64, reason: DeadReason) {
-        if let Some((path, tree)) = self.home.get() {
+        if let Some((path, tree)) = self.home.get()
+            && let Some(tree) = tree.upgrade()
+        {
             tree.dead_letters(path, count, reason);
         }
     }
@@ -331,7 +332,7 @@ pub(super) trait Place: Send + Sync {
 
 impl<M: Send + 'static> Place for Slot<M> {
     fn settle_in(&self, path: &Path, tree: &Arc<Tree>) {
-        self.home.get_or_init(|| (path.clone(), Arc::clone(tree)));
+        self.home.get_or_init(|| (path.clone(), Arc::downgrade(tree)));
         self.calm();
     }
 
@@ -344,8 +345,8 @@ impl<M: Send + 'static> Place for Slot<M> {
         let cell = lane.cell.take();
         lane.scheduled = false;
         let keep = match self.mailbox.absence {
-            Absence::Stash(max) => max,
-            Absence::FailFast | Absence::Wait(_) => 0,
+            Absence::Stash(max) if !lane.doomed => max,
+            Absence::Stash(_) | Absence::FailFast | Absence::Wait(_) => 0,
         };
         let dead = lane.queue.cut(keep);
         lane.stats.dead_letters += dead.len() as u64;

@@ -367,11 +367,15 @@ impl<A: Actor> Launch for WorkerLaunch<A> {
             let Order { path, incarnation, tell, parent, tree, cancel } = order;
             let guard = ExitGuard::new(path, incarnation, place, hook, tell, parent);
             let coroner = tree.coroner().clone();
+            let end = Arc::clone(&guard.end);
             let wrapper = Supervised::new(actor, coroner, incarnation, slot, guard);
             let spawned = tokio::select! {
                 biased;
                 spawned = Actor::spawn(None, wrapper, arguments) => spawned,
-                _ = cancel => return Outcome::Failed(ExitReason::Cancelled),
+                _ = cancel => {
+                    end.record(ExitReason::Cancelled);
+                    return Outcome::Failed(ExitReason::Cancelled);
+                }
             };
             match spawned {
                 Ok((actor, task)) => {

@@ -6,7 +6,6 @@ mod office;
 mod place;
 mod root;
 
-use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,7 +24,7 @@ use super::spec::{ChildSpec, ExitHook, Launch, Launcher, Order, Outcome, StartCo
 use super::tree::{Tree, TreeOptions};
 
 use launch::SupervisorLaunch;
-use place::{Below, SupervisorPlace};
+use place::{Below, Roster, SupervisorPlace};
 
 pub use handle::{StartedChild, SupervisorHandle};
 pub(super) use office::{Desk, Office};
@@ -221,11 +220,10 @@ impl Supervisor {
             Some(max) => Children::Dynamic { max },
             None => Children::List(self.list.clone().into()),
         };
-        let known = self.list.iter().zip(0..);
         let roster = self.durable.then(|| {
-            let listed =
-                known.filter_map(|(child, rank)| Some((child.id.clone()?, (rank, child.clone()))));
-            Arc::new(Mutex::new(listed.collect::<BTreeMap<_, _>>()))
+            let mut roster = Roster::default();
+            self.list.iter().for_each(|child| roster.add(child.clone()));
+            Arc::new(Mutex::new(roster))
         });
         let below = Below { listed: self.list.clone(), roster: roster.clone() };
         let place = Arc::new(SupervisorPlace::new(self.flags, self.dynamic.is_some(), below));
@@ -260,7 +258,7 @@ impl Supervisor {
         let order = Order {
             path: Path::root(),
             incarnation: 1,
-            tell: Tell::Waiter(tell),
+            tell: Tell::Waiter(tell, Arc::clone(&tree)),
             parent: None,
             tree: Arc::clone(&tree),
             cancel,
@@ -274,7 +272,7 @@ impl Supervisor {
                 Err(StartError::Ignored)
             }
             Outcome::Failed(reason) => {
-                tree.coroner().stop();
+                tree.close();
                 Err(StartError::Failed(reason))
             }
         }

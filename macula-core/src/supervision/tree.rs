@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast;
 
@@ -38,7 +38,8 @@ pub struct TreeOptions {
 /// What all supervisors of one tree share.
 pub(super) struct Tree {
     coroner: Coroner,
-    events: broadcast::Sender<Event>,
+    /// None once the tree has ended: then every listener hears that nothing more comes.
+    events: RwLock<Option<broadcast::Sender<Event>>>,
     pub(super) overrides: Overrides,
     entropy: Mutex<Entropy>,
     supervisors: Mutex<BTreeMap<Path, SupervisorHandle>>,
@@ -50,13 +51,20 @@ impl Debug for Tree {
     }
 }
 
+/// Nobody is left who could wait for the end: the coroner goes with the tree.
+impl Drop for Tree {
+    fn drop(&mut self) {
+        self.coroner.stop();
+    }
+}
+
 impl Tree {
     pub(super) async fn new(options: TreeOptions) -> Result<Arc<Self>, ExitReason> {
         let coroner = Coroner::start().await?;
         let entropy = options.entropy.unwrap_or_else(Entropy::from_process);
         Ok(Arc::new(Self {
             coroner,
-            events: broadcast::Sender::new(EVENTS_LEN_MAX),
+            events: RwLock::new(Some(broadcast::Sender::new(EVENTS_LEN_MAX))),
             overrides: options.overrides,
             entropy: Mutex::new(entropy),
             supervisors: Mutex::new(BTreeMap::new()),
@@ -71,20 +79,32 @@ impl Tree {
         self.entropy.lock().fork()
     }
 
+    /// A listener; one to a tree that has ended hears the end at once.
     pub(super) fn listen(&self) -> broadcast::Receiver<Event> {
-        self.events.subscribe()
+        let events = self.events.read();
+        events.as_ref().map_or_else(|| broadcast::channel(1).1, broadcast::Sender::subscribe)
     }
 
     pub(super) fn heard(&self) -> bool {
-        self.events.receiver_count() > 0
+        self.events.read().as_ref().is_some_and(|events| events.receiver_count() > 0)
     }
 
     pub(super) fn announce(&self, path: Path, incarnation: u64, what: What) {
-        if self.heard() {
+        let events = self.events.read();
+        if let Some(events) = events.as_ref().filter(|events| events.receiver_count() > 0) {
             let at_ms = u64::try_from(TokioClock.since_epoch().as_millis()).unwrap_or(u64::MAX);
             // Nobody may have stayed to listen.
-            drop(self.events.send(Event { at_ms, path, incarnation, what }));
+            drop(events.send(Event { at_ms, path, incarnation, what }));
         }
+    }
+
+    /// The root has ended: nothing more happens, and nothing is left to be found.
+    pub(super) fn close(&self) {
+        self.coroner.stop();
+        *self.events.write() = None;
+        let supervisors = std::mem::take(&mut *self.supervisors.lock());
+        // Dropped without the lock: a supervisor's place may hold the last way to the tree.
+        drop(supervisors);
     }
 
     pub(super) fn report(&self, report: Report) {

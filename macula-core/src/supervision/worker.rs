@@ -43,6 +43,11 @@ impl<A: Actor> Supervised<A> {
         Self { actor, coroner, incarnation, slot, guard }
     }
 
+    fn failed(&self, reason: ExitReason) -> ActorProcessingErr {
+        self.guard.end.record(reason.clone());
+        reason.into()
+    }
+
     /// What a handler's result means: nothing, a graceful end with a reason, or a failure.
     fn conclude(
         &self,
@@ -54,10 +59,10 @@ impl<A: Actor> Supervised<A> {
             Ok(Err(error)) => ExitReason::from_error(&*error),
             Err(panic) => panic,
         };
-        self.guard.end.record(reason.clone());
         if reason.is_abnormal() {
-            return Err(reason.into());
+            return Err(self.failed(reason));
         }
+        self.guard.end.record(reason);
         // An actor that ends itself in good order gets its `post_stop`.
         myself.stop(None);
         Ok(())
@@ -77,9 +82,12 @@ impl<A: Actor> Actor for Supervised<A> {
         self.guard.watch(myself.get_cell());
         let state = match watched(self.actor.pre_start(myself.clone(), arguments)).await {
             Ok(Ok(state)) => state,
-            Ok(Err(error)) if error.is::<Ignore>() => return Err(error),
-            Ok(Err(error)) => return Err(ExitReason::from_error(&*error).into()),
-            Err(panic) => return Err(panic.into()),
+            Ok(Err(error)) if error.is::<Ignore>() => {
+                self.guard.end.record(ExitReason::Normal);
+                return Err(error);
+            }
+            Ok(Err(error)) => return Err(self.failed(ExitReason::from_error(&*error))),
+            Err(panic) => return Err(self.failed(panic)),
         };
         self.guard.end.mark_started();
         self.slot.open(&myself.get_cell(), self.incarnation);
@@ -139,17 +147,13 @@ impl<A: Actor> Actor for Supervised<A> {
         if self.guard.end.reason().is_none() {
             self.coroner.attend(&myself.get_cell(), &self.guard.end);
         }
+        self.slot.beat();
         let result = watched(self.actor.post_stop(myself.clone(), &mut held.state)).await;
+        self.slot.beat();
         match result {
             Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => {
-                self.guard.end.record(ExitReason::from_error(&*error));
-                Err(error)
-            }
-            Err(panic) => {
-                self.guard.end.record(panic.clone());
-                Err(panic.into())
-            }
+            Ok(Err(error)) => Err(self.failed(ExitReason::from_error(&*error))),
+            Err(panic) => Err(self.failed(panic)),
         }
     }
 }

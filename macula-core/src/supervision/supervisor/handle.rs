@@ -2,7 +2,6 @@
 
 use std::fmt::Debug;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use ractor::ActorCell;
 
@@ -14,7 +13,6 @@ use crate::supervision::proto::{ChildInfo, Counts, Key, Reply, Request, Target};
 use crate::supervision::slot::Presence;
 use crate::supervision::spec::{ChildSpec, Launcher};
 
-use super::office::LISTED_MAX;
 use super::place::SupervisorPlace;
 use super::{Supervisor, plan_spec};
 
@@ -97,8 +95,16 @@ impl SupervisorHandle {
     }
 
     async fn ask(&self, request: Request<Launcher>) -> Result<Reply, AdminError> {
+        self.ask_for(request, None).await
+    }
+
+    async fn ask_for(
+        &self,
+        request: Request<Launcher>,
+        newcomer: Option<ChildSpec>,
+    ) -> Result<Reply, AdminError> {
         let office = self.0.standing.lock().office.clone().ok_or(AdminError::Unavailable)?;
-        let reply = office.ask(request)?;
+        let reply = office.ask(request, newcomer)?;
         drop(office);
         match reply.await {
             Ok(Reply::Refused(error)) => Err(error),
@@ -122,29 +128,16 @@ impl SupervisorHandle {
     ) -> Result<StartedChild, AdminError> {
         let child = child.into();
         let spec = plan_spec(&child, self.policy_of(&child));
-        let started = started(self.ask(Request::Start(spec)).await?);
-        self.remember(&started, child);
-        Ok(started)
+        let remembered = (spec.policy.restart != Restart::Temporary).then_some(child);
+        self.ask_for(Request::Start(spec), remembered).await.map(started)
     }
 
     fn policy_of(&self, child: &ChildSpec) -> ChildPolicy {
-        match (&child.id, self.0.home.get()) {
+        match (&child.id, self.0.home()) {
             (Some(id), Some((path, tree))) => {
                 tree.overrides.get(&path.join(id)).apply(child.policy)
             }
             _ => child.policy,
-        }
-    }
-
-    fn remember(&self, started: &StartedChild, child: ChildSpec) {
-        let office = self.0.standing.lock().office.clone();
-        if let (Some(office), StartedChild::Running { id, .. }) = (office, started)
-            && let Some(roster) = &office.desk.roster
-            && child.policy.restart != Restart::Temporary
-        {
-            let rank = office.desk.next.load(Ordering::Relaxed) + LISTED_MAX;
-            let child = ChildSpec { id: Some(id.clone()), ..child };
-            roster.lock().insert(id.clone(), (rank, child));
         }
     }
 
@@ -238,7 +231,10 @@ impl SupervisorHandle {
     ///
     /// [`AdminError`] for the first thing that is wrong; then nothing changed.
     pub async fn reconfigure(&self, supervisor: Supervisor) -> Result<(), AdminError> {
-        let flags = supervisor.flags;
+        let flags = match self.0.home() {
+            Some((path, tree)) => tree.overrides.get(&path).apply_flags(supervisor.flags),
+            None => supervisor.flags,
+        };
         let specs = supervisor.list.iter().map(|child| plan_spec(child, self.policy_of(child)));
         self.ask(Request::Reconfigure { flags, specs: specs.collect() }).await?;
         self.0.set_flags(flags);

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
+use parking_lot::Mutex;
 use ractor::Actor;
 use tokio::sync::oneshot;
 
@@ -12,7 +13,7 @@ use crate::shell::{Driver, Inbox, Shell};
 use crate::supervision::actor::{Boss, SupervisorActor};
 use crate::supervision::error::AdminError;
 use crate::supervision::exit::ExitReason;
-use crate::supervision::guard::ExitGuard;
+use crate::supervision::guard::{End, ExitGuard};
 use crate::supervision::policy::Flags;
 use crate::supervision::proto::{Input, Plan};
 use crate::supervision::slot::Place;
@@ -31,7 +32,7 @@ pub(super) struct SupervisorLaunch {
     pub(super) listed: Vec<ChildSpec>,
     pub(super) hook: Option<ExitHook>,
     pub(super) init: Option<InitHook>,
-    pub(super) roster: Option<Roster>,
+    pub(super) roster: Option<Arc<Mutex<Roster>>>,
     pub(super) place: Arc<SupervisorPlace>,
 }
 
@@ -56,11 +57,7 @@ impl SupervisorLaunch {
             let said = child.id.as_ref().map(|id| tree.overrides.get(&path.join(id)));
             plan_spec(child, said.unwrap_or_default().apply(child.policy))
         };
-        let remembered = self.roster.as_ref().map(|roster| {
-            let mut specs: Vec<_> = roster.lock().values().cloned().collect();
-            specs.sort_by_key(|(rank, _)| *rank);
-            specs.into_iter().map(|(_, child)| child).collect::<Vec<_>>()
-        });
+        let remembered = self.roster.as_ref().map(|roster| roster.lock().in_order());
         match &self.children {
             Children::List(list) => {
                 let list = remembered.as_deref().unwrap_or(list);
@@ -93,16 +90,17 @@ impl Launch for SupervisorLaunch {
         let place = Arc::clone(&self.place);
         place.settle_in(&path, &tree);
         tree.enter(path.clone(), SupervisorHandle(Arc::clone(&place)));
-        let erased = Arc::clone(&place) as Arc<dyn Place>;
-        let guard =
-            ExitGuard::new(path.clone(), incarnation, erased, self.hook.clone(), tell, parent);
+        let (hook, has_parent) = (self.hook.clone(), parent.is_some());
+        let guard = ExitGuard::new(path.clone(), incarnation, self.place(), hook, tell, parent);
+        let end = has_parent.then(|| Arc::clone(&guard.end));
         let inbox = Inbox::new(REQUESTS_LEN_MAX);
         inbox.push(Input::Boot);
-        let desk = Arc::new(Desk { roster: self.roster.clone(), ..Desk::default() });
+        let desk = Arc::new(Desk::new(Arc::clone(&place)));
+        let newborn = Newborn { place, incarnation, end };
         let (ready, booted) = oneshot::channel();
-        let boss = Boss::new(path, tree, guard, Arc::clone(&desk), ready, self.place.dynamic);
+        let boss = Boss::new(path, tree, guard, Arc::clone(&desk), ready);
         let driver = Driver::new(plan, boss, TokioClock, inbox.clone());
-        Box::pin(boot(driver, inbox, desk, place, incarnation, (booted, cancel)))
+        Box::pin(boot(driver, inbox, desk, newborn, booted, cancel))
     }
 
     fn place(&self) -> Arc<dyn Place> {
@@ -120,13 +118,21 @@ impl Launch for SupervisorLaunch {
 
 type Booted = oneshot::Receiver<Result<(), ExitReason>>;
 
+/// A life that begins.
+struct Newborn {
+    place: Arc<SupervisorPlace>,
+    incarnation: u64,
+    /// The end, where a supervisor waits for it before it tries again.
+    end: Option<Arc<End>>,
+}
+
 async fn boot(
     driver: Driver<Plan<Launcher>, Boss, TokioClock>,
     inbox: Inbox<Input<Launcher>>,
     desk: Arc<Desk>,
-    place: Arc<SupervisorPlace>,
-    incarnation: u64,
-    (mut booted, cancel): (Booted, oneshot::Receiver<()>),
+    newborn: Newborn,
+    mut booted: Booted,
+    cancel: oneshot::Receiver<()>,
 ) -> Outcome {
     let actor: SupervisorActor = Shell::default();
     let (actor, task) = match Actor::spawn(None, actor, driver).await {
@@ -136,7 +142,7 @@ async fn boot(
     drop(task);
     let office = Arc::new(Office { inbox, desk, cell: actor.get_cell() });
     let fallen = StopOnDrop(Some(Arc::clone(&office)));
-    place.open(&office, incarnation);
+    newborn.place.open(&office, newborn.incarnation);
     let result = tokio::select! {
         biased;
         result = &mut booted => result,
@@ -147,11 +153,18 @@ async fn boot(
         }
     };
     fallen.forget();
-    match result {
-        Ok(Ok(())) => Outcome::Up(Live { cell: actor.get_cell(), office: Some(office) }, None),
-        Ok(Err(reason)) => Outcome::Failed(reason),
-        Err(_killed) => Outcome::Failed(ExitReason::Killed),
+    let reason = match result {
+        Ok(Ok(())) => {
+            return Outcome::Up(Live { cell: actor.get_cell(), office: Some(office) }, None);
+        }
+        Ok(Err(reason)) => reason,
+        Err(_killed) => ExitReason::Killed,
+    };
+    // It has failed when all that it had started has gone.
+    if let Some(end) = newborn.end {
+        end.over().await;
     }
+    Outcome::Failed(reason)
 }
 
 /// Stops a supervisor whose start nobody waits for any more.

@@ -72,12 +72,10 @@ impl Root {
     /// If the future is dropped, nothing is lost: it can be asked again.
     pub async fn wait(&self) -> ExitReason {
         let mut ended = self.ended.clone();
-        let reason = match ended.wait_for(Option::is_some).await {
+        match ended.wait_for(Option::is_some).await {
             Ok(reason) => reason.clone().unwrap_or(ExitReason::Cancelled),
             Err(_gone) => ExitReason::Cancelled,
-        };
-        self.tree.coroner().stop();
-        reason
+        }
     }
 
     /// Stops the tree in order and waits for its end.

@@ -4,100 +4,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use proptest::arbitrary::Arbitrary;
-use proptest::prelude::{BoxedStrategy, any, prop};
-use proptest::strategy::Strategy as Generate;
-
+use super::script::{Make, Op};
 use crate::clock::{Clock, TokioClock};
 use crate::entropy::Entropy;
 use crate::machine::Machine;
 use crate::path::ChildId;
 use crate::supervision::exit::ExitReason;
-use crate::supervision::policy::{Backoff, ChildPolicy, Flags, Restart, Shutdown, Strategy};
-use crate::supervision::proto::child::State;
+use crate::supervision::policy::{ChildPolicy, Flags, Restart, Strategy};
+use crate::supervision::proto::child::{StartCause, State};
 use crate::supervision::proto::{
     Change, Input, Key, Output, Plan, Reply, Request, Spec, Target, Ticket,
 };
-
-/// A supervisor to be.
-#[derive(Debug, Clone)]
-pub(super) struct Make {
-    strategy: Strategy,
-    dynamic: bool,
-    policies: Vec<ChildPolicy>,
-}
-
-impl Make {
-    pub(super) fn plain(children: u8, strategy: Strategy) -> Self {
-        let policies = vec![ChildPolicy::worker(); usize::from(children)];
-        Self { strategy, dynamic: false, policies }
-    }
-}
-
-fn policies() -> impl Generate<Value = ChildPolicy> {
-    let restarts =
-        vec![Restart::Permanent, Restart::Permanent, Restart::Transient, Restart::Temporary];
-    let second = Duration::from_secs(1);
-    let bounds = vec![Shutdown::Brutal, Shutdown::Timeout(second), Shutdown::Timeout(second * 5)];
-    let waits = vec![Backoff::NONE, Backoff::exponential(second, second * 8)];
-    let lives = vec![None, Some(second * 2)];
-    let picks = (
-        prop::sample::select(restarts),
-        prop::sample::select(bounds),
-        prop::sample::select(waits),
-        prop::sample::select(lives),
-    );
-    picks.prop_map(|(restart, shutdown, backoff, liveness)| ChildPolicy {
-        restart,
-        shutdown,
-        backoff,
-        liveness,
-        ..ChildPolicy::worker()
-    })
-}
-
-impl Arbitrary for Make {
-    type Parameters = ();
-    type Strategy = BoxedStrategy<Self>;
-
-    fn arbitrary_with((): ()) -> BoxedStrategy<Self> {
-        let strategies = vec![
-            Strategy::OneForOne,
-            Strategy::OneForAll,
-            Strategy::RestForOne,
-            Strategy::RestForOne,
-        ];
-        let parts = (
-            prop::sample::select(strategies),
-            prop::bool::weighted(0.2),
-            prop::collection::vec(policies(), 0..6),
-        );
-        let make = parts.prop_map(|(strategy, dynamic, policies)| {
-            let strategy = if dynamic { Strategy::OneForOne } else { strategy };
-            Self { strategy, dynamic, policies }
-        });
-        make.boxed()
-    }
-}
-
-/// One thing that happens: what, and to whom.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Op(u8, u8);
-
-impl Arbitrary for Op {
-    type Parameters = ();
-    type Strategy = BoxedStrategy<Self>;
-
-    fn arbitrary_with((): ()) -> BoxedStrategy<Self> {
-        (any::<u8>(), any::<u8>()).prop_map(|(what, whom)| Self(what, whom)).boxed()
-    }
-}
-
-impl Op {
-    pub(super) const fn is_stop(self) -> bool {
-        self.0 == 255
-    }
-}
 
 #[derive(Debug, Clone, Copy)]
 struct Alive {
@@ -131,6 +48,9 @@ pub(super) struct World {
     /// Children that may be down for good, because of a request or because they chose so.
     excused: BTreeSet<Key>,
     stuck: BTreeSet<ChildId>,
+    /// Requests to terminate, and the children that such a request has taken down.
+    wishes: BTreeMap<Ticket, Key>,
+    terminated: BTreeSet<Key>,
     starts: Vec<Key>,
     stops: Vec<Key>,
     ending: bool,
@@ -159,6 +79,8 @@ impl World {
             next: 100,
             excused: BTreeSet::new(),
             stuck: BTreeSet::new(),
+            wishes: BTreeMap::new(),
+            terminated: BTreeSet::new(),
             starts: Vec::new(),
             stops: Vec::new(),
             ending: false,
@@ -198,7 +120,7 @@ impl World {
     }
 
     /// Answers an order to start: up, failed, or ignored.
-    fn bear(&mut self, whom: u8, how: u8) {
+    pub(super) fn bear(&mut self, whom: u8, how: u8) {
         let Some(key) = pick(self.births.keys(), whom) else { return };
         let Birth { incarnation, ended, aborted } = self.births[&key];
         self.births.remove(&key);
@@ -225,7 +147,6 @@ impl World {
 
     /// Whether a start was asked for, so that its failure is only answered.
     fn admin_start(&self, key: Key) -> bool {
-        use crate::supervision::proto::child::StartCause;
         self.plan.children.get(&key).is_some_and(|child| {
             matches!(
                 child.state,
@@ -256,7 +177,7 @@ impl World {
         self.exit(key, reason);
     }
 
-    fn exit(&mut self, key: Key, reason: ExitReason) {
+    pub(super) fn exit(&mut self, key: Key, reason: ExitReason) {
         let Some(Alive { incarnation, .. }) = self.alive.remove(&key) else { return };
         self.tell(Input::Exited { key, incarnation, reason });
     }
@@ -270,6 +191,7 @@ impl World {
             0 | 1 => Request::Start(spec(self.next, ChildPolicy::worker())),
             2 | 3 => {
                 self.excuse(listed);
+                self.wishes.extend(listed.map(|key| (ticket, key)));
                 Request::Terminate(target)
             }
             4 | 5 => Request::Restart(target),
@@ -291,6 +213,16 @@ impl World {
             _ => [Request::Which, Request::Count, Request::WhichOne(target)][usize::from(whom % 3)]
                 .clone(),
         };
+        self.submit(ticket, request);
+    }
+
+    pub(super) fn request(&mut self, request: Request<u32>) {
+        let ticket = Ticket(self.next);
+        self.next += 1;
+        self.submit(ticket, request);
+    }
+
+    fn submit(&mut self, ticket: Ticket, request: Request<u32>) {
         self.open.insert(ticket);
         self.tell(Input::Request { ticket, request });
     }
@@ -376,6 +308,9 @@ impl World {
             Output::Probe { key, incarnation } => probes.push((key, incarnation)),
             Output::Reply { ticket, reply } => {
                 assert!(self.open.remove(&ticket), "{ticket:?} is answered twice: {reply:?}");
+                if let (Some(key), Reply::Done) = (self.wishes.remove(&ticket), &reply) {
+                    self.terminated.insert(key);
+                }
                 if let Reply::Started { key, .. } = reply
                     && self.plan.children.get(&key).is_some_and(|child| child.is_up())
                 {
@@ -395,6 +330,9 @@ impl World {
     fn check_start(&mut self, key: Key, incarnation: u64) {
         assert!(!self.ending, "{key:?} is started by a supervisor that ends");
         assert!(!self.alive.contains_key(&key), "two lives of {key:?} at once");
+        let cause = self.plan.children.get(&key).map(|child| child.state.clone());
+        let alone = matches!(cause, Some(State::Starting { cause: StartCause::Restart, .. }));
+        assert!(!self.terminated.remove(&key) || !alone, "{key:?} comes back by itself");
         let birth = Birth { incarnation, ended: false, aborted: false };
         assert!(self.births.insert(key, birth).is_none(), "{key:?} is started twice");
         let last = self.last_life.insert(key, incarnation);
@@ -493,6 +431,35 @@ impl World {
         }
     }
 
+    /// One more failure, of a child that is up: those that it takes along begin a new life or go,
+    /// and nobody else does.
+    pub(super) fn fail_one(&mut self, whom: u8) {
+        let permanent = |key: &&Key| {
+            self.plan.children.get(key).is_some_and(|c| c.policy.restart == Restart::Permanent)
+        };
+        let Some(failed) = pick(self.alive.keys().filter(permanent), whom) else { return };
+        let strategy = self.plan.flags.strategy;
+        let rank = |world: &Self, key: &Key| world.plan.children.get(key).map(|child| child.rank);
+        let before: Vec<(Key, u64, bool)> = self
+            .alive
+            .iter()
+            .map(|(key, alive)| {
+                let taken = match strategy {
+                    Strategy::OneForOne => *key == failed,
+                    Strategy::OneForAll => true,
+                    Strategy::RestForOne => rank(self, key) >= rank(self, &failed),
+                };
+                (*key, alive.incarnation, taken)
+            })
+            .collect();
+        self.exit(failed, ExitReason::panic("x", None));
+        self.settle();
+        for (key, incarnation, taken) in before {
+            let same = self.alive.get(&key).is_some_and(|alive| alive.incarnation == incarnation);
+            assert_eq!(same, !taken, "{strategy:?}: {failed:?} failed, and {key:?}");
+        }
+    }
+
     /// Stops the supervisor; every child whose bit is set in `stubborn` outlives its kill.
     pub(super) fn stop(&mut self, stubborn: u8) {
         if !self.plan.has_ended() {
@@ -516,9 +483,7 @@ impl World {
             }
         }
         assert!(self.finished && self.plan.has_ended(), "no end: {:?}", self.plan);
-        let late = Ticket(self.next);
-        self.open.insert(late);
-        self.tell(Input::Request { ticket: late, request: Request::Count });
+        self.request(Request::Count);
     }
 }
 

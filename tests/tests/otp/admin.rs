@@ -77,9 +77,13 @@ async fn child_adm_simple() {
     assert_eq!(root.handle().terminate_child(a).await, Ok(()), "it is dead, as asked");
 
     let other = start(pool()).await;
+    for name in ["c", "d"] {
+        other.handle().start_child(plain(name, &log).0).await.unwrap();
+    }
     let foreign = other.handle().terminate_child(b).await;
     assert!(matches!(foreign, Err(AdminError::NotFound(_))), "{foreign:?}");
     assert!(kids[1].answers().await);
+    assert_eq!(counts(other.handle()).await, [2, 2, 0, 2], "a key names nobody elsewhere");
     let nobody = root.handle().terminate_child(id("nobody")).await;
     assert_eq!(nobody, Err(AdminError::NotFound("nobody".to_owned())));
     stop(&other).await;

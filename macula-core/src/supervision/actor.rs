@@ -256,6 +256,8 @@ impl Effects<Plan<Launcher>> for Boss {
 impl Drop for Boss {
     fn drop(&mut self) {
         self.desk.close();
+        // The guard itself is dropped with the last of the children, when there is less to see.
+        self.guard.end.record(self.guard.presumed());
         for seat in self.seats.values() {
             if !self.desk.returns(&seat.id) {
                 seat.place.outlook(Outlook::Gone);

@@ -122,6 +122,7 @@ impl End {
                 waiter.send_replace(Some(reason));
             }
         }
+        self.over.notify_one();
         drop(parent);
     }
 
@@ -169,14 +170,22 @@ impl ExitGuard {
     pub(super) fn watch(&self, cell: ActorCell) {
         drop(self.cell.set(cell));
     }
+
+    /// Why an actor that has said nothing ends, seen from the drop of its state.
+    ///
+    /// ractor moves an actor to `Stopping` before it drops the state of one that was killed, and
+    /// leaves it `Running` when the task itself is cancelled.
+    pub(super) fn presumed(&self) -> ExitReason {
+        match self.cell.get() {
+            Some(cell) if cell.get_status() >= ActorStatus::Stopping => ExitReason::Killed,
+            Some(_) | None => ExitReason::Cancelled,
+        }
+    }
 }
 
 impl Drop for ExitGuard {
     fn drop(&mut self) {
-        // ractor moves an actor to `Stopping` before it drops the state of one that was killed, and
-        // leaves it `Running` when the task itself is cancelled.
-        let killed = self.cell.get().is_some_and(|cell| cell.get_status() >= ActorStatus::Stopping);
-        self.end.ended(if killed { ExitReason::Killed } else { ExitReason::Cancelled });
+        self.end.ended(self.presumed());
     }
 }
 

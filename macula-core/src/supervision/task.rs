@@ -113,7 +113,7 @@ impl Tasks {
             .on_exit(move |reason| broken.keep(Err(reason.clone())));
         let (spec, handle) = worker.split();
         self.0.start_child(spec).await?;
-        Ok(Task { result, leash: linked.then_some(Leash(handle)) })
+        Ok(Task { result, leash: linked.then(|| Leash(handle)) })
     }
 }
 

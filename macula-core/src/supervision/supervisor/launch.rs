@@ -96,7 +96,7 @@ impl Launch for SupervisorLaunch {
         let inbox = Inbox::new(REQUESTS_LEN_MAX);
         inbox.push(Input::Boot);
         let desk = Arc::new(Desk::new(Arc::clone(&place)));
-        let newborn = Newborn { place, incarnation, end };
+        let newborn = Newborn { place, incarnation, guard: Arc::clone(&guard), end };
         let (ready, booted) = oneshot::channel();
         let boss = Boss::new(path, tree, guard, Arc::clone(&desk), ready);
         let driver = Driver::new(plan, boss, TokioClock, inbox.clone());
@@ -122,6 +122,7 @@ type Booted = oneshot::Receiver<Result<(), ExitReason>>;
 struct Newborn {
     place: Arc<SupervisorPlace>,
     incarnation: u64,
+    guard: Arc<ExitGuard>,
     /// The end, where a supervisor waits for it before it tries again.
     end: Option<Arc<End>>,
 }
@@ -140,9 +141,13 @@ async fn boot(
         Err(error) => return Outcome::Failed(ExitReason::from_error(&error)),
     };
     drop(task);
+    let Newborn { place, incarnation, guard, end } = newborn;
+    guard.watch(actor.get_cell());
+    // Whoever holds it keeps the supervisor from having ended.
+    drop(guard);
     let office = Arc::new(Office { inbox, desk, cell: actor.get_cell() });
     let fallen = StopOnDrop(Some(Arc::clone(&office)));
-    newborn.place.open(&office, newborn.incarnation);
+    place.open(&office, incarnation);
     let result = tokio::select! {
         biased;
         result = &mut booted => result,
@@ -161,7 +166,7 @@ async fn boot(
         Err(_killed) => ExitReason::Killed,
     };
     // It has failed when all that it had started has gone.
-    if let Some(end) = newborn.end {
+    if let Some(end) = end {
         end.over().await;
     }
     Outcome::Failed(reason)

@@ -76,7 +76,7 @@ pub(crate) struct DemoArgs {
 /// When to use colour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Color {
-    /// On a terminal, unless NO_COLOR is set.
+    /// On a terminal, unless `NO_COLOR` is set.
     Auto,
     /// Always.
     Always,
@@ -151,8 +151,9 @@ pub(crate) fn print(text: &str) -> anyhow::Result<()> {
 /// Sends the log to standard error, filtered by `MACULA_LOG`, else by `default`.
 pub(crate) fn log(default: &str) -> anyhow::Result<()> {
     let said = std::env::var("MACULA_LOG").unwrap_or_else(|_unset| default.to_owned());
-    let filter = tracing_subscriber::EnvFilter::try_new(&said)
-        .map_err(|error| anyhow::anyhow!("environment MACULA_LOG: {said:?} is no filter: {error}"))?;
+    let filter = tracing_subscriber::EnvFilter::try_new(&said).map_err(|error| {
+        anyhow::anyhow!("environment MACULA_LOG: {said:?} is no filter: {error}")
+    })?;
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

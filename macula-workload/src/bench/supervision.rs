@@ -14,7 +14,8 @@ const ROUNDS: usize = 5;
 /// Runs the suite. `scale` divides all amounts, for a quick look and for tests; 1 is the real one.
 pub(super) fn run(scale: u32) -> anyhow::Result<Suite> {
     // Crash reports go to a subscriber that keeps none: the panics' texts are made and not printed.
-    let silent = tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_writer(std::io::sink);
+    let silent =
+        tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_writer(std::io::sink);
     // Somebody may have set one before, which does as well.
     drop(silent.try_init());
     // Raw ractor's panics are not printed either, so that both sides pay for the same.

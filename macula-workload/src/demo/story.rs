@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail, ensure};
 use macula_core::entropy::Entropy;
 use macula_workload::Node;
 use macula_workload::supervision::proto::{Change, Context};
@@ -105,8 +105,7 @@ impl Story {
         let found = ask(&self.lobby.matchmaker, |reply| MatchMsg::Pair(round, reply)).await?;
         let room = self.lobby.rooms.get(found.room).context("no such room")?;
         let dice = self.dice.next_u64();
-        let winner =
-            ask(room, |winner| PlayMsg { pair: found.pair, dice, winner }).await?;
+        let winner = ask(room, |winner| PlayMsg { pair: found.pair, dice, winner }).await?;
         let player = self.lobby.players.get(winner).context("no such player")?;
         let Score { round: counted, .. } =
             ask(player, |reply| PlayerMsg::Won(round, reply)).await?;
@@ -118,7 +117,8 @@ impl Story {
     /// Breaks something, and waits until it is whole again.
     async fn fault(&mut self, round: u32, fault: Fault) -> anyhow::Result<()> {
         self.teller.fault(round, &fault.describe())?;
-        let (ada, bob) = (&self.lobby.players[0], &self.lobby.players[1]);
+        let [ada, bob, ..] = self.lobby.players.as_slice() else { bail!("too few players") };
+        let [room, .., last] = self.lobby.rooms.as_slice() else { bail!("too few rooms") };
         match fault {
             Fault::PlayerPanics => {
                 let before = ada.incarnation();
@@ -131,7 +131,6 @@ impl Story {
                 reborn(bob, before).await?;
             }
             Fault::RoomKilled => {
-                let (room, last) = (&self.lobby.rooms[0], &self.lobby.rooms[ROOMS.len() - 1]);
                 let (before, before_last) = (room.incarnation(), last.incarnation());
                 room.actor_ref().context("the room is closed")?.kill();
                 reborn(room, before).await?;
@@ -209,8 +208,7 @@ impl Story {
         }
         self.teller.scores(&lines)?;
         let total: u32 = lines.iter().map(|line| line.found).sum();
-        let scores_right =
-            total == ROUNDS && lines.iter().all(|line| line.expected == line.found);
+        let scores_right = total == ROUNDS && lines.iter().all(|line| line.expected == line.found);
         let verdict = Verdict {
             healed: healed && self.every_fault_was_seen(),
             scores_right,

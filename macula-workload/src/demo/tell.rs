@@ -40,7 +40,12 @@ impl Teller {
         Self { json, paint }
     }
 
-    fn emit(self, kind: &str, value: Value, text: impl FnOnce(Paint) -> String) -> anyhow::Result<()> {
+    fn emit(
+        self,
+        kind: &str,
+        value: Value,
+        text: impl FnOnce(Paint) -> String,
+    ) -> anyhow::Result<()> {
         if self.json {
             let mut object = json!({ "type": kind });
             if let (Value::Object(object), Value::Object(value)) = (&mut object, value) {

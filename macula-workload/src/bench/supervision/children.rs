@@ -19,11 +19,14 @@ pub(super) async fn measure(children: usize) -> anyhow::Result<Vec<Measure>> {
     let raw_rate = raw_start(children).await?;
     let warm = cycle(children).await?;
     Ok(vec![
-        Measure::new("dynamic_start", "1/s", warm.start_rate)
-            .against("raw spawn_linked", raw_rate),
+        Measure::new("dynamic_start", "1/s", warm.start_rate).against("raw spawn_linked", raw_rate),
         Measure::new("dynamic_memory", "B/child", whole.bytes_per_child),
         Measure::new("dynamic_stop", "s", whole.stop.as_secs_f64()),
-        Measure::new("dynamic_stop_growth", "x per child", whole.stop_per_child / small.stop_per_child),
+        Measure::new(
+            "dynamic_stop_growth",
+            "x per child",
+            whole.stop_per_child / small.stop_per_child,
+        ),
     ])
 }
 

@@ -99,8 +99,7 @@ async fn handle_calls(handle: &Handle<Work>, calls: usize) -> anyhow::Result<f64
     let (handle, begin) = (handle.clone(), TokioClock.now());
     tokio::spawn(async move {
         for number in 0..calls as u64 {
-            let answer =
-                handle.call_within(CALL_TIMEOUT, |port| Work::Echo(number, port)).await?;
+            let answer = handle.call_within(CALL_TIMEOUT, |port| Work::Echo(number, port)).await?;
             anyhow::ensure!(answer == number, "a wrong answer");
         }
         anyhow::Ok(())

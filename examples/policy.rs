@@ -42,7 +42,8 @@ async fn main() -> anyhow::Result<()> {
     // In code the worker would never be restarted. The configuration knows better.
     let worker = Worker::new("fragile", || (Fragile, ()))?.restart(Restart::Temporary);
     let (spec, fragile) = worker.split();
-    let node = Node::builder().config(Config::parse("policy", POLICY)?).workload(spec).start().await?;
+    let node =
+        Node::builder().config(Config::parse("policy", POLICY)?).workload(spec).start().await?;
 
     for life in 1..=3 {
         fragile.cast(())?;
@@ -53,10 +54,11 @@ async fn main() -> anyhow::Result<()> {
     node.stop().await?;
 
     // The bad day: a typo is refused before anything starts, with its place and what is legal.
-    let refused: config::Error = match Config::parse("policy", "[supervision.workload]\nintensty = 5\n") {
-        Ok(_) => anyhow::bail!("the typo was not seen"),
-        Err(error) => error,
-    };
+    let refused: config::Error =
+        match Config::parse("policy", "[supervision.workload]\nintensty = 5\n") {
+            Ok(_) => anyhow::bail!("the typo was not seen"),
+            Err(error) => error,
+        };
     macula_examples::say(&refused.to_string());
     Ok(())
 }

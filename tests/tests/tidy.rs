@@ -19,8 +19,16 @@ const PURE_ROOMS: [&str; 4] = [
 
 /// What no pure room says.
 const IMPURE: [&str; 10] = [
-    "async ", ".await", "tokio::", "ractor::", "std::net", "std::fs", "Instant::now",
-    "SystemTime::now", "rand::", "std::thread",
+    "async ",
+    ".await",
+    "tokio::",
+    "ractor::",
+    "std::net",
+    "std::fs",
+    "Instant::now",
+    "SystemTime::now",
+    "rand::",
+    "std::thread",
 ];
 
 struct Source {
@@ -101,8 +109,9 @@ fn no_file_is_too_long() {
             .iter()
             .filter_map(|source| {
                 let lines = source.code().count();
-                (lines > CODE_LINES_MAX)
-                    .then(|| format!("{}: {lines} lines of code, at most {CODE_LINES_MAX}", source.path))
+                (lines > CODE_LINES_MAX).then(|| {
+                    format!("{}: {lines} lines of code, at most {CODE_LINES_MAX}", source.path)
+                })
             })
             .collect(),
     );
@@ -162,7 +171,12 @@ fn dependencies_point_downwards() {
 #[test]
 fn the_top_level_has_only_its_fixed_folders() {
     let fixed = [
-        "examples", "macula-core", "macula-infra", "macula-platform", "macula-workload", "target",
+        "examples",
+        "macula-core",
+        "macula-infra",
+        "macula-platform",
+        "macula-workload",
+        "target",
         "tests",
     ];
     none(

@@ -36,7 +36,7 @@ pub enum Absence {
 /// How a mailbox behaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Mailbox {
-    /// How many messages may wait.
+    /// How many messages may wait. At least 1; 0 counts as 1.
     pub capacity: usize,
     /// What happens to one more.
     pub overflow: Overflow,

@@ -97,6 +97,7 @@ pub(super) enum Rejected<M> {
 
 impl<M: Send + 'static> Slot<M> {
     pub(super) fn new(mailbox: Mailbox) -> Self {
+        let mailbox = Mailbox { capacity: mailbox.capacity.max(1), ..mailbox };
         Self {
             mailbox,
             home: OnceLock::new(),

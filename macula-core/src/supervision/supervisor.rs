@@ -161,7 +161,8 @@ impl Supervisor {
         self
     }
 
-    /// The longest time for which one of its turns, or its start, may run.
+    /// The longest time that its start may take, with those of all its children. Once it is up it is
+    /// not probed: its own turns are short and never wait.
     #[must_use]
     pub fn liveness(mut self, bound: Duration) -> Self {
         self.policy.liveness = Some(bound);

@@ -123,7 +123,7 @@ pub fn declared_tree() -> Result<ChildSpec, Error> {
     tree(&Config::default(), Vec::new()).map(|tree| tree.root.into())
 }
 
-/// A node that runs.
+/// A node that runs, until it is [stopped](Self::stop). A node that is dropped goes on running.
 #[derive(Debug)]
 pub struct Node {
     root: Root,

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::fmt::Debug;
 use std::sync::Arc;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering, fence};
 
 use parking_lot::Mutex;
 use ractor::ActorRef;
@@ -92,6 +92,7 @@ impl<I> Inbox<I> {
     /// Wakes the shell, unless a bell is still unanswered.
     pub fn ring(&self) {
         if !self.0.rung.swap(true, Ordering::AcqRel) {
+            fence(Ordering::SeqCst);
             if let Some(actor) = self.0.actor.get() {
                 // A shell that has ended needs no bell; one in `post_stop` hears the other one.
                 drop(actor.send_message(Bell));
@@ -114,7 +115,9 @@ impl<I> Inbox<I> {
 
     pub(super) fn connect(&self, actor: ActorRef<Bell>) {
         // Set first, then look: a bell rung in between is sent twice rather than never.
-        if self.0.actor.set(actor.clone()).is_ok() && self.0.rung.load(Ordering::Acquire) {
+        let is_first = self.0.actor.set(actor.clone()).is_ok();
+        fence(Ordering::SeqCst);
+        if is_first && self.0.rung.load(Ordering::Acquire) {
             drop(actor.send_message(Bell));
         }
     }

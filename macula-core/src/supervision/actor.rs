@@ -93,6 +93,13 @@ impl Boss {
             cancel: cancelled,
         };
         let place = launcher.0.place();
+        if place.is_up() {
+            // The place belongs to the one that runs; the other gets no seat.
+            let message = "this spec already runs: each child needs one of its own".to_owned();
+            let reason = ExitReason::Error { message, causes: Vec::new() };
+            inbox.push(Input::StartFailed { key, incarnation, reason });
+            return;
+        }
         let mut starting = launcher.0.launch(order);
         drop(launcher);
         // Most starts never wait: those are done here and now. The others go on in a task.

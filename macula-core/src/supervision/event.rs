@@ -27,7 +27,7 @@ pub struct Event {
     pub at_ms: u64,
     /// To whom.
     pub path: Path,
-    /// In which of its lives; 0 for a supervisor itself.
+    /// In which of its lives; 0 where a supervisor speaks of itself, and for dead letters.
     pub incarnation: u64,
     /// What.
     pub what: What,

@@ -104,9 +104,7 @@ impl<M: Send + 'static> Handle<M> {
     /// [`SendError`], with the message, if the mailbox is full or the actor is not there.
     pub fn cast(&self, message: M) -> Result<(), SendError<M>> {
         self.0.offer(message).map_err(|rejected| match rejected {
-            Rejected::Full(message) => {
-                SendError::Full { message, capacity: self.0.mailbox.capacity }
-            }
+            Rejected::Full(message, capacity) => SendError::Full { message, capacity },
             Rejected::Absent(message, presence) => SendError::Unavailable { message, presence },
         })
     }
@@ -225,6 +223,8 @@ impl<M: Send + 'static> Handle<M> {
     /// The actor of the current incarnation, for what needs a plain ractor reference.
     ///
     /// Messages sent to it directly go past the mailbox and its bound, and are not in its counts.
+    /// Do not monitor it with ractor's `monitor`: an actor's bell is an event to its monitors, so
+    /// each message through a handle would be one. Watch the tree's events instead.
     #[must_use]
     pub fn actor_ref(&self) -> Option<ActorRef<M>> {
         self.0.cell().map(ActorRef::from)

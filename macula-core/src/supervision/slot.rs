@@ -6,6 +6,7 @@
 
 use std::collections::VecDeque;
 use std::fmt::Debug;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
@@ -91,7 +92,7 @@ impl<M> Debug for Slot<M> {
 
 /// What a send that was not accepted gives back.
 pub(super) enum Rejected<M> {
-    Full(M),
+    Full(M, usize),
     Absent(M, Presence),
 }
 
@@ -138,7 +139,7 @@ impl<M: Send + 'static> Slot<M> {
             }
             Admitted::Full(message) => {
                 lane.stats.refused += 1;
-                return Err(Rejected::Full(message));
+                return Err(Rejected::Full(message, capacity));
             }
         };
         lane.stats.accepted += 1;
@@ -149,7 +150,7 @@ impl<M: Send + 'static> Slot<M> {
             ring(cell);
         }
         if let Some(oldest) = displaced {
-            drop(oldest);
+            let_go(oldest);
             self.announce_dead(1, DeadReason::Overflow);
         }
         Ok(())
@@ -198,7 +199,14 @@ impl<M: Send + 'static> Slot<M> {
 
     fn has_room(&self) -> bool {
         let lane = self.lane.lock();
-        lane.presence != Presence::Up || lane.queue.len() < self.mailbox.capacity
+        match (lane.presence, self.mailbox.absence) {
+            (Presence::Up, _) => lane.queue.len() < self.mailbox.capacity,
+            (Presence::Restarting | Presence::Unborn, Absence::Stash(max)) => {
+                lane.queue.len() < max
+            }
+            // The next offer is refused for another reason than room.
+            (presence, _) => presence != Presence::Up,
+        }
     }
 
     /// Waits until the child is up, or will not be.
@@ -248,8 +256,7 @@ impl<M: Send + 'static> Slot<M> {
 
     fn bury(&self, dead: VecDeque<M>, reason: DeadReason) {
         let count = dead.len() as u64;
-        // Dropped outside the lock: a reply port in a message may wake its caller right here.
-        drop(dead);
+        dead.into_iter().for_each(let_go);
         if count > 0 {
             self.announce_dead(count, reason);
         }
@@ -277,6 +284,14 @@ impl<'a, M> Waiting<'a, M> {
 impl<M> Drop for Waiting<'_, M> {
     fn drop(&mut self) {
         self.0.lane.lock().waiting_for_space -= 1;
+    }
+}
+
+/// Drops a message, outside any lock: a reply port in it may wake its caller right here. A message
+/// that panics when it is dropped must not take along whoever tells of the actor's end.
+fn let_go<M>(message: M) {
+    if catch_unwind(AssertUnwindSafe(|| drop(message))).is_err() {
+        tracing::error!("a message panicked when it was dropped");
     }
 }
 
@@ -325,6 +340,8 @@ pub(super) trait Place: Send + Sync {
     fn close(&self, incarnation: u64);
     /// What comes next.
     fn outlook(&self, outlook: Outlook);
+    /// Whether it is taken: one spec has one place, and runs once.
+    fn is_up(&self) -> bool;
     /// The number of its current or last life.
     fn lives(&self) -> u64;
     /// The count that is odd while a handler runs.
@@ -376,6 +393,10 @@ impl<M: Send + 'static> Place for Slot<M> {
         drop(lane);
         self.bury(dead, DeadReason::Ended);
         self.change.notify_waiters();
+    }
+
+    fn is_up(&self) -> bool {
+        self.presence() == Presence::Up
     }
 
     fn lives(&self) -> u64 {

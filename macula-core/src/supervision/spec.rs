@@ -47,6 +47,9 @@ pub enum Start<A: Actor> {
 }
 
 /// A child of any type, as a supervisor's list has it.
+///
+/// A spec has one place in one tree, and so has its clone: a second start while the first runs
+/// fails. Many children of one kind are many specs: make one for each.
 #[derive(Clone)]
 pub struct ChildSpec {
     pub(super) id: Option<ChildId>,
@@ -298,6 +301,9 @@ impl<A: Actor> Worker<A> {
 
     /// The longest time for which one of its handlers, or its start, may run. One that takes longer
     /// is killed and counts as failed. It is met within 1.25 times the bound, at the next await.
+    ///
+    /// The start function and the part of `pre_start` before its first wait run in the supervisor's
+    /// own turn: they must not block the thread.
     #[must_use]
     pub fn liveness(mut self, bound: Duration) -> Self {
         self.policy.liveness = Some(bound);

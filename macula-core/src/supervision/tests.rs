@@ -58,3 +58,88 @@ async fn a_handle_outlives_a_panic() {
     assert_eq!(reason, super::ExitReason::Shutdown);
     assert_eq!(handle.presence(), Presence::Down);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_spec_runs_only_once_at_a_time() {
+    let root = Supervisor::dynamic("top", 8).unwrap().start(TreeOptions::default()).await.unwrap();
+    let (spec, handle) = Worker::unnamed(|| (Counter, 1)).split();
+    root.handle().start_child(spec.clone()).await.unwrap();
+    let refused = root.handle().start_child(spec).await.unwrap_err();
+    assert!(refused.to_string().contains("already runs"), "{refused}");
+    assert_eq!(handle.call(Msg::Get).await, Ok(1), "the first is not disturbed");
+    root.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sender_that_waits_for_room_in_a_full_stash_lets_others_run() {
+    use super::{Backoff, Overflow};
+    let mailbox =
+        Mailbox { overflow: Overflow::Wait, absence: Absence::Stash(1), ..Mailbox::default() };
+    let second = Duration::from_secs(1);
+    let worker = Worker::new("counter", || (Counter, 0)).unwrap().mailbox(mailbox);
+    let backoff = Backoff { jitter: 0.0, ..Backoff::exponential(second, second) };
+    let (spec, handle) = worker.backoff(backoff).split();
+    let root = Supervisor::new("top").unwrap().child(spec);
+    let root = root.start(TreeOptions::default()).await.unwrap();
+    let life = handle.incarnation();
+    handle.cast(Msg::Panic).unwrap();
+    while handle.presence() == Presence::Up {
+        tokio::task::yield_now().await;
+    }
+    for _ in 0..3 {
+        handle.send(Msg::Add(1)).await.unwrap();
+    }
+    assert_eq!(handle.next_life(life).await, Some(life + 1));
+    assert_eq!(handle.call(Msg::Get).await, Ok(3));
+    root.stop().await;
+}
+
+/// A message whose end is as bad as its life.
+struct Bomb(Option<RpcReplyPort<()>>);
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        assert!(self.0.is_some(), "boom");
+    }
+}
+
+struct Careless;
+
+impl Actor for Careless {
+    type Msg = Bomb;
+    type State = ();
+    type Arguments = ();
+
+    async fn pre_start(&self, _: ActorRef<Bomb>, (): ()) -> Result<(), ActorProcessingErr> {
+        Ok(())
+    }
+
+    async fn handle(
+        &self,
+        _: ActorRef<Bomb>,
+        mut bomb: Bomb,
+        (): &mut (),
+    ) -> Result<(), ActorProcessingErr> {
+        match &mut bomb.0 {
+            Some(port) if port.is_closed() => Err("nobody waits".into()),
+            Some(_) => std::future::pending().await,
+            None => Ok(()),
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_that_panics_when_dropped_does_not_hide_the_end() {
+    let (spec, handle) = Worker::new("careless", || (Careless, ())).unwrap().split();
+    let root = Supervisor::new("top").unwrap().child(spec);
+    let root = root.start(TreeOptions::default()).await.unwrap();
+    let life = handle.incarnation();
+    let (port, answer) = tokio::sync::oneshot::channel();
+    handle.cast(Bomb(Some(port.into()))).unwrap();
+    tokio::task::yield_now().await;
+    handle.cast(Bomb(None)).unwrap();
+    handle.actor_ref().unwrap().kill();
+    assert_eq!(handle.next_life(life).await, Some(life + 1));
+    assert!(answer.await.is_err());
+    root.stop().await;
+}

@@ -155,7 +155,7 @@ pub struct TreeNode {
     pub dynamic: bool,
     /// The number of its life.
     pub incarnation: u64,
-    /// How often it was restarted.
+    /// How often it was restarted in its supervisor's current life.
     pub restarts: u64,
     /// Why its last life ended.
     #[serde(skip_serializing_if = "Option::is_none")]

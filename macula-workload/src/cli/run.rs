@@ -1,7 +1,7 @@
 //! `macula run`: a node until a signal.
 
 use anyhow::Context as _;
-use macula_workload::supervision::Event;
+use macula_workload::supervision::{Event, ExitReason};
 use macula_workload::{Config, Node};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::broadcast;
@@ -40,23 +40,43 @@ async fn serve(config: Config, json: bool) -> Result<(), Failure> {
     tracing::info!(actors = node.snapshot().await.len(), "the node is up");
     let events = node.events();
     let told = tokio::spawn(async move { if json { tell(events).await } else { Ok(()) } });
+    let done = until_stopped(node, &mut stop).await;
+    // A tree that has ended says nothing more, and what it said last is told. One that is given up
+    // on may go on talking, and is cut off.
+    if matches!(done, Ok(Ended::InOrder | Ended::ByItself(_))) {
+        told.await.context("the events could not be told")??;
+    }
+    match done? {
+        Ended::InOrder => Ok(()),
+        Ended::ByItself(reason) => {
+            Err(Failure::Ran(anyhow::anyhow!("the node ended by itself: {reason}")))
+        }
+    }
+}
+
+/// How a node's tree ended.
+enum Ended {
+    InOrder,
+    ByItself(ExitReason),
+}
+
+/// Waits for the first signal and stops the node in order, unless it ends by itself or a second
+/// signal comes.
+async fn until_stopped(node: Node, stop: &mut Stop) -> Result<Ended, Failure> {
     tokio::select! {
         name = stop.next() => tracing::info!(signal = name, "stopping in order"),
-        reason = node.wait() => {
-            return Err(Failure::Ran(anyhow::anyhow!("the node ended by itself: {reason}")));
-        }
+        reason = node.wait() => return Ok(Ended::ByItself(reason)),
     }
     tokio::select! {
         ended = node.stop() => {
             let reason = ended.map_err(anyhow::Error::from)?;
             tracing::info!(%reason, "the node has stopped");
+            Ok(Ended::InOrder)
         }
         name = stop.next() => {
-            return Err(Failure::Ran(anyhow::anyhow!("a second signal ({name}): not waited for")));
+            Err(Failure::Ran(anyhow::anyhow!("a second signal ({name}): not waited for")))
         }
     }
-    told.await.context("the events could not be told")??;
-    Ok(())
 }
 
 /// Prints each event as it comes, until the tree has ended.

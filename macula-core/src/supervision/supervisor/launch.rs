@@ -143,11 +143,11 @@ async fn boot(
     drop(task);
     let Newborn { place, incarnation, guard, end } = newborn;
     guard.watch(actor.get_cell());
-    // Whoever holds it keeps the supervisor from having ended.
-    drop(guard);
     let office = Arc::new(Office { inbox, desk, cell: actor.get_cell() });
     let fallen = StopOnDrop(Some(Arc::clone(&office)));
     place.open(&office, incarnation);
+    // Whoever holds it keeps the supervisor from having ended, and so its place from being closed.
+    drop(guard);
     let result = tokio::select! {
         biased;
         result = &mut booted => result,

@@ -170,6 +170,10 @@ impl Place for SupervisorPlace {
         self.change.notify_waiters();
     }
 
+    fn is_up(&self) -> bool {
+        self.standing.lock().presence == Presence::Up
+    }
+
     fn lives(&self) -> u64 {
         self.standing.lock().incarnation
     }

@@ -18,7 +18,7 @@ use super::SupervisorHandle;
 /// How long a picture of the tree waits for one supervisor.
 const PICTURE_PATIENCE: Duration = Duration::from_secs(1);
 
-/// A tree that runs.
+/// A tree that runs, until it is [stopped](Self::stop). A tree whose root is dropped goes on running.
 #[derive(Debug)]
 pub struct Root {
     pub(super) handle: SupervisorHandle,

@@ -19,7 +19,8 @@ pub(super) async fn measure(children: usize) -> anyhow::Result<Vec<Measure>> {
     let raw_rate = raw_start(children).await?;
     let warm = cycle(children).await?;
     Ok(vec![
-        Measure::new("dynamic_start", "1/s", warm.start_rate).against("raw spawn_linked", raw_rate),
+        Measure::new("dynamic_start", "1/s", warm.start_rate)
+            .against("raw spawn_linked, one parent in sequence", raw_rate),
         Measure::new("dynamic_memory", "B/child", whole.bytes_per_child),
         Measure::new("dynamic_stop", "s", whole.stop.as_secs_f64()),
         Measure::new(

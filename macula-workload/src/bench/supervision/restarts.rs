@@ -1,4 +1,5 @@
-//! From the message that makes a child panic to its replacement having started.
+//! From the message that makes a child panic to its replacement having started, which is its
+//! `pre_start`: where OTP's start function returns too.
 
 use std::time::{Duration, Instant};
 

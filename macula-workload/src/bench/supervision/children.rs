@@ -12,7 +12,7 @@ use super::actors::{Idle, Parent, ParentMsg};
 use crate::bench::report::{Measure, quantile};
 
 /// How many starts are under way at the same time: enough to keep the supervisor busy.
-const STARTERS: usize = 64;
+const STARTERS: usize = 8;
 
 pub(super) async fn measure(children: usize) -> anyhow::Result<Vec<Measure>> {
     let whole = cycle(children).await?;

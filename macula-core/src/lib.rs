@@ -14,3 +14,4 @@ pub mod path;
 pub mod replica;
 pub mod shell;
 pub mod supervision;
+pub mod wire;

@@ -1,0 +1,110 @@
+//! Bodies: MessagePack with named fields, written straight into a buffer and read with caps.
+
+use bytes::buf::Writer;
+use bytes::{BufMut as _, Bytes, BytesMut};
+use rmp_serde::config::{DefaultConfig, StructMapConfig};
+use rmp_serde::{Deserializer, Serializer};
+use serde::{Deserialize, Serialize};
+
+use super::error::{BodyError, EncodeError};
+use super::frame::{Flags, HEADER_LEN, Header, Kind, VERSION};
+use super::{Limits, scan};
+
+/// Writes bytes into a buffer.
+type Into<'a> = Serializer<Writer<&'a mut BytesMut>, StructMapConfig<DefaultConfig>>;
+
+fn serializer(out: &mut BytesMut) -> Into<'_> {
+    Serializer::new(out.writer()).with_struct_map()
+}
+
+/// Appends a frame: header and encoded body. Gives the number of bytes that were appended.
+///
+/// # Errors
+///
+/// [`EncodeError`]; `out` is as it was.
+pub fn encode_frame<T: Serialize + ?Sized>(
+    out: &mut BytesMut,
+    kind: Kind,
+    flags: Flags,
+    id: u64,
+    body: &T,
+    limits: &Limits,
+) -> Result<usize, EncodeError> {
+    let start = out.len();
+    out.put_bytes(0, HEADER_LEN);
+    if let Err(error) = body.serialize(&mut serializer(out)) {
+        out.truncate(start);
+        return Err(EncodeError::Body(error.to_string()));
+    }
+    let len = out.len() - start - HEADER_LEN;
+    let header = header(kind, flags, id, len, limits).inspect_err(|_| out.truncate(start))?;
+    if let Some(place) = out.get_mut(start..start + HEADER_LEN) {
+        place.copy_from_slice(&header);
+    }
+    Ok(HEADER_LEN + len)
+}
+
+/// Appends a frame whose body is encoded already.
+///
+/// # Errors
+///
+/// [`EncodeError::TooLong`]; `out` is as it was.
+pub fn encode_raw(
+    out: &mut BytesMut,
+    kind: Kind,
+    flags: Flags,
+    id: u64,
+    body: &[u8],
+    limits: &Limits,
+) -> Result<usize, EncodeError> {
+    let header = header(kind, flags, id, body.len(), limits)?;
+    out.reserve(HEADER_LEN + body.len());
+    out.put_slice(&header);
+    out.put_slice(body);
+    Ok(HEADER_LEN + body.len())
+}
+
+fn header(
+    kind: Kind,
+    flags: Flags,
+    id: u64,
+    len: usize,
+    limits: &Limits,
+) -> Result<[u8; HEADER_LEN], EncodeError> {
+    let max = limits.frame_len_max;
+    let body_len = u32::try_from(len).ok().filter(|_| len <= max);
+    let body_len = body_len.ok_or(EncodeError::TooLong { len, max })?;
+    Ok(Header { version: VERSION, kind, flags, id, body_len }.encode())
+}
+
+/// Encodes a body of at most `len_max` bytes.
+///
+/// # Errors
+///
+/// [`EncodeError`].
+pub fn to_body<T: Serialize + ?Sized>(value: &T, len_max: usize) -> Result<Bytes, EncodeError> {
+    let mut out = BytesMut::new();
+    value
+        .serialize(&mut serializer(&mut out))
+        .map_err(|error| EncodeError::Body(error.to_string()))?;
+    if out.len() > len_max {
+        return Err(EncodeError::TooLong { len: out.len(), max: len_max });
+    }
+    Ok(out.freeze())
+}
+
+/// Reads a body, after it was [scanned](scan).
+///
+/// # Errors
+///
+/// [`BodyError`].
+pub fn from_body<'a, T: Deserialize<'a>>(
+    body: &'a [u8],
+    limits: &Limits,
+) -> Result<T, BodyError> {
+    scan(body, limits)?;
+    let mut deserializer = Deserializer::from_read_ref(body);
+    // The scan has capped the depth; one level more is for what serde nests by itself.
+    deserializer.set_max_depth(limits.depth_max.saturating_add(1));
+    T::deserialize(&mut deserializer).map_err(|error| BodyError::Invalid(error.to_string()))
+}

@@ -1,0 +1,99 @@
+//! What can be wrong with bytes.
+
+/// Why something was not encoded. The buffer is as it was.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum EncodeError {
+    /// The body is longer than is allowed.
+    #[error("a body of {len} bytes, at most {max} are allowed; nothing was written")]
+    TooLong {
+        /// How long it is.
+        len: usize,
+        /// How long it may be.
+        max: usize,
+    },
+    /// The value has no form in MessagePack.
+    #[error("the value cannot be encoded: {0}; nothing was written")]
+    Body(String),
+}
+
+/// Why a stream of bytes is none of frames. Nothing more can be read from it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum DecodeError {
+    /// The frame is of another version.
+    #[error("a frame of version {found}")]
+    Version {
+        /// The version it says.
+        found: u8,
+    },
+    /// The frame is longer than is taken.
+    #[error("a frame of {len} bytes, at most {max} are taken")]
+    TooLong {
+        /// How long it says it is.
+        len: usize,
+        /// How long it may be.
+        max: usize,
+    },
+    /// The stream ended in the middle of a frame.
+    #[error("the stream ended {missing} bytes before its last frame did")]
+    Truncated {
+        /// How much is missing at least.
+        missing: usize,
+    },
+}
+
+/// Why a body is refused. Nothing was made of it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum BodyError {
+    /// It is longer than is taken.
+    #[error("a body of {len} bytes, at most {max} are taken")]
+    TooLong {
+        /// How long it is.
+        len: usize,
+        /// How long it may be.
+        max: usize,
+    },
+    /// It is nested deeper than is taken.
+    #[error("byte {offset}: nested deeper than {max} levels")]
+    TooDeep {
+        /// Where.
+        offset: usize,
+        /// How deep it may be.
+        max: usize,
+    },
+    /// It has more elements than are taken.
+    #[error("byte {offset}: more than {max} elements")]
+    TooMany {
+        /// Where.
+        offset: usize,
+        /// How many there may be.
+        max: usize,
+    },
+    /// It claims more bytes than there are.
+    #[error("byte {offset}: {missing} bytes are missing")]
+    Truncated {
+        /// Where.
+        offset: usize,
+        /// How many are missing.
+        missing: usize,
+    },
+    /// Something stands behind it.
+    #[error("byte {offset}: {len} bytes too many")]
+    Trailing {
+        /// Where it ends.
+        offset: usize,
+        /// How many follow.
+        len: usize,
+    },
+    /// The byte that MessagePack never uses.
+    #[error("byte {offset}: 0xc1 is no MessagePack")]
+    Reserved {
+        /// Where.
+        offset: usize,
+    },
+    /// It is MessagePack, but not of the form that was expected.
+    #[error("{0}")]
+    Invalid(String),
+}

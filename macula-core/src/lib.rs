@@ -9,6 +9,7 @@
 pub mod clock;
 pub mod entropy;
 pub mod hlc;
+pub mod identity;
 pub mod machine;
 pub mod path;
 pub mod replica;

@@ -30,6 +30,9 @@ pub trait Effects<M: Machine>: Send + 'static {
     /// Carries out one output. Whatever follows from it goes into `inbox`; this never waits.
     fn apply(&mut self, now: Instant, output: M::Output, inbox: &Inbox<M::Input>);
 
+    /// Looks at the machine when a turn is over: for figures that others read.
+    fn observe(&mut self, _machine: &M) {}
+
     /// The input with which the machine learns that it has to end, if it can.
     fn stop_input(&mut self) -> Option<M::Input> {
         None
@@ -113,6 +116,7 @@ where
                 self.machine.handle_timeout(now);
             } else {
                 self.set_alarm(now);
+                self.effects.observe(&self.machine);
                 return;
             }
             while let Some(output) = self.machine.poll_output() {

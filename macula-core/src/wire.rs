@@ -17,6 +17,38 @@
 //! does not know are passed over, and those that a writer did not know have their defaults, so old
 //! and new nodes understand each other.
 //!
+//! # Examples
+//!
+//! A frame is written, sent in two pieces, and read:
+//!
+//! ```
+//! use bytes::BytesMut;
+//! use macula_core::wire::{Decoder, Flags, Kind, Limits, encode_frame, from_body};
+//!
+//! let limits = Limits::default();
+//! let mut out = BytesMut::new();
+//! encode_frame(&mut out, Kind(0x10), Flags::default(), 7, "hello", &limits)?;
+//!
+//! let mut decoder = Decoder::new(limits);
+//! decoder.push(out.split_to(9).freeze());
+//! assert!(decoder.next_frame()?.is_none());
+//! decoder.push(out.freeze());
+//! let frame = decoder.next_frame()?.expect("it has come in whole");
+//! assert_eq!((frame.kind, frame.id), (Kind(0x10), 7));
+//! assert_eq!(from_body::<&str>(&frame.body, &limits)?, "hello");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! A body that claims more than it has is refused before anything is allocated for it:
+//!
+//! ```
+//! use macula_core::wire::{BodyError, Limits, from_body};
+//!
+//! let four_gigabytes = [0xc6, 0xff, 0xff, 0xff, 0xff, 1, 2];
+//! let refused = from_body::<serde::de::IgnoredAny>(&four_gigabytes, &Limits::default());
+//! assert_eq!(refused.unwrap_err(), BodyError::Truncated { offset: 5, missing: 0xffff_fffd });
+//! ```
+//!
 //! [MessagePack]: https://github.com/msgpack/msgpack/blob/master/spec.md
 
 mod body;
@@ -34,11 +66,12 @@ pub use scan::scan;
 /// The caps on what is read and written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// The longest body of a frame, in bytes.
+    /// The longest body, in bytes: 0 to 4,294,967,295. A header is not counted.
     pub frame_len_max: usize,
-    /// How deep arrays and maps may be nested.
+    /// How many arrays and maps may be nested in one another: 0 to 64. More counts as 64.
     pub depth_max: usize,
-    /// How many elements all arrays and maps of a body may have together.
+    /// How many elements all arrays and maps of a body may have together; an entry of a map counts
+    /// as two.
     pub count_max: usize,
 }
 

@@ -109,6 +109,7 @@ impl End {
             tracing::error!(path = %self.path, "the exit hook panicked; the rest of it did not run");
         }
         self.place.close(self.incarnation);
+        self.place.bury(self.incarnation, &reason);
         match tell {
             Tell::Parent { inbox, key, incarnation } => {
                 if self.started.load(Ordering::Acquire) {

@@ -8,6 +8,7 @@ use ractor::{ActorRef, RpcReplyPort};
 
 use crate::path::Path;
 
+use super::exit::ExitReason;
 use super::mailbox::{Absence, Overflow};
 use super::slot::{MailboxStats, Presence, Rejected, Slot};
 
@@ -218,6 +219,16 @@ impl<M: Send + 'static> Handle<M> {
     pub async fn next_life(&self, incarnation: u64) -> Option<u64> {
         let (presence, life) = self.0.settled_after(incarnation).await;
         (presence == Presence::Up).then_some(life)
+    }
+
+    /// Waits until a life of the actor has ended with all that it held, and says why it did; none
+    /// if a later life has ended since, or if there will be no such life.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped, the end can be asked for again.
+    pub async fn ended(&self, incarnation: u64) -> Option<ExitReason> {
+        self.0.ended(incarnation).await
     }
 
     /// The actor of the current incarnation, for what needs a plain ractor reference.

@@ -17,6 +17,7 @@ use tokio::sync::Notify;
 use crate::path::Path;
 
 use super::event::DeadReason;
+use super::exit::ExitReason;
 use super::mailbox::{Absence, Admitted, Mailbox, Overflow, Queue};
 use super::proto::Outlook;
 use super::tree::Tree;
@@ -66,6 +67,8 @@ struct Lane<M> {
     /// It runs, and when it does not any more it will be gone.
     doomed: bool,
     waiting_for_space: usize,
+    /// The last life that has ended with all that it held, and why.
+    last_exit: Option<(u64, ExitReason)>,
     stats: MailboxStats,
 }
 
@@ -111,6 +114,7 @@ impl<M: Send + 'static> Slot<M> {
                 handled_in_row: 0,
                 doomed: false,
                 waiting_for_space: 0,
+                last_exit: None,
                 stats: MailboxStats::default(),
             }),
             space: Notify::new(),
@@ -229,6 +233,28 @@ impl<M: Send + 'static> Slot<M> {
         }
     }
 
+    /// Waits until a life has ended with all that it held, and says why it did; none if a later one
+    /// has ended since, or if there will be no such life.
+    pub(super) async fn ended(&self, incarnation: u64) -> Option<ExitReason> {
+        loop {
+            let change = self.change.notified();
+            tokio::pin!(change);
+            change.as_mut().enable();
+            {
+                let lane = self.lane.lock();
+                match &lane.last_exit {
+                    Some((life, reason)) if *life == incarnation => return Some(reason.clone()),
+                    Some((life, _)) if *life > incarnation => return None,
+                    Some(_) | None => {}
+                }
+                if lane.presence == Presence::Gone && lane.incarnation < incarnation {
+                    return None;
+                }
+            }
+            change.await;
+        }
+    }
+
     fn presence_and_incarnation(&self) -> (Presence, u64) {
         let lane = self.lane.lock();
         (lane.presence, lane.incarnation)
@@ -254,7 +280,7 @@ impl<M: Send + 'static> Slot<M> {
         self.lane.lock().cell.clone()
     }
 
-    fn bury(&self, dead: VecDeque<M>, reason: DeadReason) {
+    fn let_all_go(&self, dead: VecDeque<M>, reason: DeadReason) {
         let count = dead.len() as u64;
         dead.into_iter().for_each(let_go);
         if count > 0 {
@@ -338,6 +364,8 @@ pub(super) trait Place: Send + Sync {
     fn settle_in(&self, path: &Path, tree: &Arc<Tree>);
     /// The incarnation has ended, or failed to start.
     fn close(&self, incarnation: u64);
+    /// All that the incarnation held has gone, and this is why it ended.
+    fn bury(&self, _incarnation: u64, _reason: &ExitReason) {}
     /// What comes next.
     fn outlook(&self, outlook: Outlook);
     /// Whether it is taken: one spec has one place, and runs once.
@@ -372,7 +400,12 @@ impl<M: Send + 'static> Place for Slot<M> {
         if let Some(cell) = cell {
             cell.unmonitor(cell.clone());
         }
-        self.bury(dead, DeadReason::Ended);
+        self.let_all_go(dead, DeadReason::Ended);
+        self.change.notify_waiters();
+    }
+
+    fn bury(&self, incarnation: u64, reason: &ExitReason) {
+        self.lane.lock().last_exit = Some((incarnation, reason.clone()));
         self.change.notify_waiters();
     }
 
@@ -391,7 +424,7 @@ impl<M: Send + 'static> Place for Slot<M> {
         let dead = lane.queue.cut(keep);
         lane.stats.dead_letters += dead.len() as u64;
         drop(lane);
-        self.bury(dead, DeadReason::Ended);
+        self.let_all_go(dead, DeadReason::Ended);
         self.change.notify_waiters();
     }
 

@@ -6,22 +6,28 @@ use rmp_serde::config::{DefaultConfig, StructMapConfig};
 use rmp_serde::{Deserializer, Serializer};
 use serde::{Deserialize, Serialize};
 
+use super::Limits;
 use super::error::{BodyError, EncodeError};
 use super::frame::{Flags, HEADER_LEN, Header, Kind, VERSION};
-use super::{Limits, scan};
+use super::scan::{DEPTH_CAP, scan};
 
-/// Writes bytes into a buffer.
-type Into<'a> = Serializer<Writer<&'a mut BytesMut>, StructMapConfig<DefaultConfig>>;
+/// Room for most bodies, in bytes, so that a small one is written without growing its buffer.
+const BODY_LEN_USUAL: usize = 128;
 
-fn serializer(out: &mut BytesMut) -> Into<'_> {
+/// Writes MessagePack with named fields to the end of a buffer.
+type Appender<'a> = Serializer<Writer<&'a mut BytesMut>, StructMapConfig<DefaultConfig>>;
+
+fn appender(out: &mut BytesMut) -> Appender<'_> {
     Serializer::new(out.writer()).with_struct_map()
 }
 
-/// Appends a frame: header and encoded body. Gives the number of bytes that were appended.
+/// Appends a frame: a header, and `body` in MessagePack with named fields. Gives the number of bytes
+/// that were appended.
 ///
 /// # Errors
 ///
-/// [`EncodeError`]; `out` is as it was.
+/// [`EncodeError`], if the body is longer than [`Limits::frame_len_max`] or has no form in
+/// MessagePack; `out` holds what it held.
 pub fn encode_frame<T: Serialize + ?Sized>(
     out: &mut BytesMut,
     kind: Kind,
@@ -32,7 +38,7 @@ pub fn encode_frame<T: Serialize + ?Sized>(
 ) -> Result<usize, EncodeError> {
     let start = out.len();
     out.put_bytes(0, HEADER_LEN);
-    if let Err(error) = body.serialize(&mut serializer(out)) {
+    if let Err(error) = body.serialize(&mut appender(out)) {
         out.truncate(start);
         return Err(EncodeError::Body(error.to_string()));
     }
@@ -44,11 +50,12 @@ pub fn encode_frame<T: Serialize + ?Sized>(
     Ok(HEADER_LEN + len)
 }
 
-/// Appends a frame whose body is encoded already.
+/// Appends a frame whose body is encoded already. Gives the number of bytes that were appended.
 ///
 /// # Errors
 ///
-/// [`EncodeError::TooLong`]; `out` is as it was.
+/// [`EncodeError::TooLong`], if the body is longer than [`Limits::frame_len_max`]; `out` holds what
+/// it held.
 pub fn encode_raw(
     out: &mut BytesMut,
     kind: Kind,
@@ -77,15 +84,15 @@ fn header(
     Ok(Header { version: VERSION, kind, flags, id, body_len }.encode())
 }
 
-/// Encodes a body of at most `len_max` bytes.
+/// Encodes a body of at most `len_max` bytes, in MessagePack with named fields.
 ///
 /// # Errors
 ///
-/// [`EncodeError`].
+/// [`EncodeError`], if it is longer or has no form in MessagePack.
 pub fn to_body<T: Serialize + ?Sized>(value: &T, len_max: usize) -> Result<Bytes, EncodeError> {
-    let mut out = BytesMut::new();
+    let mut out = BytesMut::with_capacity(BODY_LEN_USUAL.min(len_max));
     value
-        .serialize(&mut serializer(&mut out))
+        .serialize(&mut appender(&mut out))
         .map_err(|error| EncodeError::Body(error.to_string()))?;
     if out.len() > len_max {
         return Err(EncodeError::TooLong { len: out.len(), max: len_max });
@@ -95,16 +102,18 @@ pub fn to_body<T: Serialize + ?Sized>(value: &T, len_max: usize) -> Result<Bytes
 
 /// Reads a body, after it was [scanned](scan).
 ///
+/// Fields that `T` does not know are passed over; those that it misses are serde's business, so a
+/// field that was added later wants `#[serde(default)]`.
+///
 /// # Errors
 ///
-/// [`BodyError`].
-pub fn from_body<'a, T: Deserialize<'a>>(
-    body: &'a [u8],
-    limits: &Limits,
-) -> Result<T, BodyError> {
+/// [`BodyError`]: a cap that was hit, with the offset, or [`BodyError::Invalid`] if the body is
+/// sound but no `T`.
+pub fn from_body<'a, T: Deserialize<'a>>(body: &'a [u8], limits: &Limits) -> Result<T, BodyError> {
     scan(body, limits)?;
     let mut deserializer = Deserializer::from_read_ref(body);
-    // The scan has capped the depth; one level more is for what serde nests by itself.
-    deserializer.set_max_depth(limits.depth_max.saturating_add(1));
+    // The scan has capped the depth. The reader refuses the level at which its own counter comes to
+    // zero, and counts an extension as a level where the scan does not.
+    deserializer.set_max_depth(limits.depth_max.min(DEPTH_CAP) + 2);
     T::deserialize(&mut deserializer).map_err(|error| BodyError::Invalid(error.to_string()))
 }

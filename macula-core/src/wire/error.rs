@@ -7,9 +7,9 @@ pub enum EncodeError {
     /// The body is longer than is allowed.
     #[error("a body of {len} bytes, at most {max} are allowed; nothing was written")]
     TooLong {
-        /// How long it is.
+        /// How long it is, in bytes.
         len: usize,
-        /// How long it may be.
+        /// How long it may be, in bytes.
         max: usize,
     },
     /// The value has no form in MessagePack.
@@ -17,7 +17,7 @@ pub enum EncodeError {
     Body(String),
 }
 
-/// Why a stream of bytes is none of frames. Nothing more can be read from it.
+/// Why a stream of bytes is no stream of frames. Nothing more can be read from it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum DecodeError {
@@ -30,43 +30,44 @@ pub enum DecodeError {
     /// The frame is longer than is taken.
     #[error("a frame of {len} bytes, at most {max} are taken")]
     TooLong {
-        /// How long it says it is.
+        /// How long its header says that its body is, in bytes.
         len: usize,
-        /// How long it may be.
+        /// How long a body may be, in bytes.
         max: usize,
     },
     /// The stream ended in the middle of a frame.
     #[error("the stream ended {missing} bytes before its last frame did")]
     Truncated {
-        /// How much is missing at least.
+        /// How many bytes are missing at least: to the end of the header if that is not whole, or
+        /// else to the end of the frame.
         missing: usize,
     },
 }
 
-/// Why a body is refused. Nothing was made of it.
+/// Why a body is refused. Nothing was made of it. Offsets are in bytes from its beginning.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum BodyError {
     /// It is longer than is taken.
     #[error("a body of {len} bytes, at most {max} are taken")]
     TooLong {
-        /// How long it is.
+        /// How long it is, in bytes.
         len: usize,
-        /// How long it may be.
+        /// How long it may be, in bytes.
         max: usize,
     },
     /// It is nested deeper than is taken.
     #[error("byte {offset}: nested deeper than {max} levels")]
     TooDeep {
-        /// Where.
+        /// Where the array or map begins that is too deep.
         offset: usize,
-        /// How deep it may be.
+        /// How many levels there may be.
         max: usize,
     },
     /// It has more elements than are taken.
     #[error("byte {offset}: more than {max} elements")]
     TooMany {
-        /// Where.
+        /// Where the array or map begins that has too many.
         offset: usize,
         /// How many there may be.
         max: usize,
@@ -74,23 +75,23 @@ pub enum BodyError {
     /// It claims more bytes than there are.
     #[error("byte {offset}: {missing} bytes are missing")]
     Truncated {
-        /// Where.
+        /// Where the bytes should be that are missing in part or in whole.
         offset: usize,
-        /// How many are missing.
+        /// How many are missing at least.
         missing: usize,
     },
     /// Something stands behind it.
     #[error("byte {offset}: {len} bytes too many")]
     Trailing {
-        /// Where it ends.
+        /// Where the value ends.
         offset: usize,
-        /// How many follow.
+        /// How many bytes follow.
         len: usize,
     },
     /// The byte that MessagePack never uses.
     #[error("byte {offset}: 0xc1 is no MessagePack")]
     Reserved {
-        /// Where.
+        /// Where the byte is.
         offset: usize,
     },
     /// It is MessagePack, but not of the form that was expected.

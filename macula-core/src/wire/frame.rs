@@ -5,7 +5,7 @@ use bytes::Bytes;
 /// The version of the frame's form.
 pub const VERSION: u8 = 1;
 
-/// How many bytes a header has.
+/// The length of a header, in bytes.
 pub const HEADER_LEN: usize = 16;
 
 /// What a frame is for. Each service has sixteen kinds: the upper half of the byte is the service.
@@ -39,7 +39,7 @@ pub struct Header {
     pub kind: Kind,
     /// What is special about it.
     pub flags: Flags,
-    /// Which question it belongs to.
+    /// The correlation id: an answer has that of its question.
     pub id: u64,
     /// The length of its body, in bytes.
     pub body_len: u32,
@@ -76,7 +76,7 @@ pub struct Frame {
     pub kind: Kind,
     /// What is special about it.
     pub flags: Flags,
-    /// Which question it belongs to.
+    /// The correlation id: an answer has that of its question.
     pub id: u64,
     /// Its body.
     pub body: Bytes,

@@ -1,5 +1,7 @@
 //! What can be wrong with bytes.
 
+use super::frame::VERSION;
+
 /// Why something was not encoded. The buffer is as it was.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -22,13 +24,13 @@ pub enum EncodeError {
 #[non_exhaustive]
 pub enum DecodeError {
     /// The frame is of another version.
-    #[error("a frame of version {found}")]
+    #[error("a frame of version {found}, and only version {VERSION} is known")]
     Version {
         /// The version it says.
         found: u8,
     },
     /// The frame is longer than is taken.
-    #[error("a frame of {len} bytes, at most {max} are taken")]
+    #[error("a frame with a body of {len} bytes, at most {max} are taken")]
     TooLong {
         /// How long its header says that its body is, in bytes.
         len: usize,
@@ -89,7 +91,7 @@ pub enum BodyError {
         len: usize,
     },
     /// The byte that MessagePack never uses.
-    #[error("byte {offset}: 0xc1 is no MessagePack")]
+    #[error("byte {offset}: 0xc1 has no meaning in MessagePack")]
     Reserved {
         /// Where the byte is.
         offset: usize,

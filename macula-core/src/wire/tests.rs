@@ -348,5 +348,17 @@ fn errors_read_well() {
         BodyError::Trailing { offset: 3, len: 2 }.to_string(),
         BodyError::Reserved { offset: 3 }.to_string(),
     ];
-    insta::assert_snapshot!(texts.join("\n"), @"");
+    insta::assert_snapshot!(texts.join("\n"), @r"
+    a body of 9 bytes, at most 4 are allowed; nothing was written
+    the value cannot be encoded: no; nothing was written
+    a frame of version 9, and only version 1 is known
+    a frame with a body of 9 bytes, at most 4 are taken
+    the stream ended 3 bytes before its last frame did
+    a body of 9 bytes, at most 4 are taken
+    byte 3: nested deeper than 2 levels
+    byte 3: more than 2 elements
+    byte 3: 2 bytes are missing
+    byte 3: 2 bytes too many
+    byte 3: 0xc1 has no meaning in MessagePack
+    ");
 }

@@ -1,8 +1,12 @@
-//! The infrastructure tier of Macula: bytes between nodes.
+//! The infrastructure tier: bytes between nodes.
 //!
-//! What lives here knows addresses, connections and frames, and nothing of what the frames are
-//! for. Its parts start in the order of their dependencies and fall in the same order: if the
-//! transport is lost, whatever stands on it begins anew. [`tier::spec`] builds the whole as one
-//! child of a root.
+//! Its rooms stand upon one another in this order: [`transport`] makes verified connections,
+//! [`link`] puts one to work, [`pool`] keeps one to each peer, and [`remote`] calls actors over
+//! them. [`mesh`] is what the tiers above see, and [`tier`] the part of the tree that runs it all.
 
+pub mod link;
+pub mod mesh;
+pub mod pool;
+pub mod remote;
 pub mod tier;
+pub mod transport;

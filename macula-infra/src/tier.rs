@@ -2,17 +2,28 @@
 //!
 //! ```text
 //! infrastructure    rest_for_one    in the order of dependencies
-//! ├─ transport      one_for_one     listener and dialler
-//! ├─ pool           one_for_one     connections
+//! ├─ transport      one_for_one
+//! │  └─ endpoint                    accepts and dials
+//! ├─ pool           one_for_one
+//! │  └─ policy                      decides about connections
 //! ├─ services       one_for_one     what the mesh offers
-//! ├─ peers          dynamic         one subtree for each live connection
+//! ├─ peers          dynamic         an actor for each live connection
 //! └─ telemetry      one_for_one
 //! ```
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use macula_core::entropy::Entropy;
 use macula_core::path::InvalidId;
 use macula_core::supervision::{ChildSpec, Strategy, Supervisor, SupervisorHandle};
+
+use crate::link::{Caps, Services};
+use crate::mesh::Mesh;
+use crate::pool::{self, AddressBook, Pool};
+use crate::remote::{Calling, RemoteService, Served};
+use crate::transport::tls::Credentials;
+use crate::transport::{self, Current, Me, Parts, Sockets, StartError};
 
 /// How many restarts each of the tier's supervisors allows in [`PERIOD`].
 const INTENSITY: u32 = 10;
@@ -23,31 +34,87 @@ const PERIOD: Duration = Duration::from_secs(60);
 /// How many live connections a node has at most.
 pub const PEERS_MAX: usize = 100_000;
 
+/// Why the tier cannot be built. Nothing was started.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The sockets cannot be made, or the transport's configuration cannot stand.
+    #[error(transparent)]
+    Transport(#[from] StartError),
+    /// The pool's configuration cannot stand.
+    #[error("pool: {0}")]
+    Pool(#[from] pool::config::Invalid),
+    /// An id in the tree is none; never for the built-in ones.
+    #[error(transparent)]
+    InvalidId(#[from] InvalidId),
+}
+
+/// How the tier is built.
+#[derive(Debug)]
+pub struct Config {
+    /// What the node shows and believes.
+    pub credentials: Credentials,
+    /// Which life of the node this is: it has to grow with each start of its process.
+    pub incarnation: u64,
+    /// The endpoint's configuration.
+    pub transport: transport::Config,
+    /// The pool's configuration.
+    pub pool: pool::Config,
+    /// Where other nodes can be dialled.
+    pub book: AddressBook,
+    /// The sockets, if the node is not to make its own.
+    pub sockets: Option<Sockets>,
+    /// Replays the node's dice, and with simulated sockets the QUIC stack's.
+    pub seed: Option<u64>,
+}
+
+impl Config {
+    /// The defaults, for a node with these credentials.
+    #[must_use]
+    pub fn new(credentials: Credentials, incarnation: u64) -> Self {
+        Self {
+            credentials,
+            incarnation,
+            transport: transport::Config::default(),
+            pool: pool::Config::default(),
+            book: AddressBook::default(),
+            sockets: None,
+            seed: None,
+        }
+    }
+}
+
 /// Handles to the parts of the tier. They are good before the start and across restarts.
 #[derive(Debug, Clone)]
 pub struct Infrastructure {
+    /// The mesh.
+    pub mesh: Mesh,
     /// Listener and dialler.
     pub transport: SupervisorHandle,
     /// Connections and their lanes.
     pub pool: SupervisorHandle,
     /// What the mesh offers.
     pub services: SupervisorHandle,
-    /// One subtree for each live connection, at most [`PEERS_MAX`].
+    /// One actor for each live connection, at most [`PEERS_MAX`].
     pub peers: SupervisorHandle,
     /// Counters and traces on their way out.
     pub telemetry: SupervisorHandle,
 }
 
-/// The child `infrastructure` for a root's list, and the handles to what it will hold.
+/// The child `infrastructure` for a root's list, and the handles to what it will hold. The sockets
+/// are bound here, so that an address that is taken is told before anything runs.
 ///
 /// # Errors
 ///
-/// None in practice: the names in the tree are constants.
-pub fn spec() -> Result<(ChildSpec, Infrastructure), InvalidId> {
-    let (transport, transport_handle) = flags(Supervisor::new("transport")?).split();
-    let (pool, pool_handle) = flags(Supervisor::new("pool")?).split();
-    let (services, services_handle) = flags(Supervisor::new("services")?).split();
+/// [`Error`]; nothing was started.
+pub fn spec(config: Config) -> Result<(ChildSpec, Infrastructure), Error> {
+    config.transport.check().map_err(StartError::from)?;
+    config.pool.check()?;
     let (peers, peers_handle) = flags(Supervisor::dynamic("peers", PEERS_MAX)?).split();
+    let (transport, pool, mesh) = mesh(config, &peers_handle)?;
+    let (transport, transport_handle) = transport.split();
+    let (pool, pool_handle) = pool.split();
+    let (services, services_handle) = flags(Supervisor::new("services")?).split();
     let (telemetry, telemetry_handle) = flags(Supervisor::new("telemetry")?).split();
     let infrastructure = flags(Supervisor::new("infrastructure")?)
         .strategy(Strategy::RestForOne)
@@ -57,6 +124,7 @@ pub fn spec() -> Result<(ChildSpec, Infrastructure), InvalidId> {
         .child(peers)
         .child(telemetry);
     let handles = Infrastructure {
+        mesh,
         transport: transport_handle,
         pool: pool_handle,
         services: services_handle,
@@ -66,53 +134,46 @@ pub fn spec() -> Result<(ChildSpec, Infrastructure), InvalidId> {
     Ok((infrastructure.into(), handles))
 }
 
+/// The supervisors of transport and pool, and the mesh above them.
+fn mesh(config: Config, peers: &SupervisorHandle) -> Result<(Supervisor, Supervisor, Mesh), Error> {
+    let Config { credentials, incarnation, transport: config, pool: policy, book, sockets, seed } =
+        config;
+    let sockets = Arc::new(sockets.map_or_else(|| Sockets::bind(&config), Ok)?);
+    let (current, served) = (Current::default(), Served::default());
+    let pool = Pool::new(pool::Ground {
+        node: credentials.node(),
+        caps: Caps {
+            limits: config.limits(),
+            body_len_max: config.body_len_max,
+            lane_len_max: config.lane_len_max,
+        },
+        services: Services::default().with(Arc::new(RemoteService(served.clone()))),
+        book,
+        current: current.clone(),
+        peers: peers.clone(),
+    });
+    let me =
+        Me { credentials: credentials.clone(), incarnation, listen: sockets.listening(), seed };
+    let arrived = pool.clone();
+    let endpoint = transport::worker(Parts {
+        config,
+        sockets: Arc::clone(&sockets),
+        me,
+        current,
+        sink: Arc::new(move |connection, gone| arrived.arrived(connection, gone)),
+    })?;
+    let entropy = move || seed.map_or_else(Entropy::from_process, Entropy::from_seed);
+    let policy = pool::worker(pool.clone(), policy, entropy)?;
+    let mesh = Mesh { calling: Calling { pool, served }, credentials, sockets };
+    let transport = flags(Supervisor::new("transport")?).child(endpoint);
+    let pool = flags(Supervisor::new("pool")?).child(policy);
+    Ok((transport, pool, mesh))
+}
+
 /// What holds for all of them.
 fn flags(supervisor: Supervisor) -> Supervisor {
     supervisor.strategy(Strategy::OneForOne).intensity(INTENSITY, PERIOD)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::spec;
-    use macula_core::supervision::{Presence, Supervisor, TreeOptions};
-
-    #[tokio::test(start_paused = true)]
-    async fn the_parts_stand_in_the_order_of_their_dependencies() {
-        let (spec, infrastructure) = spec().unwrap();
-        let root = Supervisor::new("root").unwrap().child(spec);
-        let root = root.start(TreeOptions::default()).await.unwrap();
-        let picture = root.snapshot().await;
-        assert!(picture.is_healthy(), "{picture:?}");
-        let tier = picture.children.first().unwrap();
-        let paths: Vec<&str> = tier.children.iter().map(|child| child.path.as_str()).collect();
-        assert_eq!(
-            paths,
-            [
-                "infrastructure/transport",
-                "infrastructure/pool",
-                "infrastructure/services",
-                "infrastructure/peers",
-                "infrastructure/telemetry"
-            ]
-        );
-        assert!(infrastructure.peers.is_dynamic());
-        root.stop().await;
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn what_stands_on_a_lost_part_begins_anew() {
-        let (spec, infrastructure) = spec().unwrap();
-        let root = Supervisor::new("root").unwrap().child(spec);
-        let root = root.start(TreeOptions::default()).await.unwrap();
-        infrastructure.services.cell().unwrap().kill();
-        while infrastructure.telemetry.incarnation() < 2
-            || infrastructure.telemetry.presence() != Presence::Up
-        {
-            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
-        }
-        assert_eq!(infrastructure.pool.incarnation(), 1);
-        assert_eq!(infrastructure.services.incarnation(), 2);
-        assert_eq!(infrastructure.peers.incarnation(), 2);
-        root.stop().await;
-    }
-}
+mod tests;

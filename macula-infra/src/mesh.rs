@@ -1,0 +1,120 @@
+//! The node's place in the mesh, as the tiers above see it.
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use macula_core::identity::NodeId;
+use macula_core::supervision::Handle;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::link::Link;
+use crate::pool::{Class, LinkError, Stats};
+use crate::remote::{Calling, Remote, ReplyTo, ServeError, Serving};
+use crate::transport::Sockets;
+use crate::transport::tls::Credentials;
+
+/// The mesh, from one node. Clones are the same.
+#[derive(Clone)]
+pub struct Mesh {
+    pub(crate) calling: Calling,
+    pub(crate) credentials: Credentials,
+    pub(crate) sockets: Arc<Sockets>,
+}
+
+impl Debug for Mesh {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Mesh").field("node", &self.node()).finish_non_exhaustive()
+    }
+}
+
+impl Mesh {
+    /// This node.
+    #[must_use]
+    pub fn node(&self) -> NodeId {
+        self.calling.pool.node()
+    }
+
+    /// Where this node accepts connections.
+    #[must_use]
+    pub fn listening(&self) -> Vec<SocketAddr> {
+        self.sockets.listening()
+    }
+
+    /// Another node, to find actors on. It need not be connected, or even run.
+    #[must_use]
+    pub fn remote(&self, node: NodeId) -> Remote {
+        Remote { calling: self.calling.clone(), node }
+    }
+
+    /// Serves an actor of this node under a name: others may ask it `Q` and get `R`. `message`
+    /// makes the actor's own message of a question.
+    ///
+    /// # Errors
+    ///
+    /// [`ServeError`]; nothing changed.
+    pub fn serve<M, Q, R>(
+        &self,
+        name: &str,
+        handle: &Handle<M>,
+        message: impl Fn(Q, ReplyTo<R>) -> M + Send + Sync + 'static,
+    ) -> Result<Serving, ServeError>
+    where
+        M: Send + 'static,
+        Q: DeserializeOwned + Send + 'static,
+        R: Serialize + Send + 'static,
+    {
+        self.calling.served.serve(name, handle, message)
+    }
+
+    /// Tells where a node can be dialled.
+    pub fn introduce(&self, node: NodeId, addresses: impl IntoIterator<Item = SocketAddr>) {
+        self.calling.pool.introduce(node, addresses);
+    }
+
+    /// The nodes of whom an address is known, with what is known.
+    #[must_use]
+    pub fn known(&self) -> BTreeMap<NodeId, Vec<SocketAddr>> {
+        let book = self.calling.pool.book();
+        book.peers().into_iter().map(|peer| (peer, book.addresses(peer))).collect()
+    }
+
+    /// Connects to a node, unless there is a connection.
+    ///
+    /// # Errors
+    ///
+    /// [`LinkError`]: there is no connection now.
+    pub async fn connect(&self, node: NodeId) -> Result<(), LinkError> {
+        self.calling.pool.link(node).await.map(drop)
+    }
+
+    /// Keeps a connection to a node: it is dialled, dialled anew when it is lost, and not evicted.
+    pub async fn protect(&self, node: NodeId, class: Class) {
+        self.calling.pool.protect(node, class).await;
+    }
+
+    /// Keeps it no longer for this reason.
+    pub async fn release(&self, node: NodeId, class: Class) {
+        self.calling.pool.release(node, class).await;
+    }
+
+    /// The live connections.
+    #[must_use]
+    pub fn links(&self) -> Vec<Arc<Link>> {
+        self.calling.pool.links()
+    }
+
+    /// What the connection pool has counted.
+    #[must_use]
+    pub fn pool_stats(&self) -> Stats {
+        self.calling.pool.stats()
+    }
+
+    /// What this node shows and believes, which can be replaced while it runs.
+    #[must_use]
+    pub const fn credentials(&self) -> &Credentials {
+        &self.credentials
+    }
+}

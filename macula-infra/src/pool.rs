@@ -1,0 +1,271 @@
+//! One live connection for each peer, and the policy that decides about them.
+//!
+//! The policy is a pure machine ([`proto`]): when to dial, what to keep, what to let go. It is on
+//! nobody's way: a caller finds the connection to a peer in a table and takes it up with two atomic
+//! operations. Only a caller that finds none asks the policy, and waits for its answer.
+//!
+//! The policy may be restarted at any time. Connections live on meanwhile, and its next life
+//! begins by being told of each.
+
+mod actor;
+mod book;
+pub mod config;
+mod error;
+pub mod proto;
+mod roster;
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use dashmap::DashMap;
+use macula_core::clock::{Clock as _, TokioClock};
+use macula_core::identity::NodeId;
+use macula_core::supervision::SupervisorHandle;
+use parking_lot::Mutex;
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
+
+use crate::link::{Caps, InFlight, Link, Services};
+use crate::transport::{Connection, Current, Side};
+
+pub(crate) use actor::worker;
+pub use book::AddressBook;
+pub use config::Config;
+pub use error::LinkError;
+pub use proto::{Class, Stats};
+
+use proto::{ConnId, Denial, Input, Ticket};
+use roster::Roster;
+
+/// How many callers wait for a connection at one time.
+const WAITING_MAX: usize = 65_536;
+
+/// The node's connections. Clones are the same pool.
+#[derive(Clone)]
+pub struct Pool(Arc<Shared>);
+
+struct Shared {
+    node: NodeId,
+    caps: Caps,
+    services: Services,
+    book: AddressBook,
+    current: Current,
+    peers: SupervisorHandle,
+    /// Which connection is used for a peer.
+    table: DashMap<NodeId, Arc<Link>>,
+    roster: Roster,
+    waiting: Mutex<BTreeMap<Ticket, oneshot::Sender<Result<Arc<Link>, Denial>>>>,
+    tickets: AtomicU64,
+    /// Why the last dial of a peer failed, in words.
+    faults: DashMap<NodeId, String>,
+    stats: Mutex<Stats>,
+}
+
+impl Debug for Pool {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Pool").field("node", &self.0.node).finish_non_exhaustive()
+    }
+}
+
+/// What a pool stands on.
+#[derive(Debug)]
+pub(crate) struct Ground {
+    pub(crate) node: NodeId,
+    pub(crate) caps: Caps,
+    pub(crate) services: Services,
+    pub(crate) book: AddressBook,
+    pub(crate) current: Current,
+    pub(crate) peers: SupervisorHandle,
+}
+
+impl Pool {
+    pub(crate) fn new(ground: Ground) -> Self {
+        let Ground { node, caps, services, book, current, peers } = ground;
+        Self(Arc::new(Shared {
+            node,
+            caps,
+            services,
+            book,
+            current,
+            peers,
+            table: DashMap::new(),
+            roster: Roster::default(),
+            waiting: Mutex::default(),
+            tickets: AtomicU64::new(1),
+            faults: DashMap::new(),
+            stats: Mutex::default(),
+        }))
+    }
+
+    /// This node.
+    #[must_use]
+    pub fn node(&self) -> NodeId {
+        self.0.node
+    }
+
+    pub(crate) fn caps(&self) -> &Caps {
+        &self.0.caps
+    }
+
+    /// Where peers can be dialled.
+    #[must_use]
+    pub fn book(&self) -> &AddressBook {
+        &self.0.book
+    }
+
+    /// What the policy has counted.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        self.0.stats.lock().clone()
+    }
+
+    /// The live connections.
+    #[must_use]
+    pub fn links(&self) -> Vec<Arc<Link>> {
+        self.0.roster.links()
+    }
+
+    /// Takes up the connection to a peer, which is dialled if there is none.
+    ///
+    /// # Errors
+    ///
+    /// [`LinkError`]: there is no connection now.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped, a dial that goes on may serve others.
+    pub async fn link(&self, peer: NodeId) -> Result<InFlight, LinkError> {
+        loop {
+            let known = self.0.table.get(&peer).map(|entry| Arc::clone(entry.value()));
+            if let Some(in_flight) = known.and_then(|link| link.take_up()) {
+                return Ok(in_flight);
+            }
+            if let Some(in_flight) = self.granted(peer).await? {
+                return Ok(in_flight);
+            }
+        }
+    }
+
+    /// Asks the policy. None if what it granted was leaving already, or if it was restarted.
+    async fn granted(&self, peer: NodeId) -> Result<Option<InFlight>, LinkError> {
+        let inbox = self.0.roster.inbox().await;
+        let ticket = Ticket(self.0.tickets.fetch_add(1, Ordering::Relaxed));
+        let (grant, granted) = oneshot::channel();
+        {
+            let mut waiting = self.0.waiting.lock();
+            if waiting.len() >= WAITING_MAX {
+                return Err(LinkError::NotReady("too many callers wait for connections"));
+            }
+            waiting.insert(ticket, grant);
+        }
+        let waiter = Waiter { pool: self, ticket };
+        let addresses = self.0.book.addresses(peer);
+        if inbox.try_push(Input::Want { ticket, peer, addresses }).is_err() {
+            return Err(LinkError::NotReady("the pool has too much to do"));
+        }
+        let granted = granted.await;
+        drop(waiter);
+        match granted {
+            Ok(Ok(link)) => Ok(link.take_up()),
+            Ok(Err(denial)) => Err(self.denied(peer, denial)),
+            Err(_restarted) => Ok(None),
+        }
+    }
+
+    fn denied(&self, peer: NodeId, denial: Denial) -> LinkError {
+        match denial {
+            Denial::NoAddress => LinkError::NoAddress,
+            Denial::BackingOff { until } => LinkError::BackingOff {
+                retry_in: until.saturating_duration_since(TokioClock.now()),
+            },
+            Denial::Full { live, high } => LinkError::Full { live, high },
+            Denial::Failed(fault) => {
+                let told = self.0.faults.get(&peer).map(|entry| entry.value().clone());
+                LinkError::Failed { why: told.unwrap_or_else(|| format!("{fault:?}")) }
+            }
+            Denial::Stopping => LinkError::NotReady("the node stops"),
+        }
+    }
+
+    /// Keeps a connection to a peer: it is dialled, dialled anew when it is lost, and not evicted.
+    pub async fn protect(&self, peer: NodeId, class: Class) {
+        let addresses = self.0.book.addresses(peer);
+        self.0.roster.inbox().await.push(Input::Protect { peer, class, addresses });
+    }
+
+    /// Keeps it no longer for this reason.
+    pub async fn release(&self, peer: NodeId, class: Class) {
+        self.0.roster.inbox().await.push(Input::Release { peer, class });
+    }
+
+    /// Takes a connection that a peer has dialled.
+    pub(crate) fn arrived(&self, connection: Connection, endpoint_gone: CancellationToken) {
+        self.took(connection, endpoint_gone, |conn, peer, incarnation| Input::Accepted {
+            peer,
+            conn,
+            incarnation,
+        });
+    }
+
+    /// Puts a connection to work: an actor reads it, and the policy is told as `told` says.
+    fn took(
+        &self,
+        connection: Connection,
+        endpoint_gone: CancellationToken,
+        told: impl FnOnce(ConnId, NodeId, u64) -> Input,
+    ) -> ConnId {
+        let shared = &self.0;
+        let conn = shared.roster.next_id();
+        let (link, ends) = Link::new(conn, connection, shared.caps, &shared.services);
+        shared.current.watch(link.opener());
+        let peer = link.peer();
+        shared.book.learn(link.node(), peer.address, &peer.listen);
+        shared.roster.join(&link, told(conn, link.node(), peer.incarnation));
+        let pool = self.clone();
+        let ended = Box::new(move |link: &Arc<Link>, closed: crate::transport::Closed| {
+            pool.0.table.remove_if(&link.node(), |_, used| used.id == link.id);
+            pool.0.roster.leave(link.id, closed.is_orderly());
+        });
+        let worker = crate::link::worker(Arc::clone(&link), ends, endpoint_gone, ended);
+        let (peers, roster) = (shared.peers.clone(), self.clone());
+        drop(tokio::spawn(async move {
+            if let Err(error) = peers.start_child(worker).await {
+                tracing::debug!(%error, "a connection came while its place in the tree is down");
+                link.close(crate::transport::CloseCode::Dropped);
+                roster.0.roster.leave(link.id, false);
+            }
+        }));
+        conn
+    }
+
+    /// All that is live, as the policy's next life has to be told.
+    fn adopted(link: &Link) -> Input {
+        let (conn, peer, incarnation) = (link.id, link.node(), link.peer().incarnation);
+        match link.peer().side {
+            Side::Acceptor => Input::Accepted { peer, conn, incarnation },
+            Side::Dialler => Input::Dialed { attempt: proto::ADOPTED, conn, peer, incarnation },
+        }
+    }
+
+    /// Tells where a peer can be dialled.
+    pub fn introduce(&self, peer: NodeId, addresses: impl IntoIterator<Item = SocketAddr>) {
+        self.0.book.add(peer, addresses);
+    }
+}
+
+/// A caller that waits for a connection.
+struct Waiter<'a> {
+    pool: &'a Pool,
+    ticket: Ticket,
+}
+
+impl Drop for Waiter<'_> {
+    fn drop(&mut self) {
+        if self.pool.0.waiting.lock().remove(&self.ticket).is_some() {
+            self.pool.0.roster.tell(Input::Forget { ticket: self.ticket });
+        }
+    }
+}

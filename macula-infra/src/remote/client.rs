@@ -1,0 +1,239 @@
+//! The caller's side.
+
+use std::fmt::Debug;
+use std::marker::PhantomData;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use bytes::Bytes;
+use macula_core::clock::{Clock as _, TokioClock};
+use macula_core::identity::NodeId;
+use macula_core::wire::{EncodeError, Limits, from_body, to_body};
+use parking_lot::Mutex;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::sync::oneshot;
+
+use super::call::UnderWay;
+use super::error::{CallError, Interruption};
+use super::monitor::Monitor;
+use super::reply::{Answer, Cancelled, Encodes, Ticket};
+use super::serve::{Question, Served};
+use super::session::{Calls, Waiting, encoded, send_call};
+use super::wire::Call;
+use super::{FIRST_KIND, metrics};
+use crate::link::InFlight;
+use crate::pool::Pool;
+
+/// How long a call waits if it does not say.
+const WITHIN: Duration = Duration::from_secs(5);
+
+/// What callers need: the connections of the node, and what it serves itself.
+#[derive(Debug, Clone)]
+pub(crate) struct Calling {
+    pub(crate) pool: Pool,
+    pub(crate) served: Served,
+}
+
+impl Calling {
+    pub(super) fn node(&self) -> NodeId {
+        self.pool.node()
+    }
+
+    pub(super) fn body_len_max(&self) -> usize {
+        self.pool.caps().body_len_max
+    }
+
+    pub(super) const fn served(&self) -> &Served {
+        &self.served
+    }
+
+    pub(super) async fn link(&self, node: NodeId) -> Result<InFlight, CallError> {
+        self.pool.link(node).await.map_err(CallError::from)
+    }
+}
+
+/// Another node, as a place to find actors.
+#[derive(Debug, Clone)]
+pub struct Remote {
+    pub(crate) calling: Calling,
+    pub(crate) node: NodeId,
+}
+
+impl Remote {
+    /// The node.
+    #[must_use]
+    pub const fn node(&self) -> NodeId {
+        self.node
+    }
+
+    /// A typed handle to the actor that is served there under a name: it is asked `Q` and answers
+    /// `R`. Nothing is sent before the first call.
+    #[must_use]
+    pub fn handle<Q, R>(&self, name: &str) -> RemoteHandle<Q, R> {
+        RemoteHandle { remote: self.clone(), name: name.into(), _types: PhantomData }
+    }
+}
+
+/// A typed handle to an actor on another node. It outlives connections and restarts.
+pub struct RemoteHandle<Q, R> {
+    pub(super) remote: Remote,
+    pub(super) name: Arc<str>,
+    _types: PhantomData<fn(Q) -> R>,
+}
+
+impl<Q, R> Clone for RemoteHandle<Q, R> {
+    fn clone(&self) -> Self {
+        Self { remote: self.remote.clone(), name: Arc::clone(&self.name), _types: PhantomData }
+    }
+}
+
+impl<Q, R> Debug for RemoteHandle<Q, R> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RemoteHandle")
+            .field("node", &self.remote.node)
+            .field("name", &self.name)
+            .finish()
+    }
+}
+
+impl<Q: Serialize, R: DeserializeOwned> RemoteHandle<Q, R> {
+    /// Asks, and waits for the answer for at most five seconds.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError`], which says whether the question may have been handled.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped the handler is told that nobody waits; the question may still be
+    /// handled.
+    pub async fn call(&self, question: &Q) -> Result<R, CallError> {
+        self.call_within(WITHIN, question).await
+    }
+
+    /// As [`call`](Self::call), with another bound. It holds for all there is to do: connecting,
+    /// sending, handling and answering.
+    ///
+    /// # Errors
+    ///
+    /// As [`call`](Self::call).
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`call`](Self::call).
+    pub async fn call_within(&self, within: Duration, question: &Q) -> Result<R, CallError> {
+        let answer = self.ask(within, question).await;
+        let outcome = answer.as_ref().map_or_else(|error| error.kind(), |_| "answered");
+        ::metrics::counter!(metrics::CALLS, "outcome" => outcome).increment(1);
+        answer
+    }
+
+    async fn ask(&self, within: Duration, question: &Q) -> Result<R, CallError> {
+        let here = &self.remote.calling;
+        let max = here.body_len_max();
+        let body = to_body(question, max).map_err(|error| match error {
+            EncodeError::TooLong { len, max } => CallError::too_large("question", len, max),
+            error => CallError::Unsupported(error.to_string()),
+        })?;
+        let answer = async {
+            if self.remote.node == here.node() {
+                return self.ask_here(within, body).await;
+            }
+            let in_flight = here.link(self.remote.node).await?;
+            self.ask_there(in_flight, within, body).await
+        };
+        let answer = tokio::time::timeout(within, answer).await;
+        let answer = answer.unwrap_or(Err(CallError::TimedOut { within }))?;
+        let limits = Limits { frame_len_max: max, ..Limits::default() };
+        from_body(&answer, &limits).map_err(|error| CallError::NotUnderstood(error.to_string()))
+    }
+
+    async fn ask_there(
+        &self,
+        in_flight: InFlight,
+        within: Duration,
+        body: Bytes,
+    ) -> Result<Bytes, CallError> {
+        let link = Arc::clone(in_flight.link());
+        let unsupported = || CallError::Unsupported("calls".to_owned());
+        let calls = link.session::<Calls>(FIRST_KIND).ok_or_else(unsupported)?;
+        let (id, (tell, answer)) = (calls.next_id(), oneshot::channel());
+        calls.expect(&link, id, Waiting::Reply(tell, within))?;
+        let mut under_way = UnderWay::new(in_flight, id);
+        let within_ms = u64::try_from(within.as_millis()).unwrap_or(u64::MAX);
+        let call =
+            Call { to: &self.name, within_ms, body: serde_bytes::Bytes::new(&[]), bulk_len: None };
+        send_call(under_way.link(), id, call, body).await?;
+        let answer = answer.await;
+        under_way.answered();
+        answer.unwrap_or_else(|_closed| Err(super::session::lost(under_way.link())))
+    }
+
+    /// An actor of this very node is asked without a network, and with the same guarantees.
+    async fn ask_here(&self, within: Duration, body: Bytes) -> Result<Bytes, CallError> {
+        let here = &self.remote.calling;
+        let (tell, answer) = oneshot::channel();
+        let cancelled = Arc::new(Cancelled::default());
+        let answerer = Here { tell: Mutex::new(Some(tell)), len_max: here.body_len_max() };
+        let ticket = Arc::new(Ticket {
+            id: 0,
+            caller: here.node(),
+            deadline: TokioClock.now() + within,
+            cancelled: Arc::clone(&cancelled),
+            answer: Arc::new(answerer),
+            settled: AtomicBool::new(false),
+        });
+        let _cancels = Cancels(cancelled);
+        let limits = Limits { frame_len_max: here.body_len_max(), ..Limits::default() };
+        here.served().ask(&self.name, Question { ticket, body, limits });
+        answer.await.unwrap_or(Err(CallError::Interrupted(Interruption::Dropped)))
+    }
+
+    /// Watches the life of the actor that runs now.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError`] if there is no such life to watch.
+    pub async fn monitor(&self) -> Result<Monitor, CallError> {
+        Monitor::start(self.remote.clone(), Arc::clone(&self.name), WITHIN).await
+    }
+}
+
+/// Tells a handler on this node when its caller has gone.
+struct Cancels(Arc<Cancelled>);
+
+impl Drop for Cancels {
+    fn drop(&mut self) {
+        self.0.set();
+    }
+}
+
+/// Takes the answer to a caller on this node.
+struct Here {
+    tell: Mutex<Option<oneshot::Sender<Result<Bytes, CallError>>>>,
+    len_max: usize,
+}
+
+impl Here {
+    fn tell(&self, answer: Result<Bytes, CallError>) -> Result<(), CallError> {
+        let gone = || CallError::Interrupted(Interruption::Dropped);
+        let tell = self.tell.lock().take().ok_or_else(gone)?;
+        tell.send(answer).map_err(|_answer| gone())
+    }
+}
+
+impl Answer for Here {
+    fn reply(&self, _id: u64, reply: &dyn Encodes) -> Result<(), CallError> {
+        let body = encoded(reply, self.len_max)?;
+        self.tell(Ok(body))
+    }
+
+    fn fail(&self, _id: u64, error: &CallError) {
+        // A caller that has gone needs no answer.
+        drop(self.tell(Err(error.clone())));
+    }
+
+    fn done(&self, _id: u64) {}
+}

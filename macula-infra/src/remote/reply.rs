@@ -1,0 +1,221 @@
+//! Where a handler sends its answer, whoever asked.
+
+use std::fmt::Debug;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use macula_core::identity::NodeId;
+use ractor::RpcReplyPort;
+use serde::Serialize;
+use tokio::sync::Notify;
+
+use super::error::{CallError, Interruption};
+
+/// Takes answers to a caller: over a connection, or to a caller on this very node.
+pub(super) trait Answer: Send + Sync {
+    /// Sends a reply.
+    fn reply(&self, id: u64, reply: &dyn Encodes) -> Result<(), CallError>;
+    /// Says that there will be none.
+    fn fail(&self, id: u64, error: &CallError);
+    /// The question is done with.
+    fn done(&self, id: u64);
+}
+
+/// A reply whose type is not known here.
+pub(super) trait Encodes {
+    /// Writes it as the body of a frame.
+    fn encode(&self, len_max: usize) -> Result<bytes::Bytes, macula_core::wire::EncodeError>;
+    /// Sends it as a frame.
+    fn send(
+        &self,
+        lane: &crate::transport::lane::Sender,
+        head: (macula_core::wire::Kind, macula_core::wire::Flags, u64),
+    ) -> Result<(), crate::transport::lane::SendError>;
+}
+
+impl<T: Serialize> Encodes for T {
+    fn encode(&self, len_max: usize) -> Result<bytes::Bytes, macula_core::wire::EncodeError> {
+        macula_core::wire::to_body(self, len_max)
+    }
+
+    fn send(
+        &self,
+        lane: &crate::transport::lane::Sender,
+        head: (macula_core::wire::Kind, macula_core::wire::Flags, u64),
+    ) -> Result<(), crate::transport::lane::SendError> {
+        lane.send(head, self)
+    }
+}
+
+/// Tells a handler that nobody waits for its answer any more.
+#[derive(Debug, Default)]
+pub(super) struct Cancelled {
+    flag: AtomicBool,
+    bell: Notify,
+}
+
+impl Cancelled {
+    pub(super) fn set(&self) {
+        self.flag.store(true, Ordering::Release);
+        self.bell.notify_waiters();
+    }
+
+    fn is_set(&self) -> bool {
+        self.flag.load(Ordering::Acquire)
+    }
+
+    async fn wait(&self) {
+        loop {
+            let bell = self.bell.notified();
+            tokio::pin!(bell);
+            bell.as_mut().enable();
+            if self.is_set() {
+                return;
+            }
+            bell.await;
+        }
+    }
+}
+
+/// A question that came from outside, until it is answered.
+pub(super) struct Ticket {
+    pub(super) id: u64,
+    pub(super) caller: NodeId,
+    pub(super) deadline: Instant,
+    pub(super) cancelled: Arc<Cancelled>,
+    pub(super) answer: Arc<dyn Answer>,
+    pub(super) settled: AtomicBool,
+}
+
+impl Ticket {
+    /// True for the first that asks: only that one may answer.
+    fn settle(&self) -> bool {
+        !self.settled.swap(true, Ordering::AcqRel)
+    }
+
+    pub(super) fn fail(&self, error: &CallError) {
+        if self.settle() {
+            self.answer.fail(self.id, error);
+            self.answer.done(self.id);
+        }
+    }
+}
+
+/// Where the answer to one question goes: to a caller on this node or on another.
+///
+/// A served actor has it in its messages where a local one would have ractor's [`RpcReplyPort`],
+/// from which it can be made, so that one message serves both. If it is dropped without an answer
+/// the caller is told: that the handler panicked, if it is dropped by a panic, and else that the
+/// question was dropped.
+pub struct ReplyTo<R>(Way<R>);
+
+enum Way<R> {
+    Local(RpcReplyPort<R>),
+    Remote(Arc<Ticket>),
+    Done,
+}
+
+impl<R> Debug for ReplyTo<R> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ReplyTo").field("caller", &self.caller()).finish()
+    }
+}
+
+impl<R> From<RpcReplyPort<R>> for ReplyTo<R> {
+    fn from(port: RpcReplyPort<R>) -> Self {
+        Self(Way::Local(port))
+    }
+}
+
+impl<R> ReplyTo<R> {
+    pub(super) const fn remote(ticket: Arc<Ticket>) -> Self {
+        Self(Way::Remote(ticket))
+    }
+
+    /// The node that asked; none for an actor of this node that asked directly.
+    #[must_use]
+    pub fn caller(&self) -> Option<NodeId> {
+        match &self.0 {
+            Way::Remote(ticket) => Some(ticket.caller),
+            Way::Local(_) | Way::Done => None,
+        }
+    }
+
+    /// Until when the caller waits; none if that is not known.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Instant> {
+        match &self.0 {
+            Way::Remote(ticket) => Some(ticket.deadline),
+            Way::Local(_) | Way::Done => None,
+        }
+    }
+
+    /// How long a local caller waits from its call on, if it said so.
+    #[must_use]
+    pub fn timeout(&self) -> Option<Duration> {
+        match &self.0 {
+            Way::Local(port) => port.get_timeout(),
+            Way::Remote(_) | Way::Done => None,
+        }
+    }
+
+    /// Whether nobody waits for the answer any more.
+    #[must_use]
+    pub fn is_cancelled(&self) -> bool {
+        match &self.0 {
+            Way::Local(port) => port.is_closed(),
+            Way::Remote(ticket) => ticket.cancelled.is_set(),
+            Way::Done => true,
+        }
+    }
+
+    /// Waits until a caller on another node does not wait any more. Never ready for a local one:
+    /// ask [`is_cancelled`](Self::is_cancelled) between steps instead.
+    pub async fn cancelled(&self) {
+        match &self.0 {
+            Way::Remote(ticket) => ticket.cancelled.wait().await,
+            Way::Local(_) | Way::Done => std::future::pending().await,
+        }
+    }
+}
+
+impl<R: Serialize + Send + 'static> ReplyTo<R> {
+    /// Answers, and waits for nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError`] if the answer does not reach its caller: it is too large, which the caller is
+    /// told, or the caller or its node is gone.
+    pub fn send(mut self, reply: R) -> Result<(), CallError> {
+        match std::mem::replace(&mut self.0, Way::Done) {
+            Way::Local(port) => {
+                port.send(reply).map_err(|_gone| CallError::Interrupted(Interruption::Dropped))
+            }
+            Way::Remote(ticket) => {
+                if !ticket.settle() {
+                    return Err(CallError::Interrupted(Interruption::Dropped));
+                }
+                let sent = ticket.answer.reply(ticket.id, &reply);
+                if let Err(error) = &sent {
+                    ticket.answer.fail(ticket.id, error);
+                }
+                ticket.answer.done(ticket.id);
+                sent
+            }
+            Way::Done => Err(CallError::Interrupted(Interruption::Dropped)),
+        }
+    }
+}
+
+impl<R> Drop for ReplyTo<R> {
+    fn drop(&mut self) {
+        if let Way::Remote(ticket) = &self.0 {
+            ticket.fail(&if std::thread::panicking() {
+                CallError::RemotePanic
+            } else {
+                CallError::Interrupted(Interruption::Dropped)
+            });
+        }
+    }
+}

@@ -1,0 +1,229 @@
+//! Actors under the names by which other nodes call them.
+
+use std::fmt::Debug;
+use std::sync::{Arc, Weak};
+
+use bytes::Bytes;
+use dashmap::DashMap;
+use dashmap::mapref::entry::Entry;
+use futures_util::future::BoxFuture;
+use macula_core::path::{InvalidId, Path};
+use macula_core::supervision::{ExitReason, Handle, Presence, SendError};
+use macula_core::wire::{Limits, from_body};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::error::{CallError, Refusal, Unavailability};
+use super::reply::{ReplyTo, Ticket};
+
+/// How many names a node serves.
+pub(super) const NAMES_MAX: usize = 65_536;
+
+/// Why an actor is not served under a name. Nothing changed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ServeError {
+    /// The name is no path.
+    #[error("{name:?} is no name to serve under: {source}")]
+    InvalidName {
+        /// The name.
+        name: String,
+        /// Why not.
+        source: InvalidId,
+    },
+    /// Another actor is served under it.
+    #[error("something else is served as {0:?}")]
+    Taken(String),
+    /// As many as may be are served.
+    #[error("{NAMES_MAX} names are served, and no more may be")]
+    Full,
+}
+
+/// A question as it came.
+pub(crate) struct Question {
+    pub(super) ticket: Arc<Ticket>,
+    pub(super) body: Bytes,
+    pub(super) limits: Limits,
+}
+
+/// An actor that is served, whatever its messages are.
+trait Actor: Send + Sync {
+    fn ask(&self, question: Question);
+    fn life(&self) -> (Presence, u64);
+    fn ended(&self, incarnation: u64) -> BoxFuture<'static, Option<ExitReason>>;
+}
+
+struct Typed<M, Q, R, F> {
+    handle: Handle<M>,
+    message: F,
+    _types: std::marker::PhantomData<fn(Q) -> R>,
+}
+
+impl<M, Q, R, F> Actor for Typed<M, Q, R, F>
+where
+    M: Send + 'static,
+    Q: DeserializeOwned + Send + 'static,
+    R: Serialize + Send + 'static,
+    F: Fn(Q, ReplyTo<R>) -> M + Send + Sync + 'static,
+{
+    fn ask(&self, question: Question) {
+        let Question { ticket, body, limits } = question;
+        let asked: Q = match from_body(&body, &limits) {
+            Ok(asked) => asked,
+            Err(error) => {
+                ticket.fail(&CallError::Unsupported(format!("the question: {error}")));
+                return;
+            }
+        };
+        let message = (self.message)(asked, ReplyTo::remote(Arc::clone(&ticket)));
+        let Err(error) = self.handle.cast(message) else { return };
+        // Told before the message is dropped, which would tell that it was dropped by a handler.
+        ticket.fail(&match &error {
+            SendError::Full { capacity, .. } => {
+                CallError::Refused(Refusal::Busy(format!("{capacity} messages wait for the actor")))
+            }
+            SendError::Unavailable { presence, .. } => {
+                CallError::Unavailable(Unavailability::Absent(absent(*presence).to_owned()))
+            }
+            _ => CallError::Unavailable(Unavailability::Absent(error.to_string())),
+        });
+    }
+
+    fn life(&self) -> (Presence, u64) {
+        (self.handle.presence(), self.handle.incarnation())
+    }
+
+    fn ended(&self, incarnation: u64) -> BoxFuture<'static, Option<ExitReason>> {
+        let handle = self.handle.clone();
+        Box::pin(async move { handle.ended(incarnation).await })
+    }
+}
+
+const fn absent(presence: Presence) -> &'static str {
+    match presence {
+        Presence::Unborn => "it was not started yet",
+        Presence::Up => "it is busy",
+        Presence::Restarting => "it is being restarted",
+        Presence::Down => "it is down",
+        Presence::Gone => "it is gone",
+    }
+}
+
+/// The names that a node serves. Clones are the same table.
+#[derive(Clone, Default)]
+pub struct Served(Arc<DashMap<Arc<str>, Arc<dyn Actor>>>);
+
+impl Debug for Served {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Served").field("names", &self.0.len()).finish()
+    }
+}
+
+/// A name that is served until this is dropped or [kept](Self::keep).
+#[derive(Debug)]
+#[must_use = "a name is served only as long as this is held; `keep` serves it for ever"]
+pub struct Serving {
+    name: Arc<str>,
+    table: Weak<DashMap<Arc<str>, Arc<dyn Actor>>>,
+}
+
+impl Debug for dyn Actor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Actor")
+    }
+}
+
+impl Serving {
+    /// The name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Serves the name for as long as the node runs.
+    pub fn keep(mut self) {
+        self.table = Weak::new();
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        if let Some(table) = self.table.upgrade() {
+            table.remove(&self.name);
+        }
+    }
+}
+
+impl Served {
+    /// Serves an actor under a name: other nodes may ask it `Q` and get `R`. `message` makes the
+    /// actor's own message of a question.
+    ///
+    /// # Errors
+    ///
+    /// [`ServeError`]; nothing changed.
+    pub fn serve<M, Q, R>(
+        &self,
+        name: &str,
+        handle: &Handle<M>,
+        message: impl Fn(Q, ReplyTo<R>) -> M + Send + Sync + 'static,
+    ) -> Result<Serving, ServeError>
+    where
+        M: Send + 'static,
+        Q: DeserializeOwned + Send + 'static,
+        R: Serialize + Send + 'static,
+    {
+        let invalid = |source| ServeError::InvalidName { name: name.to_owned(), source };
+        if name.is_empty() {
+            return Err(invalid(InvalidId::Empty));
+        }
+        Path::parse(name).map_err(invalid)?;
+        if self.0.len() >= NAMES_MAX {
+            return Err(ServeError::Full);
+        }
+        let name: Arc<str> = name.into();
+        let typed = Typed { handle: handle.clone(), message, _types: std::marker::PhantomData };
+        match self.0.entry(Arc::clone(&name)) {
+            Entry::Occupied(_) => Err(ServeError::Taken(name.to_string())),
+            Entry::Vacant(place) => {
+                place.insert(Arc::new(typed));
+                Ok(Serving { name, table: Arc::downgrade(&self.0) })
+            }
+        }
+    }
+
+    /// Puts a question to whoever is served under a name.
+    pub(super) fn ask(&self, name: &str, question: Question) {
+        let actor = self.0.get(name).map(|entry| Arc::clone(entry.value()));
+        match actor {
+            Some(actor) => actor.ask(question),
+            None => {
+                let why = Unavailability::NotServed(name.to_owned());
+                question.ticket.fail(&CallError::Unavailable(why));
+            }
+        }
+    }
+
+    /// The life that is watched, and its end.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError::Unavailable`] if nothing runs under the name, or that life is over.
+    pub(super) fn watch(
+        &self,
+        name: &str,
+        incarnation: Option<u64>,
+    ) -> Result<(u64, BoxFuture<'static, Option<ExitReason>>), CallError> {
+        let actor = self.0.get(name).map(|entry| Arc::clone(entry.value()));
+        let actor = actor
+            .ok_or_else(|| CallError::Unavailable(Unavailability::NotServed(name.to_owned())))?;
+        let (presence, life) = actor.life();
+        match incarnation {
+            Some(asked) => Ok((asked, actor.ended(asked))),
+            None if presence == Presence::Up => Ok((life, actor.ended(life))),
+            None => {
+                let why = Unavailability::Absent(absent(presence).to_owned());
+                Err(CallError::Unavailable(why))
+            }
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! The supervised actor that holds the endpoint, and the place where the others find it.
+
+use std::fmt::Debug;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
+use macula_core::supervision::{Shutdown, Start, Worker};
+use parking_lot::Mutex;
+use ractor::{Actor, ActorProcessingErr, ActorRef};
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use super::config::Config;
+use super::connection::{CloseCode, Connection, Opener};
+use super::endpoint::{Endpoint, Me};
+use super::io::Sockets;
+
+/// How long peers get to hear that the node stops.
+const FAREWELL: Duration = Duration::from_millis(200);
+
+/// The longest time between two looks at the certificates of live connections.
+const LOOK_MAX: Duration = Duration::from_secs(3_600);
+
+/// The endpoint of this moment: another after each restart, none in between. Clones are the same.
+#[derive(Clone, Default)]
+pub struct Current(Arc<Place>);
+
+#[derive(Default)]
+struct Place {
+    live: ArcSwapOption<Live>,
+    watched: Mutex<Vec<Weak<Opener>>>,
+    /// Rung for each that is watched from now on.
+    joined: Notify,
+}
+
+struct Live {
+    endpoint: Endpoint,
+    gone: CancellationToken,
+}
+
+impl Debug for Current {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Current").field("is_up", &self.0.live.load().is_some()).finish()
+    }
+}
+
+impl Current {
+    /// The endpoint, and what is cancelled when it is gone; none while it restarts.
+    #[must_use]
+    pub fn get(&self) -> Option<(Endpoint, CancellationToken)> {
+        self.0.live.load().as_ref().map(|live| (live.endpoint.clone(), live.gone.clone()))
+    }
+
+    /// Has the peer of a connection judged anew whenever trust changes or its certificate ends.
+    pub(crate) fn watch(&self, opener: &Arc<Opener>) {
+        let mut watched = self.0.watched.lock();
+        if watched.len() == watched.capacity() {
+            watched.retain(|opener| opener.strong_count() > 0);
+        }
+        watched.push(Arc::downgrade(opener));
+        drop(watched);
+        self.0.joined.notify_one();
+    }
+
+    fn watched(&self) -> Vec<Arc<Opener>> {
+        let mut watched = self.0.watched.lock();
+        watched.retain(|opener| opener.strong_count() > 0);
+        watched.iter().filter_map(Weak::upgrade).collect()
+    }
+}
+
+/// What takes the connections that peers dial.
+pub type Sink = Arc<dyn Fn(Connection, CancellationToken) + Send + Sync>;
+
+/// What an endpoint is made of, again for each of its lives.
+#[derive(Clone)]
+pub struct Parts {
+    /// How it behaves.
+    pub config: Config,
+    /// The sockets, which outlive it.
+    pub sockets: Arc<Sockets>,
+    /// Who the node is.
+    pub me: Me,
+    /// Where it is found.
+    pub current: Current,
+    /// Who takes what arrives.
+    pub sink: Sink,
+}
+
+impl Debug for Parts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Parts").field("me", &self.me).finish_non_exhaustive()
+    }
+}
+
+/// The worker that holds the endpoint.
+///
+/// # Errors
+///
+/// Never: its id is one.
+pub fn worker(parts: Parts) -> Result<Worker<EndpointActor>, macula_core::path::InvalidId> {
+    let make = move |_: &_| Ok(Start::Run(EndpointActor, parts.clone()));
+    Ok(Worker::with("endpoint", make)?.shutdown(Shutdown::Timeout(Duration::from_secs(2))))
+}
+
+/// Holds the endpoint.
+#[derive(Debug)]
+pub struct EndpointActor;
+
+/// Fields drop in order: first nobody finds the endpoint, then all that runs upon it ends.
+#[derive(Debug)]
+pub struct Running {
+    place: Occupied,
+    _gone: DropGuard,
+    _tasks: JoinSet<()>,
+}
+
+/// Takes the endpoint out of its place when it is dropped.
+#[derive(Debug)]
+struct Occupied(Current);
+
+impl Drop for Occupied {
+    fn drop(&mut self) {
+        self.0.0.live.store(None);
+    }
+}
+
+impl Actor for EndpointActor {
+    type Msg = ();
+    type State = Running;
+    type Arguments = Parts;
+
+    async fn pre_start(
+        &self,
+        _myself: ActorRef<()>,
+        parts: Parts,
+    ) -> Result<Running, ActorProcessingErr> {
+        let Parts { config, sockets, me, current, sink } = parts;
+        let credentials = me.credentials.clone();
+        let (endpoint, mut arrivals) = Endpoint::start(config, sockets, me).await?;
+        let gone = CancellationToken::new();
+        let mut tasks = JoinSet::new();
+        let token = gone.clone();
+        tasks.spawn(async move {
+            while let Some(connection) = arrivals.recv().await {
+                sink(connection, token.clone());
+            }
+        });
+        let watching = current.clone();
+        tasks.spawn(async move { distrust(watching, credentials).await });
+        current.0.live.store(Some(Arc::new(Live { endpoint, gone: gone.clone() })));
+        Ok(Running { place: Occupied(current), _gone: gone.drop_guard(), _tasks: tasks })
+    }
+
+    async fn post_stop(
+        &self,
+        _myself: ActorRef<()>,
+        running: &mut Running,
+    ) -> Result<(), ActorProcessingErr> {
+        let openers = running.place.0.watched();
+        if !openers.is_empty() {
+            openers.iter().for_each(|opener| opener.close(CloseCode::Stopping));
+            drop(openers);
+            // The library has no way to ask whether the last packets have left.
+            tokio::time::sleep(FAREWELL).await;
+        }
+        Ok(())
+    }
+}
+
+/// Closes the connections of peers that are not believed any more.
+async fn distrust(current: Current, credentials: super::tls::Credentials) {
+    let mut changes = credentials.changes();
+    loop {
+        let openers = current.watched();
+        let now = credentials.now();
+        // A certificate holds through the second at which it ends.
+        let next = openers.iter().map(|opener| opener.not_after + Duration::from_secs(1));
+        let wait = next.filter(|at| *at > now).map(|at| at - now).min();
+        let wait = wait.unwrap_or(LOOK_MAX).min(LOOK_MAX);
+        drop(openers);
+        tokio::select! {
+            changed = changes.changed() => if changed.is_err() { return },
+            () = current.0.joined.notified() => continue,
+            () = tokio::time::sleep(wait) => {}
+        }
+        for opener in current.watched() {
+            if opener.rejudge(&credentials).is_err() {
+                opener.close(CloseCode::Distrusted);
+            }
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! How a node's endpoint behaves on the network.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use macula_core::wire::Limits;
+
+/// How the sender reacts to loss and delay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Congestion {
+    /// CUBIC (RFC 9438).
+    #[default]
+    Cubic,
+    /// BBR, version 2.
+    Bbr,
+}
+
+/// Limits that hold before a handshake is paid for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Admission {
+    /// How many connections an endpoint has in all.
+    pub connections_max: usize,
+    /// How many of them may come from one IP address.
+    pub connections_per_address_max: usize,
+    /// From how many unfinished handshakes on a peer must first prove its address with a retry
+    /// token (RFC 9000, section 8.1).
+    pub handshakes_retry: usize,
+    /// How many handshakes may be unfinished in all; more are dropped.
+    pub handshakes_max: usize,
+    /// How many attempts one IP address has in a second; more are dropped.
+    pub attempts_per_address_per_s: u32,
+}
+
+impl Default for Admission {
+    /// 10,000 connections, 1,024 from one address; retry tokens from 256 unfinished handshakes on,
+    /// at most 2,048 of them; 256 attempts a second from one address.
+    fn default() -> Self {
+        Self {
+            connections_max: 10_000,
+            connections_per_address_max: 1_024,
+            handshakes_retry: 256,
+            handshakes_max: 2_048,
+            attempts_per_address_per_s: 256,
+        }
+    }
+}
+
+/// The configuration of an endpoint.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// Where to accept connections: IPv4, IPv6 or both; port 0 takes a free one. With none the node
+    /// only dials.
+    pub listen: Vec<SocketAddr>,
+    /// The longest handshake, hello included. 100 ms to 60 s.
+    pub handshake_timeout: Duration,
+    /// A connection that hears nothing for this long is lost. 500 ms to 1 h.
+    pub idle_timeout: Duration,
+    /// How often a silent connection is probed; shorter than `idle_timeout`.
+    pub keep_alive: Duration,
+    /// The largest IP packet, in bytes: 1,228 to 9,216. Paths are probed up to it.
+    pub mtu_max: u16,
+    /// How much a peer may send ahead on one connection, in bytes: 64 KiB to 1 GiB.
+    pub connection_window: u32,
+    /// How much a peer may send ahead on one stream, in bytes: 64 KiB to 1 GiB.
+    pub stream_window: u32,
+    /// How much one stream keeps until it is acknowledged, in bytes: 64 KiB to 64 MiB.
+    pub send_buffer: u32,
+    /// How many streams a peer may have open: 8 to 10,000. Lanes take up to five, the others carry
+    /// long bodies.
+    pub streams_max: u32,
+    /// How the sender reacts to loss.
+    pub congestion: Congestion,
+    /// What is admitted.
+    pub admission: Admission,
+    /// The longest frame on a lane, in bytes of its body: 1 KiB to 1 MiB. Longer bodies travel on
+    /// streams of their own.
+    pub frame_len_max: usize,
+    /// The longest body at all, in bytes: up to 1 GiB.
+    pub body_len_max: usize,
+    /// How many bytes of frames wait on one lane before senders are refused: 64 KiB to 64 MiB.
+    pub lane_len_max: usize,
+}
+
+impl Default for Config {
+    /// Listens on a free port of the loopback interface; 10 s to be lost, 5 s for a handshake.
+    fn default() -> Self {
+        Self {
+            listen: vec![SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0)],
+            handshake_timeout: Duration::from_secs(5),
+            idle_timeout: Duration::from_secs(10),
+            keep_alive: Duration::from_secs(3),
+            mtu_max: 1_500,
+            connection_window: 8 * 1024 * 1024,
+            stream_window: 4 * 1024 * 1024,
+            send_buffer: 2 * 1024 * 1024,
+            streams_max: 128,
+            congestion: Congestion::Cubic,
+            admission: Admission::default(),
+            frame_len_max: 64 * 1024,
+            body_len_max: 64 * 1024 * 1024,
+            lane_len_max: 1024 * 1024,
+        }
+    }
+}
+
+/// A limit that a configuration exceeds.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("transport: {key} is {found}, and has to be {legal}")]
+#[expect(clippy::module_name_repetitions, reason = "it is used by its name alone")]
+pub struct InvalidConfig {
+    /// Which key.
+    pub key: &'static str,
+    /// What it says.
+    pub found: String,
+    /// What would be legal.
+    pub legal: String,
+}
+
+impl Config {
+    /// Whether the values can stand, alone and together.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidConfig`] for the first that cannot.
+    pub fn check(&self) -> Result<(), InvalidConfig> {
+        let millis = |of: Duration| u64::try_from(of.as_millis()).unwrap_or(u64::MAX);
+        let wide = |of: usize| u64::try_from(of).unwrap_or(u64::MAX);
+        range("handshake_timeout (ms)", millis(self.handshake_timeout), 100, 60_000)?;
+        range("idle_timeout (ms)", millis(self.idle_timeout), 500, 3_600_000)?;
+        let idle = millis(self.idle_timeout);
+        range("keep_alive (ms)", millis(self.keep_alive), 100, idle.saturating_sub(1))?;
+        range("mtu_max", self.mtu_max.into(), 1_228, 9_216)?;
+        range("connection_window", self.connection_window.into(), 64 << 10, 1 << 30)?;
+        range("stream_window", self.stream_window.into(), 64 << 10, 1 << 30)?;
+        range("send_buffer", self.send_buffer.into(), 64 << 10, 64 << 20)?;
+        range("streams_max", self.streams_max.into(), 8, 10_000)?;
+        range("frame_len_max", wide(self.frame_len_max), 1 << 10, 1 << 20)?;
+        range("body_len_max", wide(self.body_len_max), wide(self.frame_len_max), 1 << 30)?;
+        range("lane_len_max", wide(self.lane_len_max), 64 << 10, 64 << 20)
+    }
+
+    /// The caps of the decoders.
+    #[must_use]
+    pub fn limits(&self) -> Limits {
+        Limits { frame_len_max: self.frame_len_max, ..Limits::default() }
+    }
+}
+
+fn range(key: &'static str, found: u64, min: u64, max: u64) -> Result<(), InvalidConfig> {
+    if (min..=max).contains(&found) {
+        return Ok(());
+    }
+    Err(InvalidConfig { key, found: found.to_string(), legal: format!("{min} to {max}") })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Config;
+    use std::time::Duration;
+
+    #[test]
+    fn the_defaults_can_stand() {
+        Config::default().check().unwrap();
+    }
+
+    #[test]
+    fn a_probe_that_comes_after_the_end_is_refused() {
+        let config = Config { keep_alive: Duration::from_secs(10), ..Config::default() };
+        insta::assert_snapshot!(
+            config.check().unwrap_err(),
+            @"transport: keep_alive (ms) is 10000, and has to be 100 to 9999"
+        );
+    }
+}

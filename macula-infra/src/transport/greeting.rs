@@ -1,0 +1,250 @@
+//! The hello of both sides: the last step before a connection counts.
+//!
+//! A dialler's QUIC connection is up before the acceptor has judged its certificate, so it counts
+//! only once the acceptor's welcome has come.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use macula_core::identity::NodeId;
+use macula_core::wire::{Flags, Frame, Limits, encode_frame, from_body};
+use s2n_quic::Connection as Quic;
+use s2n_quic::connection::Handle;
+use s2n_quic::stream::SendStream;
+use serde::Serialize;
+
+use super::admission::Counted;
+use super::connection::{Closed, Connection, Opener, Side, Streams};
+use super::endpoint::Me;
+use super::lane::{Incoming, Lane, LaneError, Reader, incoming};
+use super::peer_chain::Heard;
+use super::tls::{Credentials, Expectation, Judged, Refusal};
+use super::wire::{Hello, LISTEN_MAX, TurnedAway, Welcome, kind};
+
+/// Why a greeting failed.
+#[derive(Debug)]
+pub(super) enum Failed {
+    Refused(Refusal),
+    TurnedAway(TurnedAway),
+    Closed(Closed),
+    Protocol(String),
+}
+
+impl From<Refusal> for Failed {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+impl From<LaneError> for Failed {
+    fn from(error: LaneError) -> Self {
+        match error {
+            LaneError::Closed(closed) => Self::Closed(closed),
+            other => Self::Protocol(other.to_string()),
+        }
+    }
+}
+
+impl From<Closed> for Failed {
+    fn from(closed: Closed) -> Self {
+        Self::Closed(closed)
+    }
+}
+
+/// A QUIC connection whose TLS handshake is done.
+struct Fresh {
+    handle: Handle,
+    streams: Streams,
+    address: SocketAddr,
+    chain: Arc<[Vec<u8>]>,
+}
+
+/// What both sides learn of each other.
+struct Met {
+    judged: Option<Judged>,
+    claimed: NodeId,
+    incarnation: u64,
+    listen: Vec<SocketAddr>,
+}
+
+/// The dialler's half.
+pub(super) async fn dial(
+    quic: Quic,
+    me: &Me,
+    expected: Expectation,
+    limits: Limits,
+) -> Result<Connection, Failed> {
+    let mut fresh = fresh(quic)?;
+    let judged = judged(&me.credentials, Side::Dialler, expected.node(), &fresh.chain)?;
+    let hello = Hello {
+        node: me.credentials.node(),
+        incarnation: me.incarnation,
+        listen: me.listen.clone(),
+        token: me.credentials.join_token().map(|token| token.reveal().to_owned()),
+    };
+    let out = say(&fresh.handle, kind::HELLO, &hello, &limits).await?;
+    let (control, frame) = first(&mut fresh.streams, limits).await?;
+    if frame.kind == kind::TURNED_AWAY {
+        return Err(Failed::TurnedAway(read(&frame, &limits)?));
+    }
+    if frame.kind != kind::WELCOME {
+        return Err(Failed::Protocol(format!("kind {:#04x} in place of a welcome", frame.kind.0)));
+    }
+    let Welcome { node: claimed, incarnation, listen } = read(&frame, &limits)?;
+    let met = Met { judged, claimed, incarnation, listen };
+    made(fresh, Side::Dialler, met, &me.credentials, (control, out, None))
+}
+
+/// The acceptor's half.
+pub(super) async fn accept(
+    quic: Quic,
+    me: &Me,
+    limits: Limits,
+    counted: Counted,
+) -> Result<Connection, Failed> {
+    let mut fresh = fresh(quic)?;
+    let judged = judged(&me.credentials, Side::Acceptor, None, &fresh.chain)?;
+    let (control, frame) = first(&mut fresh.streams, limits).await?;
+    if frame.kind != kind::HELLO {
+        return Err(Failed::Protocol(format!("kind {:#04x} in place of a hello", frame.kind.0)));
+    }
+    let Hello { node: claimed, incarnation, listen, token } = read(&frame, &limits)?;
+    if judged.as_ref().is_some_and(|judged| judged.token_due)
+        && let Err(refusal) = admit(&me.credentials, claimed, token.as_deref())
+    {
+        let why = TurnedAway { busy: false, why: refusal.to_string() };
+        turn_away(&fresh.handle, &why, &limits).await;
+        return Err(refusal.into());
+    }
+    let welcome = Welcome {
+        node: me.credentials.node(),
+        incarnation: me.incarnation,
+        listen: me.listen.clone(),
+    };
+    let met = Met { judged, claimed, incarnation, listen };
+    let out = say(&fresh.handle, kind::WELCOME, &welcome, &limits).await?;
+    made(fresh, Side::Acceptor, met, &me.credentials, (control, out, Some(counted)))
+}
+
+/// Whether a newcomer's token lets it in.
+fn admit(credentials: &Credentials, node: NodeId, shown: Option<&str>) -> Result<(), Refusal> {
+    let refusal = match (credentials.join_token(), shown) {
+        (Some(token), Some(shown)) if token.matches(shown) => return Ok(()),
+        (_, Some(_)) => Refusal::WrongToken(node),
+        (_, None) => Refusal::NotAllowed(node),
+    };
+    credentials.refuse(refusal)
+}
+
+/// Says why there will be no connection, and waits until the peer has heard it.
+async fn turn_away(handle: &Handle, why: &TurnedAway, limits: &Limits) {
+    if let Ok(mut out) = say(handle, kind::TURNED_AWAY, why, limits).await {
+        // Whether it was heard or not, the connection is closed after this.
+        out.flush().await.ok();
+    }
+}
+
+/// Tells a peer that there is no room for its connection.
+pub(super) async fn overloaded(mut quic: Quic, why: &str, limits: &Limits) {
+    let why = TurnedAway { busy: true, why: why.to_owned() };
+    // The hello is not read: there is no room for it.
+    quic.keep_alive(false).ok();
+    turn_away(&quic.handle(), &why, limits).await;
+}
+
+fn fresh(quic: Quic) -> Result<Fresh, Failed> {
+    let address = quic.remote_addr().map_err(|error| Closed::from_quic(&error))?;
+    let heard = quic.query_event_context(|heard: &Heard| heard.0.clone());
+    let chain = heard.ok().flatten().unwrap_or_default();
+    let (mut handle, streams) = quic.split();
+    handle.keep_alive(true).map_err(|error| Closed::from_quic(&error))?;
+    Ok(Fresh { handle, streams: Streams(streams), address, chain })
+}
+
+/// Judges the peer; none if it is refused and reported only.
+fn judged(
+    credentials: &Credentials,
+    judging: Side,
+    expected: Option<NodeId>,
+    chain: &[Vec<u8>],
+) -> Result<Option<Judged>, Refusal> {
+    match credentials.judge(judging, expected, chain) {
+        Ok(judged) => Ok(Some(judged)),
+        // The handshake has counted whatever it could see.
+        Err(Refusal::NoCertificate) => credentials.refuse(Refusal::NoCertificate).map(|()| None),
+        Err(refusal) if credentials.enforces() => Err(refusal),
+        Err(_reported) => Ok(None),
+    }
+}
+
+async fn say<T: Serialize>(
+    handle: &Handle,
+    kind: macula_core::wire::Kind,
+    body: &T,
+    limits: &Limits,
+) -> Result<SendStream, Failed> {
+    let mut bytes = BytesMut::from(&[Lane::Control.number()][..]);
+    encode_frame(&mut bytes, kind, Flags::default(), 0, body, limits)
+        .map_err(|error| Failed::Protocol(error.to_string()))?;
+    let mut handle = handle.clone();
+    let stream = handle.open_send_stream().await;
+    let mut stream = stream.map_err(|error| Closed::from_quic(&error))?;
+    let bytes: Bytes = bytes.freeze();
+    stream.send(bytes).await.map_err(|error| Failed::from(LaneError::from_quic(&error)))?;
+    Ok(stream)
+}
+
+/// The first frame of the peer's control lane. No other stream may come before it.
+async fn first(streams: &mut Streams, limits: Limits) -> Result<(Reader, Frame), Failed> {
+    let stream = streams.next_raw().await?;
+    let Incoming::Lane(Lane::Control, mut control) = incoming(stream, limits).await? else {
+        return Err(Failed::Protocol("another stream before the control lane".to_owned()));
+    };
+    let frame = control.next().await?;
+    let frame = frame.ok_or_else(|| Failed::Protocol("the control lane has ended".to_owned()))?;
+    Ok((control, frame))
+}
+
+fn read<'a, T: serde::Deserialize<'a>>(frame: &'a Frame, limits: &Limits) -> Result<T, Failed> {
+    from_body(&frame.body, limits).map_err(|error| Failed::Protocol(error.to_string()))
+}
+
+fn made(
+    fresh: Fresh,
+    side: Side,
+    met: Met,
+    credentials: &Credentials,
+    (control, control_out, counted): (Reader, SendStream, Option<Counted>),
+) -> Result<Connection, Failed> {
+    let Met { judged, claimed, incarnation, mut listen } = met;
+    listen.truncate(LISTEN_MAX);
+    if claimed == credentials.node() {
+        return Err(Refusal::Myself.into());
+    }
+    if let Some(proved) = judged.as_ref().map(|judged| judged.node)
+        && proved != claimed
+    {
+        credentials.refuse(Refusal::FalseClaim { proved, claimed })?;
+    }
+    let proved = judged.is_some();
+    let (node, roles, not_after) = match judged {
+        Some(judged) => (judged.node, judged.roles, judged.not_after),
+        None => (claimed, Vec::new(), std::time::Duration::MAX),
+    };
+    let opener = Opener {
+        handle: fresh.handle,
+        node,
+        proved,
+        incarnation,
+        side,
+        address: fresh.address,
+        listen,
+        roles,
+        not_after,
+        chain: fresh.chain,
+        _counted: counted,
+    };
+    ::metrics::counter!(super::metrics::OPENED, "side" => side.as_str()).increment(1);
+    Ok(Connection { opener: Arc::new(opener), streams: fresh.streams, control, control_out })
+}

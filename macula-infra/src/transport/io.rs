@@ -1,0 +1,262 @@
+//! The node's UDP sockets, and how the QUIC library is run upon them.
+//!
+//! The sockets are ours and outlive any life of the endpoint: a restarted endpoint has the same
+//! ports, and other datagrams can leave from them too. The library's event loop is a task of which
+//! we keep hold, so that an endpoint that is killed is really gone.
+
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use s2n_quic::provider::io as quic_io;
+use s2n_quic_core::endpoint::Endpoint;
+use s2n_quic_core::inet::SocketAddress;
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::task::AbortHandle;
+
+use super::config::Config;
+use super::error::StartError;
+
+/// The size of a socket's buffers, in bytes, if the system allows it.
+const SOCKET_BUFFER: usize = 2 * 1024 * 1024;
+
+/// The sockets of a node: some that listen, and one for each family of addresses to dial from.
+#[derive(Debug)]
+pub struct Sockets {
+    listen: Vec<UdpSocket>,
+    dial_v4: Option<UdpSocket>,
+    dial_v6: Option<UdpSocket>,
+    /// Virtual ones, in a simulation.
+    #[cfg(feature = "turmoil")]
+    simulated: Option<SocketAddr>,
+}
+
+impl Sockets {
+    /// Makes the sockets. A port of 0 becomes a free one, which [`listening`](Self::listening) tells.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError::Bind`] for the first address that cannot be had.
+    pub fn bind(config: &Config) -> Result<Self, StartError> {
+        let listen = config.listen.iter().map(|at| bound(*at)).collect::<Result<Vec<_>, _>>()?;
+        // A node that listens on the loopback interface only also dials from there.
+        let local =
+            !config.listen.is_empty() && config.listen.iter().all(|at| at.ip().is_loopback());
+        let v4 = if local { Ipv4Addr::LOCALHOST } else { Ipv4Addr::UNSPECIFIED };
+        let v6 = if local { Ipv6Addr::LOCALHOST } else { Ipv6Addr::UNSPECIFIED };
+        Ok(Self {
+            listen,
+            dial_v4: bound((v4, 0).into()).ok(),
+            dial_v6: bound((v6, 0).into()).ok(),
+            #[cfg(feature = "turmoil")]
+            simulated: None,
+        })
+    }
+
+    /// Sockets on turmoil's network: one that listens at `address`, of the host that this runs on.
+    #[cfg(feature = "turmoil")]
+    #[must_use]
+    pub const fn simulated(address: SocketAddr) -> Self {
+        Self { listen: Vec::new(), dial_v4: None, dial_v6: None, simulated: Some(address) }
+    }
+
+    /// Where the node listens.
+    #[must_use]
+    pub fn listening(&self) -> Vec<SocketAddr> {
+        #[cfg(feature = "turmoil")]
+        if let Some(address) = self.simulated {
+            return vec![address];
+        }
+        self.listen.iter().filter_map(|socket| socket.local_addr().ok()).collect()
+    }
+
+    /// Sends a datagram that is not QUIC from the port of the `index`th listening address.
+    ///
+    /// # Errors
+    ///
+    /// As the system's `sendto`; [`io::ErrorKind::NotFound`] if there is no such address.
+    pub fn send_datagram(&self, index: usize, to: SocketAddr, bytes: &[u8]) -> io::Result<usize> {
+        let socket = self.listen.get(index).ok_or(io::ErrorKind::NotFound)?;
+        socket.send_to(bytes, to)
+    }
+
+    /// One provider for each listening address, with the address.
+    pub(super) async fn listeners(&self, config: &Config) -> io::Result<Vec<(Io, SocketAddr)>> {
+        #[cfg(feature = "turmoil")]
+        if let Some(address) = self.simulated {
+            return Ok(vec![(Io::simulated(address, config.mtu_max).await?, address)]);
+        }
+        let run = |socket: &UdpSocket| Ok((Io::os(socket, config.mtu_max)?, socket.local_addr()?));
+        let listeners = self.listen.iter().map(run).collect();
+        std::future::ready(listeners).await
+    }
+
+    /// The provider to dial an address from.
+    pub(super) async fn dialler(&self, to: SocketAddr, config: &Config) -> io::Result<Option<Io>> {
+        #[cfg(feature = "turmoil")]
+        if let Some(address) = self.simulated {
+            let from = SocketAddr::new(address.ip(), 0);
+            return Io::simulated(from, config.mtu_max).await.map(Some);
+        }
+        let socket = if to.is_ipv4() { &self.dial_v4 } else { &self.dial_v6 };
+        let dialler = socket.as_ref().map(|socket| Io::os(socket, config.mtu_max)).transpose();
+        std::future::ready(dialler).await
+    }
+}
+
+fn bound(address: SocketAddr) -> Result<UdpSocket, StartError> {
+    let make = || {
+        let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
+        if address.is_ipv6() {
+            // Both families may have the same port, each with its own socket.
+            socket.set_only_v6(true)?;
+        }
+        // The system may grant less.
+        drop(socket.set_recv_buffer_size(SOCKET_BUFFER));
+        drop(socket.set_send_buffer_size(SOCKET_BUFFER));
+        socket.set_nonblocking(true)?;
+        socket.bind(&address.into())?;
+        Ok(socket.into())
+    };
+    make().map_err(|source| StartError::Bind { address, source })
+}
+
+/// The event loop of one endpoint: it ends when this is dropped.
+#[derive(Debug, Default)]
+pub(super) struct EventLoop(Arc<Mutex<Option<AbortHandle>>>);
+
+impl Drop for EventLoop {
+    fn drop(&mut self) {
+        if let Some(task) = self.0.lock().take() {
+            task.abort();
+        }
+    }
+}
+
+/// What the QUIC library is given to run on.
+pub(super) enum Io {
+    Os(Kept<quic_io::tokio::Provider>),
+    #[cfg(feature = "turmoil")]
+    Simulated(Kept<quic_io::turmoil::Provider>),
+}
+
+/// A provider that keeps hold of its event loop.
+pub(super) struct Kept<P> {
+    inner: P,
+    kept: Arc<Mutex<Option<AbortHandle>>>,
+}
+
+impl Io {
+    fn os(socket: &UdpSocket, mtu_max: u16) -> io::Result<Self> {
+        let inner = quic_io::tokio::Provider::builder()
+            .with_rx_socket(socket.try_clone()?)?
+            .with_tx_socket(socket.try_clone()?)?
+            .with_max_mtu(mtu_max)?
+            .build()?;
+        Ok(Self::Os(Kept { inner, kept: Arc::default() }))
+    }
+
+    #[cfg(feature = "turmoil")]
+    async fn simulated(address: SocketAddr, mtu_max: u16) -> io::Result<Self> {
+        let socket = simulated_socket(address).await?;
+        let inner = quic_io::turmoil::Builder::default()
+            .with_socket(socket)?
+            .with_max_mtu(mtu_max)?
+            .build()?;
+        Ok(Self::Simulated(Kept { inner, kept: Arc::default() }))
+    }
+}
+
+/// How often a simulated port is asked for until the last life of the endpoint has left it.
+#[cfg(feature = "turmoil")]
+const BIND_TRIES_MAX: u32 = 1_000;
+
+#[cfg(feature = "turmoil")]
+async fn simulated_socket(address: SocketAddr) -> io::Result<turmoil::net::UdpSocket> {
+    let mut tries = 0;
+    loop {
+        match turmoil::net::UdpSocket::bind(address).await {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && tries < BIND_TRIES_MAX => {
+                tries += 1;
+                tokio::task::yield_now().await;
+            }
+            bound => return bound,
+        }
+    }
+}
+
+impl<P> Kept<P> {
+    pub(super) fn event_loop(&self) -> EventLoop {
+        EventLoop(Arc::clone(&self.kept))
+    }
+}
+
+impl quic_io::Provider for Kept<quic_io::tokio::Provider> {
+    type PathHandle = <quic_io::tokio::Provider as quic_io::Provider>::PathHandle;
+    type Error = io::Error;
+
+    fn start<E: Endpoint<PathHandle = Self::PathHandle>>(
+        self,
+        endpoint: E,
+    ) -> io::Result<SocketAddress> {
+        let (task, address) = self.inner.start(endpoint)?;
+        *self.kept.lock() = Some(task.abort_handle());
+        Ok(address)
+    }
+}
+
+#[cfg(feature = "turmoil")]
+impl quic_io::Provider for Kept<quic_io::turmoil::Provider> {
+    type PathHandle = <quic_io::turmoil::Provider as quic_io::Provider>::PathHandle;
+    type Error = io::Error;
+
+    fn start<E: Endpoint<PathHandle = Self::PathHandle>>(
+        self,
+        endpoint: E,
+    ) -> io::Result<SocketAddress> {
+        let (task, address) = self.inner.start(endpoint)?;
+        *self.kept.lock() = Some(task.abort_handle());
+        Ok(address)
+    }
+}
+
+/// Randomness that a seed replays.
+#[cfg(feature = "turmoil")]
+#[derive(Debug)]
+pub(super) struct Seeded(macula_core::entropy::Entropy);
+
+#[cfg(feature = "turmoil")]
+impl Seeded {
+    pub(super) fn new(seed: u64) -> Self {
+        Self(macula_core::entropy::Entropy::from_seed(seed))
+    }
+
+    fn fill(&mut self, bytes: &mut [u8]) {
+        for chunk in bytes.chunks_mut(8) {
+            let drawn = self.0.next_u64().to_le_bytes();
+            chunk.iter_mut().zip(drawn).for_each(|(to, from)| *to = from);
+        }
+    }
+}
+
+#[cfg(feature = "turmoil")]
+impl s2n_quic::provider::random::Generator for Seeded {
+    fn public_random_fill(&mut self, bytes: &mut [u8]) {
+        self.fill(bytes);
+    }
+
+    fn private_random_fill(&mut self, bytes: &mut [u8]) {
+        self.fill(bytes);
+    }
+}
+
+#[cfg(feature = "turmoil")]
+impl s2n_quic::provider::random::Provider for Seeded {
+    type Generator = Self;
+    type Error = core::convert::Infallible;
+
+    fn start(self) -> Result<Self, Self::Error> {
+        Ok(self)
+    }
+}

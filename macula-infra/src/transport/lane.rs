@@ -1,0 +1,63 @@
+//! Lanes: long-lived streams of frames, one in each direction and for each kind of traffic.
+//!
+//! A lane is a unidirectional QUIC stream of its sender, opened at first use. Its first byte says
+//! which lane it is; then frames follow. Streams do not wait for one another, so a slow lane holds
+//! up no other. A body that is too long for a frame has a stream of its own, whose first byte is
+//! [`BULK`], whose first frame tells about the body, and which ends with the body.
+//!
+//! A [`Sender`] takes frames into a bounded buffer. While the lane is idle the caller itself hands
+//! the buffer to the QUIC stack, in the same moment. Under load, when the lane has been written to
+//! a moment ago, the buffer is left to a task that is behind in the run queue, and what comes
+//! meanwhile goes with it. So there is no delay to choose, and frames that are ready together are
+//! written together.
+
+mod bulk;
+mod reader;
+mod sender;
+
+pub use bulk::{Body, BulkError, BulkReader, send_bulk};
+pub(super) use reader::incoming;
+pub use reader::{Incoming, LaneError, Reader};
+pub use sender::{SendError, Sender};
+
+/// The kinds of traffic that do not wait for one another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Lane {
+    /// The connection itself.
+    Control,
+    /// Calls and their answers.
+    Rpc,
+    /// Published messages that go before others.
+    PubsubHigh,
+    /// Published messages.
+    PubsubNormal,
+    /// Published messages that others go before.
+    PubsubLow,
+}
+
+/// The first byte of a stream that carries one long body.
+pub const BULK: u8 = 0x40;
+
+impl Lane {
+    /// All lanes, in the order of their numbers.
+    pub const ALL: [Self; 5] =
+        [Self::Control, Self::Rpc, Self::PubsubHigh, Self::PubsubNormal, Self::PubsubLow];
+
+    /// The first byte of its stream.
+    #[must_use]
+    pub const fn number(self) -> u8 {
+        match self {
+            Self::Control => 0,
+            Self::Rpc => 1,
+            Self::PubsubHigh => 2,
+            Self::PubsubNormal => 3,
+            Self::PubsubLow => 4,
+        }
+    }
+
+    /// The lane of a number.
+    #[must_use]
+    pub fn from_number(number: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|lane| lane.number() == number)
+    }
+}

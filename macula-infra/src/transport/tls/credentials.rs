@@ -1,0 +1,279 @@
+//! What a node shows and believes at the moment: replaced as a whole, without a restart.
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use macula_core::identity::{Certificate, Keypair, NodeId};
+use parking_lot::Mutex;
+use rustls::sign::CertifiedKey;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use tokio::sync::watch;
+
+use super::judge::{Judged, judge};
+use super::refusal::Refusal;
+use super::trust::{Enforcement, Trust};
+use crate::transport::connection::Side;
+use crate::transport::metrics;
+
+/// How many refusals of dials are kept until their dialler asks.
+const NOTES_MAX: usize = 4_096;
+
+/// Why credentials cannot be used. What was in use before still is.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum IncompleteCredentials {
+    /// There is no certificate to show.
+    #[error("there is no certificate to show")]
+    NoCertificate,
+    /// The certificate is for another key.
+    #[error("the certificate is for node {certified}, and the key is that of node {node}")]
+    OtherKey {
+        /// Whose certificate it is.
+        certified: NodeId,
+        /// Whose key it is.
+        node: NodeId,
+    },
+    /// The certificate cannot be read.
+    #[error("the certificate cannot be read: {0}")]
+    Malformed(String),
+    /// The key cannot sign handshakes.
+    #[error("the key cannot be used: {0}")]
+    Key(String),
+    /// The trust accepts nobody at all.
+    #[error("{0}, so nobody would be accepted")]
+    NobodyTrusted(&'static str),
+    /// A node keeps its key for as long as it runs.
+    #[error(
+        "the key belongs to node {found}, and this is node {node}: restart it to change its key"
+    )]
+    OtherNode {
+        /// Who this node is.
+        node: NodeId,
+        /// Whose key was given.
+        found: NodeId,
+    },
+}
+
+/// What a node shows: its key and the chain of its certificate.
+#[derive(Debug, Clone)]
+pub struct Showing {
+    /// The node's key.
+    pub key: Keypair,
+    /// Its certificate, and those above it if peers need them.
+    pub chain: Vec<Certificate>,
+}
+
+struct State {
+    shown: Arc<CertifiedKey>,
+    trust: Trust,
+    enforcement: Enforcement,
+}
+
+/// Tells the time since the Unix epoch.
+type Calendar = Arc<dyn Fn() -> Duration + Send + Sync>;
+
+/// What a node shows and believes. Shared by all of its connections; clones are the same.
+#[derive(Clone)]
+pub struct Credentials(Arc<Shared>);
+
+struct Shared {
+    node: NodeId,
+    secret: Keypair,
+    state: ArcSwap<State>,
+    calendar: Calendar,
+    changes: watch::Sender<u64>,
+    dials: AtomicU64,
+    /// Why dials were refused, by their number.
+    notes: Mutex<BTreeMap<u64, Refusal>>,
+    counts: metrics::Refusals,
+}
+
+impl Debug for Credentials {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Credentials")
+            .field("node", &self.0.node)
+            .field("trust", &self.0.state.load().trust.mode())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Credentials {
+    /// Checks what is shown and believed. `calendar` tells the time since the Unix epoch.
+    ///
+    /// # Errors
+    ///
+    /// [`IncompleteCredentials`] if the parts do not belong together, or nobody would be accepted.
+    pub fn new(
+        showing: &Showing,
+        trust: Trust,
+        enforcement: Enforcement,
+        calendar: impl Fn() -> Duration + Send + Sync + 'static,
+    ) -> Result<Self, IncompleteCredentials> {
+        let state = State::new(showing, trust, enforcement)?;
+        Ok(Self(Arc::new(Shared {
+            node: showing.key.node_id(),
+            secret: showing.key.clone(),
+            state: ArcSwap::from_pointee(state),
+            calendar: Arc::new(calendar),
+            changes: watch::Sender::new(0),
+            dials: AtomicU64::new(1),
+            notes: Mutex::new(BTreeMap::new()),
+            counts: metrics::Refusals::default(),
+        })))
+    }
+
+    /// Replaces certificate and trust. New handshakes use them at once; live connections stay, but
+    /// for those whose peer is not believed any more.
+    ///
+    /// # Errors
+    ///
+    /// [`IncompleteCredentials`]; what was in use before still is.
+    pub fn replace(
+        &self,
+        showing: &Showing,
+        trust: Trust,
+        enforcement: Enforcement,
+    ) -> Result<(), IncompleteCredentials> {
+        let found = showing.key.node_id();
+        if found != self.0.node {
+            return Err(IncompleteCredentials::OtherNode { node: self.0.node, found });
+        }
+        self.0.state.store(Arc::new(State::new(showing, trust, enforcement)?));
+        self.0.changes.send_modify(|generation| *generation += 1);
+        Ok(())
+    }
+
+    /// Who this node is.
+    #[must_use]
+    pub fn node(&self) -> NodeId {
+        self.0.node
+    }
+
+    /// The time since the Unix epoch, as this node believes it.
+    #[must_use]
+    pub fn now(&self) -> Duration {
+        (self.0.calendar)()
+    }
+
+    /// Counts the replacements, and wakes whoever waits for one.
+    #[must_use]
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.0.changes.subscribe()
+    }
+
+    /// How many peers were refused, or would have been, by kind of refusal.
+    #[must_use]
+    pub fn refusals(&self) -> BTreeMap<&'static str, u64> {
+        self.0.counts.all()
+    }
+
+    /// Judges a chain now, by what is believed now.
+    ///
+    /// # Errors
+    ///
+    /// The [`Refusal`], which is not counted.
+    pub fn judge(
+        &self,
+        judging: Side,
+        expected: Option<NodeId>,
+        chain: &[impl AsRef<[u8]>],
+    ) -> Result<Judged, Refusal> {
+        judge(&self.0.state.load().trust, judging, expected, chain, self.now())
+    }
+
+    /// A secret that follows from the node's key, one for each purpose.
+    pub(in crate::transport) fn derive(&self, purpose: &str) -> [u8; 32] {
+        self.0.secret.derive(purpose)
+    }
+
+    /// Whether a refusal ends a connection.
+    pub(crate) fn enforces(&self) -> bool {
+        self.0.state.load().enforcement == Enforcement::Enforce
+    }
+
+    /// What the hello of a dial shows, and what that of a newcomer has to.
+    pub(crate) fn join_token(&self) -> Option<super::JoinToken> {
+        match &self.0.state.load().trust {
+            Trust::NodeId { token, .. } => token.clone(),
+            Trust::Realm(_) | Trust::Pin { .. } => None,
+        }
+    }
+
+    /// Counts and tells a refusal. Gives it back if it is to end the connection.
+    pub(crate) fn refuse(&self, refusal: Refusal) -> Result<(), Refusal> {
+        let enforced = self.enforces();
+        self.0.counts.add(&refusal, enforced);
+        let kind = refusal.kind();
+        if enforced {
+            tracing::warn!(node = %self.0.node.short(), kind, "a peer was refused: {refusal}");
+            return Err(refusal);
+        }
+        tracing::warn!(node = %self.0.node.short(), kind, "a peer would be refused: {refusal}");
+        Ok(())
+    }
+
+    /// Counts and tells a refusal that has happened, whatever is enforced.
+    pub(in crate::transport) fn refuse_always(&self, refusal: &Refusal) {
+        self.0.counts.add(refusal, true);
+        let kind = refusal.kind();
+        tracing::warn!(node = %self.0.node.short(), kind, "a peer was refused: {refusal}");
+    }
+
+    pub(in crate::transport) fn next_dial(&self) -> u64 {
+        self.0.dials.fetch_add(1, Ordering::Relaxed)
+    }
+
+    pub(in crate::transport) fn note(&self, dial: u64, refusal: Refusal) {
+        let mut notes = self.0.notes.lock();
+        notes.insert(dial, refusal);
+        if notes.len() > NOTES_MAX {
+            notes.pop_first();
+        }
+    }
+
+    pub(in crate::transport) fn take_note(&self, dial: u64) -> Option<Refusal> {
+        self.0.notes.lock().remove(&dial)
+    }
+
+    pub(super) fn shown(&self) -> Arc<CertifiedKey> {
+        Arc::clone(&self.0.state.load().shown)
+    }
+}
+
+impl State {
+    fn new(
+        showing: &Showing,
+        trust: Trust,
+        enforcement: Enforcement,
+    ) -> Result<Self, IncompleteCredentials> {
+        let leaf = showing.chain.first().ok_or(IncompleteCredentials::NoCertificate)?;
+        let facts =
+            leaf.facts().map_err(|error| IncompleteCredentials::Malformed(error.to_string()))?;
+        let node = showing.key.node_id();
+        if facts.node_id != node {
+            return Err(IncompleteCredentials::OtherKey { certified: facts.node_id, node });
+        }
+        match &trust {
+            Trust::Realm(realm) | Trust::Pin { realm: Some(realm), .. }
+                if realm.authorities.is_empty() =>
+            {
+                return Err(IncompleteCredentials::NobodyTrusted("the realm has no authority"));
+            }
+            Trust::Pin { pins, .. } if pins.is_empty() => {
+                return Err(IncompleteCredentials::NobodyTrusted("there is no pin"));
+            }
+            Trust::Realm(_) | Trust::Pin { .. } | Trust::NodeId { .. } => {}
+        }
+        let der =
+            PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(showing.key.to_pkcs8_der().to_vec()));
+        let signer = rustls::crypto::aws_lc_rs::sign::any_supported_type(&der)
+            .map_err(|error| IncompleteCredentials::Key(error.to_string()))?;
+        let chain =
+            showing.chain.iter().map(|held| CertificateDer::from(held.der().to_vec())).collect();
+        Ok(Self { shown: Arc::new(CertifiedKey::new(chain, signer)), trust, enforcement })
+    }
+}

@@ -1,0 +1,205 @@
+//! The judgement of a certificate chain: pure, told the time.
+
+use std::time::Duration;
+
+use macula_core::identity::{Certificate, Facts, MalformedCertificate, NodeId};
+use rustls_pki_types::{CertificateDer, TrustAnchor, UnixTime};
+use webpki::{
+    BorrowedCertRevocationList, CertRevocationList, EndEntityCert, KeyUsage, RevocationCheckDepth,
+    RevocationOptionsBuilder, UnknownStatusPolicy,
+};
+
+use super::name::Expectation;
+use super::refusal::Refusal;
+use super::trust::{Realm, Trust};
+use crate::transport::connection::Side;
+
+/// How many certificates of a chain are looked at.
+const CHAIN_LEN_MAX: usize = 4;
+
+/// How many bytes of a chain are looked at.
+const CHAIN_BYTES_MAX: usize = 16 * 1024;
+
+/// A peer that is believed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Judged {
+    /// Who it is: its key.
+    pub node: NodeId,
+    /// Until when its certificate holds, since the Unix epoch.
+    pub not_after: Duration,
+    /// The roles that its authority gave it.
+    pub roles: Vec<String>,
+    /// Whether its hello has to show a join token.
+    pub token_due: bool,
+}
+
+/// Judges what a peer has shown, its own certificate first, at the time `now` since the Unix epoch.
+///
+/// `judging` is the side that judges: a dialler expects somebody, an acceptor whoever is trusted.
+///
+/// # Errors
+///
+/// The first [`Refusal`] that applies.
+pub fn judge(
+    trust: &Trust,
+    judging: Side,
+    expected: Option<NodeId>,
+    chain: &[impl AsRef<[u8]>],
+    now: Duration,
+) -> Result<Judged, Refusal> {
+    let (leaf, above) = chain.split_first().ok_or(Refusal::NoCertificate)?;
+    cap(chain.len(), "certificates", CHAIN_LEN_MAX)?;
+    let bytes = chain.iter().map(|der| der.as_ref().len()).sum();
+    cap(bytes, "bytes", CHAIN_BYTES_MAX)?;
+    let certificate = Certificate::from_der(leaf.as_ref().to_vec())
+        .map_err(|error| Refusal::Malformed(error.to_string()))?;
+    let facts = certificate.facts().map_err(|error| match error {
+        MalformedCertificate::WrongKeyType { .. } => Refusal::WrongKeyType,
+        error => Refusal::Malformed(error.to_string()),
+    })?;
+    if facts.is_ca {
+        return Err(Refusal::Authority);
+    }
+    in_time(&facts, now)?;
+    if !facts.may_sign {
+        return Err(Refusal::WrongKeyUsage("digital signatures"));
+    }
+    let mut token_due = false;
+    match trust {
+        Trust::Realm(realm) => issued(realm, judging, leaf.as_ref(), above, (&facts, now))?,
+        Trust::Pin { pins, realm } => {
+            let pin = certificate.spki_sha256().map_err(|e| Refusal::Malformed(e.to_string()))?;
+            if !pins.contains(&pin) {
+                return Err(Refusal::NotPinned);
+            }
+            if let Some(realm) = realm {
+                issued(realm, judging, leaf.as_ref(), above, (&facts, now))?;
+            }
+        }
+        Trust::NodeId { allow, token } => match judging {
+            Side::Dialler if expected.is_none() => return Err(Refusal::Anonymous),
+            Side::Dialler => {}
+            Side::Acceptor if allow.contains(&facts.node_id) => {}
+            Side::Acceptor if token.is_some() => token_due = true,
+            Side::Acceptor => return Err(Refusal::NotAllowed(facts.node_id)),
+        },
+    }
+    let found = facts.node_id;
+    match expected {
+        Some(expected) if expected != found => Err(Refusal::WrongNode { expected, found }),
+        Some(_) | None => Ok(Judged {
+            node: found,
+            not_after: facts.validity.not_after,
+            roles: facts.roles,
+            token_due,
+        }),
+    }
+}
+
+impl Expectation {
+    pub(in crate::transport) const fn node(self) -> Option<NodeId> {
+        match self {
+            Self::Node(node) => Some(node),
+            Self::Anybody => None,
+        }
+    }
+}
+
+const fn cap(len: usize, unit: &'static str, max: usize) -> Result<(), Refusal> {
+    if len > max { Err(Refusal::TooLong { len, unit, max }) } else { Ok(()) }
+}
+
+fn in_time(facts: &Facts, now: Duration) -> Result<(), Refusal> {
+    let (begin, end) = (facts.validity.not_before, facts.validity.not_after);
+    if now < begin {
+        return Err(Refusal::NotYetValid { not_before: begin.as_secs(), now: now.as_secs() });
+    }
+    if now > end {
+        return Err(Refusal::Expired { not_after: end.as_secs(), now: now.as_secs() });
+    }
+    Ok(())
+}
+
+/// Whether an authority of the realm has issued it, for this use, and has not taken it back.
+fn issued(
+    realm: &Realm,
+    judging: Side,
+    leaf: &[u8],
+    above: &[impl AsRef<[u8]>],
+    (facts, now): (&Facts, Duration),
+) -> Result<(), Refusal> {
+    let leaf = CertificateDer::from(leaf);
+    let above: Vec<CertificateDer<'_>> =
+        above.iter().map(|der| CertificateDer::from(der.as_ref())).collect();
+    let authorities: Vec<CertificateDer<'_>> =
+        realm.authorities.iter().map(|held| CertificateDer::from(held.der())).collect();
+    let anchors: Vec<TrustAnchor<'_>> =
+        authorities.iter().filter_map(|der| webpki::anchor_from_trusted_cert(der).ok()).collect();
+    let lists: Vec<CertRevocationList<'_>> = realm
+        .revocation_lists
+        .iter()
+        .map(|der| BorrowedCertRevocationList::from_der(der).map(CertRevocationList::from))
+        .collect::<Result<_, _>>()
+        .map_err(|error| Refusal::RevocationList(error.to_string()))?;
+    let lists: Vec<&CertRevocationList<'_>> = lists.iter().collect();
+    // Without a list nothing has been taken back.
+    let revocation = RevocationOptionsBuilder::new(&lists).ok().map(|options| {
+        options
+            .with_depth(RevocationCheckDepth::EndEntity)
+            .with_status_policy(UnknownStatusPolicy::Allow)
+            .build()
+    });
+    let usage = match judging {
+        Side::Dialler => KeyUsage::server_auth(),
+        Side::Acceptor => KeyUsage::client_auth(),
+    };
+    let parsed = EndEntityCert::try_from(&leaf).map_err(|error| refused(&error, facts))?;
+    parsed
+        .verify_for_usage(
+            rustls::crypto::aws_lc_rs::default_provider().signature_verification_algorithms.all,
+            &anchors,
+            &above,
+            UnixTime::since_unix_epoch(now),
+            usage,
+            revocation,
+            None,
+        )
+        .map_err(|error| refused(&error, facts))?;
+    if facts.common_name != facts.node_id.to_string() {
+        return Err(Refusal::NameMismatch);
+    }
+    Ok(())
+}
+
+/// What an error of the chain's verification means here.
+fn refused(error: &webpki::Error, facts: &Facts) -> Refusal {
+    use webpki::Error as E;
+    match error {
+        E::UnknownIssuer if facts.issuer == facts.subject => Refusal::SelfSigned,
+        E::UnknownIssuer => Refusal::UnknownIssuer,
+        E::CertExpired { time, not_after } => {
+            Refusal::Expired { not_after: not_after.as_secs(), now: time.as_secs() }
+        }
+        E::CertNotValidYet { time, not_before } => {
+            Refusal::NotYetValid { not_before: not_before.as_secs(), now: time.as_secs() }
+        }
+        E::CertRevoked => Refusal::Revoked,
+        E::CaUsedAsEndEntity => Refusal::Authority,
+        E::RequiredEkuNotFoundContext(_) | E::EmptyEkuExtension => {
+            Refusal::WrongKeyUsage("this side of a connection")
+        }
+        E::InvalidSignatureForPublicKey | E::SignatureAlgorithmMismatch => Refusal::BadSignature,
+        E::UnsupportedCriticalExtension => Refusal::UnknownCritical,
+        E::InvalidCrlSignatureForPublicKey
+        | E::CrlExpired { .. }
+        | E::IssuerNotCrlSigner
+        | E::UnsupportedCrlVersion => Refusal::RevocationList(error.to_string()),
+        E::PathLenConstraintViolated
+        | E::EndEntityUsedAsCa
+        | E::NameConstraintViolation
+        | E::MaximumPathDepthExceeded
+        | E::MaximumSignatureChecksExceeded
+        | E::MaximumPathBuildCallsExceeded => Refusal::Constraint(error.to_string()),
+        other => Refusal::Malformed(other.to_string()),
+    }
+}

@@ -36,12 +36,16 @@ mod tree;
 mod tests;
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::time::Duration;
 
+use macula_core::identity::NodeId;
 use macula_core::path::Path;
 use macula_core::supervision::{ChildSpec, Overrides};
+use macula_infra::{pool, transport};
 use macula_platform::registers;
 
+pub use crate::identity::Tls;
 pub use error::{Childless, Error, FAULTS_MAX, Fault, Place, Problem};
 pub use layers::FILE_LEN_MAX;
 
@@ -68,6 +72,14 @@ use text::{Origin, Text};
 pub struct Config {
     /// The node itself.
     pub node: Node,
+    /// How the node's endpoint behaves on the network.
+    pub transport: transport::Config,
+    /// What the node shows and believes.
+    pub tls: Tls,
+    /// How connections are kept.
+    pub pool: pool::Config,
+    /// Where other nodes can be dialled.
+    pub peers: BTreeMap<NodeId, Vec<SocketAddr>>,
     /// The platform tier.
     pub platform: Platform,
     supervision: BTreeMap<Path, Section>,

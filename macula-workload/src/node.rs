@@ -1,16 +1,25 @@
 //! A node: the tree of the three tiers, and a user's way into it.
 
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::time::Duration;
 
+use macula_core::entropy::Entropy;
+use macula_core::identity::NodeId;
 use macula_core::path::{InvalidId, Path};
 use macula_core::supervision::{
     AdminError, ChildSpec, Event, ExitReason, Handle, Root, StartError, StartedChild, Supervisor,
     SupervisorHandle, TreeNode, TreeOptions, Worker,
 };
+use macula_infra::mesh::Mesh;
+use macula_infra::pool::AddressBook;
+use macula_infra::remote::{Remote, ReplyTo, ServeError, Serving};
+use macula_infra::tier::Infrastructure;
+use macula_infra::transport::Sockets;
+use macula_infra::transport::tls::Credentials;
 use macula_platform::registers::Registers;
 use macula_platform::tier::Platform;
 use ractor::Actor;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use tokio::sync::broadcast;
 
 use crate::config::{self, Config};
@@ -31,6 +40,13 @@ pub enum Error {
     /// The platform tier cannot be built as it is configured. Nothing was started.
     #[error("platform: {0}")]
     Platform(#[from] macula_platform::tier::Error),
+    /// The infrastructure tier cannot be built: an address is taken, for instance. Nothing was
+    /// started.
+    #[error("infrastructure: {0}")]
+    Infrastructure(#[from] macula_infra::tier::Error),
+    /// What the node is to show and to believe cannot be used. Nothing was started.
+    #[error("identity: {0}")]
+    Identity(#[from] crate::identity::Error),
     /// An id that the tree needs is not one; never for the built-in tiers.
     #[error(transparent)]
     InvalidId(#[from] InvalidId),
@@ -53,6 +69,16 @@ pub enum StopError {
 pub struct Builder {
     config: Config,
     workloads: Vec<ChildSpec>,
+    credentials: Option<Credentials>,
+    simulation: Option<Simulation>,
+}
+
+/// What stands for the world where a node runs in a simulation.
+#[derive(Debug)]
+struct Simulation {
+    sockets: Option<Sockets>,
+    seed: u64,
+    incarnation: u64,
 }
 
 impl Builder {
@@ -70,6 +96,19 @@ impl Builder {
         self
     }
 
+    /// Takes what the node shows and believes, in place of what its configuration names.
+    #[must_use]
+    pub fn credentials(self, credentials: Credentials) -> Self {
+        Self { credentials: Some(credentials), ..self }
+    }
+
+    /// Runs the node in a simulation: with these sockets, with dice that `seed` replays, and as
+    /// this life of itself.
+    #[must_use]
+    pub fn simulated(self, sockets: Option<Sockets>, seed: u64, incarnation: u64) -> Self {
+        Self { simulation: Some(Simulation { sockets, seed, incarnation }), ..self }
+    }
+
     /// Starts the node, and waits until all of its tree is up.
     ///
     /// # Errors
@@ -81,26 +120,62 @@ impl Builder {
     ///
     /// If the future is dropped, what had started is stopped.
     pub async fn start(self) -> Result<Node, Error> {
-        let Tree { root, platform, workload } = tree(&self.config, self.workloads)?;
-        let overrides = self.config.overrides(&ChildSpec::from(root.clone()))?;
-        let root = root.start(TreeOptions { overrides, entropy: None }).await?;
-        Ok(Node { root, platform, workload, shutdown: self.config.node.shutdown })
+        let Self { config, workloads, credentials, simulation } = self;
+        let credentials = match credentials {
+            Some(credentials) => credentials,
+            None => config.tls.credentials()?,
+        };
+        let (entropy, parts) = match simulation {
+            None => (None, (None, None, incarnation(&credentials))),
+            Some(Simulation { sockets, seed, incarnation }) => {
+                (Some(Entropy::from_seed(seed)), (sockets, Some(seed), incarnation))
+            }
+        };
+        let (sockets, seed, incarnation) = parts;
+        let book = AddressBook::default();
+        for (peer, addresses) in &config.peers {
+            book.add(*peer, addresses.iter().copied());
+        }
+        let infrastructure = macula_infra::tier::Config {
+            credentials,
+            incarnation,
+            transport: config.transport.clone(),
+            pool: config.pool.clone(),
+            book,
+            sockets,
+            seed,
+        };
+        let Tree { root, infrastructure, platform, workload } =
+            tree(&config, infrastructure, workloads)?;
+        let overrides = config.overrides(&ChildSpec::from(root.clone()))?;
+        let root = root.start(TreeOptions { overrides, entropy }).await?;
+        let shutdown = config.node.shutdown;
+        Ok(Node { root, infrastructure, platform, workload, shutdown })
     }
+}
+
+/// Which life of the node begins: the time, which is later for each.
+fn incarnation(credentials: &Credentials) -> u64 {
+    u64::try_from(credentials.now().as_millis()).unwrap_or(u64::MAX)
 }
 
 struct Tree {
     root: Supervisor,
+    infrastructure: Infrastructure,
     platform: Platform,
     workload: SupervisorHandle,
 }
 
 /// The tree of a node, with these children in its workload tier.
-fn tree(config: &Config, workloads: Vec<ChildSpec>) -> Result<Tree, Error> {
-    let mut number = DefaultHasher::new();
-    config.node.name.hash(&mut number);
-    let (platform_spec, platform) =
-        macula_platform::tier::spec(config.platform.registers, number.finish())?;
-    let (infrastructure, _parts) = macula_infra::tier::spec()?;
+fn tree(
+    config: &Config,
+    infrastructure: macula_infra::tier::Config,
+    workloads: Vec<ChildSpec>,
+) -> Result<Tree, Error> {
+    let [a, b, c, d, e, f, g, h, ..] = *infrastructure.credentials.node().as_bytes();
+    let number = u64::from_be_bytes([a, b, c, d, e, f, g, h]);
+    let (platform_spec, platform) = macula_platform::tier::spec(config.platform.registers, number)?;
+    let (infrastructure_spec, infrastructure) = macula_infra::tier::spec(infrastructure)?;
     let workload = Supervisor::dynamic("workload", WORKLOADS_MAX)?
         .durable()
         .intensity(5, Duration::from_secs(10));
@@ -108,10 +183,10 @@ fn tree(config: &Config, workloads: Vec<ChildSpec>) -> Result<Tree, Error> {
     let (workload_spec, workload) = workload.split();
     let root = Supervisor::new("root")?
         .intensity(10, Duration::from_secs(60))
-        .child(infrastructure)
+        .child(infrastructure_spec)
         .child(platform_spec)
         .child(workload_spec);
-    Ok(Tree { root, platform, workload })
+    Ok(Tree { root, infrastructure, platform, workload })
 }
 
 /// The tree that every node has, with an empty workload tier: what configuration can speak of.
@@ -120,13 +195,20 @@ fn tree(config: &Config, workloads: Vec<ChildSpec>) -> Result<Tree, Error> {
 ///
 /// Never: the ids of the built-in tiers are ids.
 pub fn declared_tree() -> Result<ChildSpec, Error> {
-    tree(&Config::default(), Vec::new()).map(|tree| tree.root.into())
+    let mut config = Config::default();
+    config.transport.listen = Vec::new();
+    let infrastructure = macula_infra::tier::Config {
+        transport: config.transport.clone(),
+        ..macula_infra::tier::Config::new(crate::identity::ephemeral()?, 0)
+    };
+    tree(&config, infrastructure, Vec::new()).map(|tree| tree.root.into())
 }
 
 /// A node that runs, until it is [stopped](Self::stop). A node that is dropped goes on running.
 #[derive(Debug)]
 pub struct Node {
     root: Root,
+    infrastructure: Infrastructure,
     platform: Platform,
     workload: SupervisorHandle,
     shutdown: Duration,
@@ -184,6 +266,53 @@ impl Node {
         child: impl Into<ChildSpec>,
     ) -> Result<StartedChild, AdminError> {
         self.workload.start_child(child).await
+    }
+
+    /// Who this node is.
+    #[must_use]
+    pub fn id(&self) -> NodeId {
+        self.infrastructure.mesh.node()
+    }
+
+    /// The mesh, from this node.
+    #[must_use]
+    pub const fn mesh(&self) -> &Mesh {
+        &self.infrastructure.mesh
+    }
+
+    /// Another node, to find actors on.
+    ///
+    /// ```no_run
+    /// # async fn example(node: macula_workload::Node, other: macula_workload::NodeId)
+    /// # -> Result<(), macula_workload::remote::CallError> {
+    /// let scoreboard = node.remote(other).handle::<String, u32>("workload/scoreboard");
+    /// let points = scoreboard.call(&"ada".to_owned()).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn remote(&self, node: NodeId) -> Remote {
+        self.infrastructure.mesh.remote(node)
+    }
+
+    /// Serves an actor of this node under a name: other nodes may ask it `Q` and get `R`. `message`
+    /// makes the actor's own message of a question.
+    ///
+    /// # Errors
+    ///
+    /// [`ServeError`] if the name is none or is taken; nothing changed.
+    pub fn serve<M, Q, R>(
+        &self,
+        name: &str,
+        handle: &Handle<M>,
+        message: impl Fn(Q, ReplyTo<R>) -> M + Send + Sync + 'static,
+    ) -> Result<Serving, ServeError>
+    where
+        M: Send + 'static,
+        Q: DeserializeOwned + Send + 'static,
+        R: Serialize + Send + 'static,
+    {
+        self.infrastructure.mesh.serve(name, handle, message)
     }
 
     /// The platform's last-writer-wins registers.

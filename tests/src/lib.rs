@@ -1,4 +1,5 @@
 //! Simulation, scenarios and tidiness checks of Macula.
 
+pub mod fuzz;
 pub mod seeds;
 pub mod sim;

@@ -12,7 +12,7 @@ use super::frame::{Flags, HEADER_LEN, Header, Kind, VERSION};
 use super::scan::{DEPTH_CAP, scan};
 
 /// Room for most bodies, in bytes, so that a small one is written without growing its buffer.
-const BODY_LEN_USUAL: usize = 128;
+const BODY_LEN_USUAL: usize = 256;
 
 /// Writes MessagePack with named fields to the end of a buffer.
 type Appender<'a> = Serializer<Writer<&'a mut BytesMut>, StructMapConfig<DefaultConfig>>;

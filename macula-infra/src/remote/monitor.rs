@@ -57,7 +57,8 @@ pub enum DownReason {
 #[derive(Debug)]
 pub struct Monitor {
     incarnation: u64,
-    down: oneshot::Receiver<Down>,
+    /// None once it was told.
+    down: Option<oneshot::Receiver<Down>>,
     task: AbortHandle,
 }
 
@@ -80,7 +81,9 @@ impl Monitor {
     ///
     /// If the future is dropped, the end can be waited for again.
     pub async fn down(&mut self) -> Option<Down> {
-        (&mut self.down).await.ok()
+        let down = self.down.as_mut()?.await.ok();
+        self.down = None;
+        down
     }
 
     pub(super) async fn start(
@@ -97,7 +100,7 @@ impl Monitor {
             // Nobody may wait any more.
             drop(tell.send(Down { node, name, incarnation, reason }));
         });
-        Ok(Self { incarnation, down, task: task.abort_handle() })
+        Ok(Self { incarnation, down: Some(down), task: task.abort_handle() })
     }
 }
 

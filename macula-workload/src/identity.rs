@@ -1,0 +1,183 @@
+//! What a node shows and believes: from the files of its directory, or made on the fly.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use macula_core::clock::{Clock as _, TokioClock};
+use macula_core::identity::file::{FileError, read_key, read_public};
+use macula_core::identity::{
+    Authority, Certificate, IssueError, Keypair, MalformedCertificate, NoEntropy, NodeId, SpkiPin,
+    Validity, crl_from_pem, self_signed,
+};
+use macula_infra::transport::tls::{
+    Credentials, Enforcement, IncompleteCredentials, JoinToken, Realm, Showing, Trust,
+};
+
+/// The file of a node's key.
+pub const NODE_KEY: &str = "node.key";
+/// The file of a node's certificate.
+pub const NODE_CERTIFICATE: &str = "node.pem";
+/// The file of the certificates of the realm's authorities.
+pub const REALM_CERTIFICATES: &str = "realm.pem";
+/// The file of the key of the realm's authority: only where certificates are issued.
+pub const REALM_KEY: &str = "realm.key";
+/// The file of the realm's revocation lists, if there is one.
+pub const REVOKED: &str = "revoked.pem";
+
+/// How long what is made on the fly holds.
+const EPHEMERAL: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// Which peers are believed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Mode {
+    /// Those that the realm has issued a certificate for.
+    #[default]
+    Realm,
+    /// Those whose key is pinned.
+    Pin,
+    /// Those whose node id is known.
+    NodeId,
+}
+
+/// What a node shows and believes, as configuration says it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Tls {
+    /// Which peers are believed.
+    pub trust: Mode,
+    /// Whether a peer that is not believed is refused, or only reported.
+    pub enforcement: Enforcement,
+    /// Where the files are. Without one the node makes a key and a realm of its own, which nobody
+    /// else trusts.
+    pub directory: Option<PathBuf>,
+    /// The pins of trust by pin.
+    pub pins: BTreeSet<SpkiPin>,
+    /// Whether pinned peers must be of the realm too.
+    pub pin_and_realm: bool,
+    /// Who may dial, in trust by node id.
+    pub allow: BTreeSet<NodeId>,
+    /// A file with the secret that lets unknown nodes in, and that this node shows.
+    pub join_token_file: Option<PathBuf>,
+}
+
+/// Why there is nothing to show, or nobody to believe. What was in use before still is.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A file cannot be read.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// A file of certificates holds none.
+    #[error("{}: {source}", path.display())]
+    Malformed {
+        /// Which file.
+        path: PathBuf,
+        /// Why not.
+        source: MalformedCertificate,
+    },
+    /// The parts do not belong together.
+    #[error(transparent)]
+    Incomplete(#[from] IncompleteCredentials),
+    /// A certificate cannot be made.
+    #[error(transparent)]
+    Issue(#[from] IssueError),
+    /// The system gives no randomness.
+    #[error(transparent)]
+    NoEntropy(#[from] NoEntropy),
+}
+
+/// A key and a realm that nobody else knows: a node that has them is alone, and safe.
+///
+/// # Errors
+///
+/// [`Error::NoEntropy`] if the system gives no randomness.
+pub fn ephemeral() -> Result<Credentials, Error> {
+    let valid = Validity::from_now(TokioClock.since_epoch(), EPHEMERAL);
+    let authority = Authority::generate("ephemeral", valid)?;
+    let key = Keypair::generate()?;
+    let certificate = authority.issue(key.node_id(), valid, &[])?;
+    let authorities = vec![authority.certificate().clone()];
+    let trust = Trust::Realm(Realm { authorities, revocation_lists: Vec::new() });
+    let showing = Showing { key, chain: vec![certificate] };
+    Ok(credentials(&showing, trust, Enforcement::Enforce)?)
+}
+
+fn credentials(
+    showing: &Showing,
+    trust: Trust,
+    enforcement: Enforcement,
+) -> Result<Credentials, IncompleteCredentials> {
+    Credentials::new(showing, trust, enforcement, || TokioClock.since_epoch())
+}
+
+impl Tls {
+    /// Reads the files, and makes of them what the node shows and believes.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`].
+    pub fn credentials(&self) -> Result<Credentials, Error> {
+        if self.directory.is_none() && self.trust == Mode::Realm {
+            return ephemeral();
+        }
+        let (showing, trust) = self.read()?;
+        Ok(credentials(&showing, trust, self.enforcement)?)
+    }
+
+    /// Reads the files anew into what is in use.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`]; what was in use still is.
+    pub fn reload(&self, credentials: &Credentials) -> Result<(), Error> {
+        if self.directory.is_some() {
+            let (showing, trust) = self.read()?;
+            credentials.replace(&showing, trust, self.enforcement)?;
+        }
+        Ok(())
+    }
+
+    fn read(&self) -> Result<(Showing, Trust), Error> {
+        let trust = match self.trust {
+            Mode::Realm => Trust::Realm(self.realm()?),
+            Mode::Pin => {
+                let realm = self.pin_and_realm.then(|| self.realm()).transpose()?;
+                Trust::Pin { pins: self.pins.clone(), realm }
+            }
+            Mode::NodeId => Trust::NodeId { allow: self.allow.clone(), token: self.token()? },
+        };
+        let Some(folder) = &self.directory else {
+            let key = Keypair::generate()?;
+            let valid = Validity::from_now(TokioClock.since_epoch(), EPHEMERAL);
+            let chain = vec![self_signed(&key, valid)?];
+            return Ok((Showing { key, chain }, trust));
+        };
+        let key = read_key(&folder.join(NODE_KEY))?;
+        let chain = certificates(&folder.join(NODE_CERTIFICATE))?;
+        Ok((Showing { key, chain }, trust))
+    }
+
+    fn realm(&self) -> Result<Realm, Error> {
+        let folder = self.directory.clone().unwrap_or_default();
+        let authorities = certificates(&folder.join(REALM_CERTIFICATES))?;
+        let path = folder.join(REVOKED);
+        let revocation_lists = if path.exists() {
+            let text = read_public(&path)?;
+            crl_from_pem(&text).map_err(|source| Error::Malformed { path, source })?
+        } else {
+            Vec::new()
+        };
+        Ok(Realm { authorities, revocation_lists })
+    }
+
+    fn token(&self) -> Result<Option<JoinToken>, Error> {
+        let Some(path) = &self.join_token_file else { return Ok(None) };
+        Ok(Some(JoinToken::new(read_public(path)?.trim())))
+    }
+}
+
+fn certificates(path: &Path) -> Result<Vec<Certificate>, Error> {
+    let text = read_public(path)?;
+    Certificate::read_pem_bundle(&text)
+        .map_err(|source| Error::Malformed { path: path.to_owned(), source })
+}

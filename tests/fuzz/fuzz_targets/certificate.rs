@@ -1,0 +1,5 @@
+//! Certificates in DER and PEM.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| macula_fuzz::certificate(data));

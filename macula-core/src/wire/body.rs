@@ -14,6 +14,9 @@ use super::scan::{DEPTH_CAP, scan};
 /// Room for most bodies, in bytes, so that a small one is written without growing its buffer.
 const BODY_LEN_USUAL: usize = 256;
 
+/// The longest reason that is kept of why a body is no value of its type, in characters.
+const REASON_CHARS_MAX: usize = 256;
+
 /// Writes MessagePack with named fields to the end of a buffer.
 type Appender<'a> = Serializer<Writer<&'a mut BytesMut>, StructMapConfig<DefaultConfig>>;
 
@@ -28,6 +31,10 @@ fn appender(out: &mut BytesMut) -> Appender<'_> {
 ///
 /// [`EncodeError`], if the body is longer than [`Limits::frame_len_max`] or has no form in
 /// MessagePack; `out` holds what it held.
+///
+/// # Panics
+///
+/// If `body` does while it is encoded; `out` holds what it held.
 pub fn encode_frame<T: Serialize + ?Sized>(
     out: &mut BytesMut,
     kind: Kind,
@@ -36,18 +43,37 @@ pub fn encode_frame<T: Serialize + ?Sized>(
     body: &T,
     limits: &Limits,
 ) -> Result<usize, EncodeError> {
-    let start = out.len();
-    out.put_bytes(0, HEADER_LEN);
-    if let Err(error) = body.serialize(&mut appender(out)) {
-        out.truncate(start);
-        return Err(EncodeError::Body(error.to_string()));
+    let draft = Draft { kept: out.len(), out };
+    draft.out.put_bytes(0, HEADER_LEN);
+    body.serialize(&mut appender(draft.out))
+        .map_err(|error| EncodeError::Body(error.to_string()))?;
+    let appended = draft.out.len() - draft.kept;
+    let header = header(kind, flags, id, appended - HEADER_LEN, limits)?;
+    draft.keep(&header);
+    Ok(appended)
+}
+
+/// A frame at the end of a buffer, which is taken off again unless it is kept: on an error, and
+/// when a value panics while it is encoded, since others may share the buffer.
+struct Draft<'a> {
+    out: &'a mut BytesMut,
+    /// How many bytes stay.
+    kept: usize,
+}
+
+impl Draft<'_> {
+    fn keep(mut self, header: &[u8; HEADER_LEN]) {
+        if let Some(place) = self.out.get_mut(self.kept..self.kept + HEADER_LEN) {
+            place.copy_from_slice(header);
+        }
+        self.kept = self.out.len();
     }
-    let len = out.len() - start - HEADER_LEN;
-    let header = header(kind, flags, id, len, limits).inspect_err(|_| out.truncate(start))?;
-    if let Some(place) = out.get_mut(start..start + HEADER_LEN) {
-        place.copy_from_slice(&header);
+}
+
+impl Drop for Draft<'_> {
+    fn drop(&mut self) {
+        self.out.truncate(self.kept);
     }
-    Ok(HEADER_LEN + len)
 }
 
 /// Appends a frame whose body is encoded already. Gives the number of bytes that were appended.
@@ -115,5 +141,12 @@ pub fn from_body<'a, T: Deserialize<'a>>(body: &'a [u8], limits: &Limits) -> Res
     // The scan has capped the depth. The reader refuses the level at which its own counter comes to
     // zero, and counts an extension as a level where the scan does not.
     deserializer.set_max_depth(limits.depth_max.min(DEPTH_CAP) + 2);
-    T::deserialize(&mut deserializer).map_err(|error| BodyError::Invalid(error.to_string()))
+    T::deserialize(&mut deserializer).map_err(|error| BodyError::Invalid(reason(&error)))
+}
+
+/// What the reader says. It may quote the body in full and with escapes, and what a peer has sent
+/// decides neither how long an error is nor where its lines end.
+fn reason(error: &rmp_serde::decode::Error) -> String {
+    let plain = |c: char| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c };
+    error.to_string().chars().take(REASON_CHARS_MAX).map(plain).collect()
 }

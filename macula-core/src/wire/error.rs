@@ -96,7 +96,8 @@ pub enum BodyError {
         /// Where the byte is.
         offset: usize,
     },
-    /// It is MessagePack, but not of the form that was expected.
+    /// It is MessagePack, but not of the form that was expected. The reason may quote the body; it
+    /// has at most 256 characters, and no control characters.
     #[error("{0}")]
     Invalid(String),
 }

@@ -3,6 +3,7 @@
 mod properties;
 
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use bytes::{Bytes, BytesMut};
 use serde::{Deserialize, Serialize, Serializer};
@@ -170,6 +171,47 @@ fn an_encoding_that_fails_leaves_the_buffer_as_it_was() {
     assert_eq!(to_body(&Failing, 4).unwrap_err(), failed);
 }
 
+/// Writes a little and then panics.
+struct Panicking;
+
+impl Serialize for Panicking {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        use serde::ser::SerializeSeq as _;
+        let mut list = serializer.serialize_seq(Some(2))?;
+        list.serialize_element("written")?;
+        panic!("on purpose")
+    }
+}
+
+#[test]
+fn an_encoding_that_panics_leaves_the_buffer_as_it_was() {
+    let mut out = BytesMut::from(&b"before"[..]);
+    let limits = Limits::default();
+    let encoding =
+        AssertUnwindSafe(|| encode_frame(&mut out, Kind(1), Flags(0), 1, &Panicking, &limits));
+    catch_unwind(encoding).unwrap_err();
+    assert_eq!(&out[..], b"before");
+}
+
+#[test]
+fn a_peer_does_not_choose_how_long_a_refusal_is_nor_breaks_its_lines() {
+    let limits = Limits::default();
+    for text in ["\u{1}\n".repeat(30_000), "\u{10ffff}".repeat(16_000)] {
+        let body = to_body(&text, limits.frame_len_max).unwrap();
+        // The one quotes what it found with escapes, and the other as it is.
+        let (escaped, plain) =
+            (from_body::<Old>(&body, &limits), from_body::<Choice>(&body, &limits));
+        for refused in [escaped.map(drop), plain.map(drop)] {
+            let Err(BodyError::Invalid(why)) = refused else { panic!("{refused:?}") };
+            assert_eq!(why.chars().count(), 256, "{} bytes", why.len());
+            assert!(!why.contains(char::is_control), "{why:?}");
+            assert!(why.capacity() <= 1024, "{} bytes", why.capacity());
+        }
+    }
+    let refused = from_body::<Choice>(b"\xa3Odd", &limits).unwrap_err();
+    insta::assert_snapshot!(refused, @"unknown variant `Odd`, expected one of `Unit`, `Newtype`, `Tuple`, `Struct`");
+}
+
 #[test]
 fn each_cap_has_its_own_refusal() {
     let limits = Limits { frame_len_max: 64, depth_max: 3, count_max: 8 };
@@ -189,6 +231,23 @@ fn each_cap_has_its_own_refusal() {
     assert_eq!(refused(&[0; 65]), BodyError::TooLong { len: 65, max: 64 });
     let wrong = from_body::<Old>(&[0x01], &limits).unwrap_err();
     assert!(matches!(wrong, BodyError::Invalid(_)), "{wrong}");
+}
+
+#[test]
+fn what_just_reaches_a_cap_is_taken() {
+    let limits = Limits { frame_len_max: 9, depth_max: 2, count_max: 8 };
+    scan(&[0x98, 0, 0, 0, 0, 0, 0, 0, 0], &limits).unwrap();
+    scan(&[0x84, 0, 0, 0, 0, 0, 0, 0, 0], &limits).unwrap();
+    assert_eq!(to_body("12345678", 9).unwrap().len(), 9);
+    let mut out = BytesMut::new();
+    assert_eq!(encode_frame(&mut out, Kind(1), Flags(0), 1, "12345678", &limits).unwrap(), 25);
+    assert_eq!(encode_raw(&mut out, Kind(1), Flags(0), 2, &[7; 9], &limits).unwrap(), 25);
+    let mut decoder = Decoder::new(limits);
+    decoder.push(out.freeze());
+    for id in 1..=2 {
+        let frame = decoder.next_frame().unwrap().unwrap();
+        assert_eq!((frame.id, frame.body.len()), (id, 9));
+    }
 }
 
 #[test]
@@ -261,6 +320,23 @@ fn a_frame_of_another_version_or_length_ends_the_stream() {
 }
 
 #[test]
+fn a_decoder_that_has_failed_holds_nothing() {
+    let mut bytes = framed(1, b"x");
+    bytes[4] = 9;
+    let bytes = Bytes::from(bytes);
+    for cut in [0, 10] {
+        let mut decoder = Decoder::new(Limits::default());
+        decoder.push(bytes.slice(..cut));
+        assert_eq!(decoder.next_frame().unwrap(), None);
+        decoder.push(bytes.slice(cut..));
+        decoder.next_frame().unwrap_err();
+        decoder.push(bytes.clone());
+        assert!(bytes.is_unique(), "no chunk is kept, neither of before the error nor of after it");
+        assert_eq!(decoder.partial.capacity(), 0);
+    }
+}
+
+#[test]
 fn a_bogus_length_is_refused_with_the_header_before_the_body_comes() {
     let mut decoder = Decoder::new(Limits::default());
     for byte in [0xff, 0xff, 0xff, 0xff, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0] {
@@ -287,6 +363,10 @@ fn a_stream_that_ends_in_a_frame_is_truncated() {
     decoder.push(bytes.slice(18..));
     assert_eq!(decoder.next_frame().unwrap().unwrap().body, &b"1234"[..]);
     decoder.finish().unwrap();
+    // As well where its beginning was not looked at yet, and lies in two chunks.
+    decoder.push(bytes.slice(..3));
+    decoder.push(bytes.slice(3..19));
+    assert_eq!(decoder.finish().unwrap_err(), DecodeError::Truncated { missing: 1 });
 }
 
 #[test]

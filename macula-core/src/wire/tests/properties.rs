@@ -203,6 +203,63 @@ proptest! {
     }
 
     #[test]
+    fn frames_survive_chunks_that_are_pushed_too_early(
+        bodies in vec(vec(any::<u8>(), 0..60), 0..8),
+        steps in vec((1_usize..80, 0_usize..3), 0..20),
+    ) {
+        let mut out = BytesMut::new();
+        for (id, body) in (0..).zip(&bodies) {
+            encode_raw(&mut out, Kind(1), Flags(0), id, body, &Limits::default()).unwrap();
+        }
+        let (mut stream, mut decoder) = (out.freeze(), Decoder::new(Limits::default()));
+        let mut found = Vec::new();
+        for (len, takes) in steps {
+            decoder.push(stream.split_to(len.min(stream.len())));
+            for _ in 0..takes {
+                found.extend(decoder.next_frame().unwrap());
+            }
+        }
+        decoder.push(stream);
+        found.extend(std::iter::from_fn(|| decoder.next_frame().unwrap()));
+        prop_assert!(found.iter().map(|frame| frame.id).eq(0..bodies.len() as u64));
+        let found: Vec<&[u8]> = found.iter().map(|frame| &frame.body[..]).collect();
+        prop_assert_eq!(found, bodies);
+        prop_assert_eq!(decoder.finish(), Ok(()));
+    }
+
+    #[test]
+    fn a_stream_that_ends_says_what_it_lacks(
+        bodies in vec(vec(any::<u8>(), 0..60), 1..5),
+        end in any::<prop::sample::Index>(),
+        middle in any::<prop::sample::Index>(),
+    ) {
+        let mut out = BytesMut::new();
+        // Where a stream may end, or lacks a header to go on.
+        let mut ends = vec![0];
+        for body in &bodies {
+            encode_raw(&mut out, Kind(1), Flags(0), 0, body, &Limits::default()).unwrap();
+            ends.push(out.len());
+        }
+        let end = end.index(out.len() + 1);
+        let middle = middle.index(end + 1);
+        let start = *ends.iter().rfind(|start| **start <= end).unwrap();
+        let held = end - start;
+        let expected = match ends.iter().find(|whole| **whole > end) {
+            _ if held == 0 => Ok(()),
+            Some(whole) if held >= HEADER_LEN => {
+                Err(DecodeError::Truncated { missing: whole - end })
+            }
+            _ => Err(DecodeError::Truncated { missing: HEADER_LEN - held }),
+        };
+        let (stream, mut decoder) = (out.freeze(), Decoder::new(Limits::default()));
+        for chunk in [stream.slice(..middle), stream.slice(middle..end)] {
+            decoder.push(chunk);
+            while decoder.next_frame().unwrap().is_some() {}
+        }
+        prop_assert_eq!(decoder.finish(), expected);
+    }
+
+    #[test]
     fn no_bytes_make_the_decoder_panic_or_hoard(
         mut bytes in vec(any::<u8>(), 0..300),
         cuts in vec(any::<usize>(), 0..10),

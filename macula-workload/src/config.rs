@@ -83,6 +83,8 @@ pub struct Config {
     /// The platform tier.
     pub platform: Platform,
     supervision: BTreeMap<Path, Section>,
+    /// Where the keys stand that can contradict one another.
+    places: BTreeMap<String, Place>,
 }
 
 /// What holds for a node as a whole.
@@ -131,7 +133,8 @@ impl Config {
         for set in sets {
             faults.absorb(layers::flag(&mut config, set));
         }
-        faults.or(config)
+        faults.or(())?;
+        config.checked()
     }
 
     /// Reads a text as if it were a file of this name, over the defaults.
@@ -142,7 +145,30 @@ impl Config {
     pub fn parse(name: &str, text: &str) -> Result<Self, Error> {
         let mut config = Self::default();
         layers::apply(&mut config, &Text::new(Origin::File(name.into()), text))?;
-        Ok(config)
+        config.checked()
+    }
+
+    /// Whether the values can stand together. Each has been read, so each is legal alone.
+    fn checked(self) -> Result<Self, Error> {
+        let mut faults = Error::none();
+        if let Err(invalid) = self.transport.check() {
+            let place = self.place("transport", invalid.key);
+            faults.push(Fault { place, problem: Problem::Transport(invalid) });
+        }
+        if let Err(invalid) = self.pool.check() {
+            let place = self.place("pool", invalid.key);
+            faults.push(Fault { place, problem: Problem::Pool(invalid) });
+        }
+        faults.or(self)
+    }
+
+    /// Where a key stands, or else the table that it would stand in.
+    fn place(&self, table: &str, key: &str) -> Place {
+        // A key may be told with its unit.
+        let key = key.split(' ').next().unwrap_or(key);
+        let said = self.places.get(&format!("{table}.{key}"));
+        let said = said.or_else(|| self.places.get(table)).cloned();
+        said.unwrap_or_else(|| Place::WholeFile(format!("[{table}]").into()))
     }
 
     /// What is said of the paths of this tree.

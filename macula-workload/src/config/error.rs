@@ -5,8 +5,10 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use macula_core::identity::InvalidNodeId;
 use macula_core::path::{InvalidId, Path};
 use macula_core::supervision::policy::IllegalPolicy;
+use macula_infra::{pool, transport};
 
 /// How many faults one error lists; it counts the others.
 pub const FAULTS_MAX: usize = 64;
@@ -242,6 +244,68 @@ pub enum Problem {
         /// What is there.
         found: String,
     },
+    /// A span of time outside its range.
+    #[error(
+        "`{key}` must be from {} to {}, and here is {}",
+        humantime::format_duration(*.min), humantime::format_duration(*.max),
+        humantime::format_duration(*.found)
+    )]
+    SpanOutOfRange {
+        /// Whose value it is.
+        key: String,
+        /// The shortest that is legal.
+        min: Duration,
+        /// The longest that is legal.
+        max: Duration,
+        /// What is there.
+        found: Duration,
+    },
+    /// A fraction outside its range.
+    #[error("`{key}` must be from {min:?} to {max:?}, and here is {found:?}")]
+    NumberOutOfRange {
+        /// Whose value it is.
+        key: String,
+        /// The least that is legal.
+        min: f64,
+        /// The most that is legal.
+        max: f64,
+        /// What is there.
+        found: f64,
+    },
+    /// A text that is no address.
+    #[error(
+        "`{}` must hold addresses such as \"127.0.0.1:7000\" or \"[::1]:7000\", and \"{}\" is none",
+        shown(.key), shown(.found)
+    )]
+    NotAddress {
+        /// Whose value it is.
+        key: String,
+        /// The text.
+        found: String,
+    },
+    /// A text that is no node id.
+    #[error("\"{}\" is not a node: {source}", shown(.found))]
+    NotNodeId {
+        /// The text.
+        found: String,
+        /// Why it is none.
+        source: InvalidNodeId,
+    },
+    /// A text that is no pin.
+    #[error(
+        "\"{}\" is no pin: write sha256/ and 32 bytes in base64, as `macula identity show` does",
+        shown(.found)
+    )]
+    NotPin {
+        /// The text.
+        found: String,
+    },
+    /// Values of the transport that are each legal, and not together.
+    #[error("{0}")]
+    Transport(transport::InvalidConfig),
+    /// Values of the pool that are each legal, and not together.
+    #[error("pool: {0}")]
+    Pool(pool::config::Invalid),
     /// A word that is none of the few.
     #[error(
         "`{key}` must be one of {}, and here is \"{}\"{}",

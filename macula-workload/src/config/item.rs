@@ -1,5 +1,7 @@
 //! A key with its value, and the readers of values: each says what it expects.
 
+mod mesh;
+
 use std::time::Duration;
 
 use toml::Spanned;
@@ -8,6 +10,8 @@ use toml::de::{DeString, DeTable, DeValue};
 use super::error::{Error, Fault, Place, Problem};
 use super::near::nearest;
 use super::text::Text;
+
+pub(super) use mesh::{node_id, pin};
 
 /// The longest span of time: a year. Timers are not made for more.
 pub(super) const DURATION_MAX: Duration = Duration::from_secs(31_557_600);

@@ -1,5 +1,9 @@
 //! Every key that is legal, where it is legal, and what its value means.
 
+mod pool;
+mod tls;
+mod transport;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -7,8 +11,12 @@ use macula_core::path::{ChildId, Path};
 use macula_core::supervision::{AutoShutdown, Backoff, Override, Restart, Shutdown, Strategy};
 
 use super::error::{Error, Fault, Place, Problem};
-use super::item::{Item, Key, read_table};
+use super::item::{Item, Key, Read, read_table};
 use super::{Config, Node, registers};
+
+pub(super) use pool::POOL;
+pub(super) use tls::TLS;
+pub(super) use transport::{ADMISSION, TRANSPORT};
 
 /// The most restarts that one period may allow: a supervisor remembers the time of each.
 const INTENSITY_MAX: u64 = 10_000;
@@ -28,6 +36,18 @@ const ROOT: &str = "root";
 /// The tables of a configuration.
 pub(super) static TOP: &[Key<Config>] = &[
     Key { name: "node", read: |config, item| item.table(&mut config.node, NODE).map(drop) },
+    Key {
+        name: "transport",
+        read: |config, item| {
+            said(config, item, |config| item.table(&mut config.transport, TRANSPORT))
+        },
+    },
+    Key { name: "tls", read: |config, item| item.table(&mut config.tls, TLS).map(drop) },
+    Key {
+        name: "pool",
+        read: |config, item| said(config, item, |config| item.table(&mut config.pool, POOL)),
+    },
+    Key { name: "peers", read: |config, item| tls::peers(&mut config.peers, item) },
     Key { name: "platform", read: |config, item| item.table(config, PLATFORM).map(drop) },
     Key { name: "supervision", read: |config, item| supervision(&mut config.supervision, item) },
 ];
@@ -257,9 +277,29 @@ fn say<T>(target: &mut Option<T>, value: Result<T, Error>) -> Result<(), Error> 
     Ok(())
 }
 
-fn limit(target: &mut usize, item: &Item<'_>, min: u64, max: u64) -> Result<(), Error> {
+/// Reads a table, and remembers where it and its keys stand, for what holds only together.
+fn said(
+    config: &mut Config,
+    item: &Item<'_>,
+    read: impl FnOnce(&mut Config) -> Result<Read, Error>,
+) -> Result<(), Error> {
+    config.places.insert(item.name().to_owned(), item.key_place());
+    for (key, place) in read(config)? {
+        config.places.insert(format!("{}.{key}", item.name()), place);
+    }
+    Ok(())
+}
+
+fn limit<T: TryFrom<u64>>(
+    target: &mut T,
+    item: &Item<'_>,
+    min: u64,
+    max: u64,
+) -> Result<(), Error> {
     let number = item.integer(min, max)?;
-    // Every bound above fits, also where a usize has 32 bits.
-    *target = usize::try_from(number).unwrap_or(usize::MAX);
+    // Every bound fits, also where a usize has 32 bits.
+    if let Ok(number) = T::try_from(number) {
+        *target = number;
+    }
     Ok(())
 }

@@ -2,14 +2,15 @@
 
 use std::fs::File;
 use std::io::{self, Read as _};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use toml::de::{DeTable, DeValue};
 
 use super::Config;
 use super::error::{Error, Fault, Place, Problem};
-use super::item::read_table;
-use super::keys::{NODE, REGISTERS, TOP};
+use super::item::{Key, read_table};
+use super::keys::{ADMISSION, NODE, POOL, REGISTERS, TLS, TOP, TRANSPORT};
 use super::near::nearest;
 use super::text::{Origin, Text};
 
@@ -97,10 +98,18 @@ fn variable(config: &mut Config, name: &str, value: &str) -> Result<(), Error> {
 
 /// The variables that stand for one key each, and the keys.
 fn variables() -> Vec<(String, String)> {
-    let node = NODE.iter().map(|key| format!("node.{}", key.name));
-    let registers = REGISTERS.iter().map(|key| format!("platform.registers.{}", key.name));
+    let keys = below("node", NODE)
+        .chain(below("transport", TRANSPORT))
+        .chain(below("transport.admission", ADMISSION))
+        .chain(below("tls", TLS))
+        .chain(below("pool", POOL))
+        .chain(below("platform.registers", REGISTERS));
     let name = |key: &str| format!("{PREFIX}{}", key.replace('.', "__").to_uppercase());
-    node.chain(registers).map(|key| (name(&key), key)).collect()
+    keys.filter(|key| key != "transport.admission").map(|key| (name(&key), key)).collect()
+}
+
+fn below<T>(table: &str, keys: &[Key<T>]) -> impl Iterator<Item = String> {
+    keys.iter().map(move |key| format!("{table}.{}", key.name))
 }
 
 fn sets(config: &mut Config, value: &str) -> Result<(), Error> {
@@ -136,7 +145,10 @@ fn set(config: &mut Config, text: &str, place: impl Fn(&str) -> Place) -> Result
 /// Takes `value` for `key`. A value that is no TOML, and does not begin like it, is a text.
 fn assign(config: &mut Config, key: &str, value: &str, place: Place) -> Result<(), Error> {
     let value = value.trim();
+    // An address of IPv6 begins like an array.
+    let addresses = value.split(',').all(|part| part.trim().parse::<SocketAddr>().is_ok());
     let toml = value.starts_with(['"', '\'', '[', '{']) || DeValue::parse(value).is_ok();
+    let toml = toml && !addresses;
     let body = if toml {
         format!("{key} = {value}")
     } else {

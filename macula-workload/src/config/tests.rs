@@ -12,7 +12,9 @@ use macula_core::supervision::{
 };
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 
-use super::keys::{BACKOFF, CHILD, FLAGS, NODE, PLATFORM, REGISTERS, SECTION, TOP};
+use super::keys::{
+    ADMISSION, BACKOFF, CHILD, FLAGS, NODE, PLATFORM, POOL, REGISTERS, SECTION, TLS, TOP, TRANSPORT,
+};
 use super::{Config, Error};
 
 const EXAMPLE: &str = include_str!("../../../examples/macula.toml");
@@ -76,7 +78,7 @@ fn load(file: &str, env: &[(&str, &str)], sets: &[&str]) -> Result<Config, Error
     let env = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
     super::layers::environment(&mut config, env)?;
     sets.iter().try_for_each(|set| super::layers::flag(&mut config, set))?;
-    Ok(config)
+    config.checked()
 }
 
 fn names<T>(keys: &[super::item::Key<T>]) -> Vec<&'static str> {
@@ -95,6 +97,8 @@ fn the_example_is_the_defaults() {
     let config = Config::load(Some(&file), [], &[]).unwrap_or_else(|error| panic!("{error}"));
     let none = Config::default();
     assert_eq!((&config.node, &config.platform), (&none.node, &none.platform));
+    assert_eq!((&config.transport, &config.pool), (&none.transport, &none.pool));
+    assert_eq!((&config.tls, &config.peers), (&none.tls, &none.peers));
     let tree = crate::node::declared_tree().unwrap();
     let with = effect(&config, &tree).unwrap_or_else(|error| panic!("{error}"));
     assert_eq!(with, effect(&none, &tree).unwrap());
@@ -117,8 +121,9 @@ fn the_examples_block_on_a_worker_is_the_defaults_of_a_worker() {
 #[test]
 fn the_example_has_every_key() {
     let text = format!("{EXAMPLE}\n{}", commented());
-    let keys = [names(NODE), names(REGISTERS), names(SECTION)].concat();
-    for key in keys {
+    let mesh = [names(TRANSPORT), names(ADMISSION), names(TLS), names(POOL)].concat();
+    let keys = [names(NODE), names(REGISTERS), names(SECTION), mesh].concat();
+    for key in keys.into_iter().filter(|key| *key != "admission") {
         assert!(text.contains(&format!("\n{key} = ")), "{key}");
     }
     for key in names(BACKOFF) {
@@ -127,6 +132,7 @@ fn the_example_has_every_key() {
     for key in names(PLATFORM) {
         assert!(text.contains(&format!("\n[platform.{key}]")), "{key}");
     }
+    assert!(text.contains("\n[transport.admission]"));
     for key in names(TOP) {
         assert!(text.contains(&format!("\n[{key}")), "{key}");
     }
@@ -225,6 +231,33 @@ fn outside_of_files_a_text_needs_no_quotes() {
     assert_eq!(name("7"), "7");
     assert_eq!(name("1979-05-27"), "1979-05-27");
     assert_eq!(name("true"), "true");
+}
+
+#[test]
+fn a_relative_folder_is_meant_from_the_folder_of_the_file_that_says_it() {
+    let directory = |name: &str, said: &str| {
+        let config = Config::parse(name, &format!("[tls]\ndirectory = '{said}'")).unwrap();
+        config.tls.directory.map(|path| path.display().to_string())
+    };
+    assert_eq!(directory("macula.toml", "keys").as_deref(), Some("keys"));
+    assert_eq!(directory("etc/macula.toml", "keys").as_deref(), Some("etc/keys"));
+    assert_eq!(directory("etc/macula.toml", "/keys").as_deref(), Some("/keys"));
+    assert_eq!(directory("etc/macula.toml", "none"), None);
+    let config = load("", &[], &["tls.directory=keys"]).unwrap();
+    assert_eq!(config.tls.directory, Some("keys".into()));
+}
+
+#[test]
+fn an_assignment_writes_a_list_with_commas_or_as_an_array() {
+    let listen = |value: &str| {
+        let config = load("", &[], &[&format!("transport.listen={value}")]).unwrap();
+        config.transport.listen.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    assert_eq!(listen("127.0.0.1:7000, [::1]:7000"), ["127.0.0.1:7000", "[::1]:7000"]);
+    assert_eq!(listen("[\"127.0.0.1:7000\"]"), ["127.0.0.1:7000"]);
+    assert!(listen("[]").is_empty());
+    let config = load("", &[("MACULA_TRANSPORT__LISTEN", "[::1]:7000")], &[]).unwrap();
+    assert_eq!(config.transport.listen.len(), 1);
 }
 
 #[test]

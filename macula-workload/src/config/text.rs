@@ -1,6 +1,7 @@
 //! A text in TOML, and where each of its bytes stands for the reader.
 
 use std::ops::Range;
+use std::path::Path;
 use std::sync::Arc;
 
 use toml::Spanned;
@@ -56,6 +57,14 @@ impl<'a> Text<'a> {
     /// Whether a text value may stand without quotes, as a shell leaves it.
     pub(super) const fn is_assignment(&self) -> bool {
         matches!(self.origin, Origin::Assignment(_))
+    }
+
+    /// The folder of the file, if it is one: what relative paths in it are meant from.
+    pub(super) fn folder(&self) -> Option<&Path> {
+        match &self.origin {
+            Origin::File(name) => Path::new(&**name).parent(),
+            Origin::Assignment(_) => None,
+        }
     }
 
     /// Reads the TOML, or says of each place why it is none.

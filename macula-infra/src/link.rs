@@ -10,6 +10,7 @@
 //! peer finishes what it has in flight and says that it is quiet, and then the first side closes.
 
 mod actor;
+mod idle;
 mod reading;
 mod session;
 
@@ -29,6 +30,7 @@ use crate::transport::lane::{Lane, Sender};
 use crate::transport::{CloseCode, Closed, Connection, Goodbye, Opener, Pulse, kind};
 
 pub(crate) use actor::worker;
+pub use idle::Idle;
 pub(crate) use session::unsupported;
 pub use session::{Service, Services, Session};
 

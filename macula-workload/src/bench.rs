@@ -1,6 +1,7 @@
 //! `macula bench`: each subsystem beside the raw layer below it, in the same run.
 
 mod report;
+mod rpc;
 mod supervision;
 
 pub(crate) use report::Suite;
@@ -9,6 +10,7 @@ pub(crate) use report::Suite;
 pub(crate) fn run(suite: SuiteName, scale: u32) -> anyhow::Result<Suite> {
     match suite {
         SuiteName::Supervision => supervision::run(scale),
+        SuiteName::Rpc => rpc::run(scale),
     }
 }
 
@@ -17,4 +19,6 @@ pub(crate) fn run(suite: SuiteName, scale: u32) -> anyhow::Result<Suite> {
 pub(crate) enum SuiteName {
     /// Restarts, handles, and a hundred thousand dynamic children, beside raw ractor.
     Supervision,
+    /// Calls to an actor on another node, and what connections cost, beside raw QUIC.
+    Rpc,
 }

@@ -3,6 +3,9 @@
 //! Data goes to standard output and everything else to standard error. The exit code is 0 for
 //! success, 1 for a failure while running, and 2 for a call or a configuration that is wrong.
 
+mod identity;
+mod init;
+mod realm;
 mod run;
 mod term;
 
@@ -52,6 +55,14 @@ enum Command {
     ///
     /// It ends by itself: with 0 if the tree healed and no score was lost, and with 1 if not.
     Demo(DemoArgs),
+    /// Make the folder of a node: its key, its certificate and its configuration.
+    ///
+    /// Without --join it is the first node of a new realm, whose key stays in the folder too. Nodes
+    /// of one realm believe one another.
+    Init(init::InitArgs),
+    /// Show, renew and take back what nodes are believed by.
+    #[command(subcommand)]
+    Identity(identity::IdentityCommand),
     /// Run a node until SIGINT or SIGTERM, then stop it in order.
     ///
     /// A second signal ends it at once.
@@ -126,6 +137,8 @@ pub(crate) fn main() -> ExitCode {
     };
     let done = match cli.command {
         Command::Demo(args) => demo::run(&args),
+        Command::Init(args) => init::run(&args),
+        Command::Identity(command) => identity::run(&command),
         Command::Run(args) => run::run(&args),
         Command::Bench(args) => run_bench(&args),
     };

@@ -86,20 +86,46 @@ pub enum Error {
     NoEntropy(#[from] NoEntropy),
 }
 
+/// A realm that lives as long as this process, and that nobody else knows.
+#[derive(Debug)]
+pub struct EphemeralRealm {
+    authority: Authority,
+    valid: Validity,
+}
+
+impl EphemeralRealm {
+    /// A new realm.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Issue`] if the system gives no randomness.
+    pub fn new() -> Result<Self, Error> {
+        let valid = Validity::from_now(TokioClock.since_epoch(), EPHEMERAL);
+        Ok(Self { authority: Authority::generate("ephemeral", valid)?, valid })
+    }
+
+    /// What a new node of the realm shows and believes.
+    ///
+    /// # Errors
+    ///
+    /// As [`new`](Self::new).
+    pub fn member(&self) -> Result<Credentials, Error> {
+        let key = Keypair::generate()?;
+        let certificate = self.authority.issue(key.node_id(), self.valid, &[])?;
+        let authorities = vec![self.authority.certificate().clone()];
+        let trust = Trust::Realm(Realm { authorities, revocation_lists: Vec::new() });
+        let showing = Showing { key, chain: vec![certificate] };
+        Ok(credentials(&showing, trust, Enforcement::Enforce)?)
+    }
+}
+
 /// A key and a realm that nobody else knows: a node that has them is alone, and safe.
 ///
 /// # Errors
 ///
 /// [`Error::NoEntropy`] if the system gives no randomness.
 pub fn ephemeral() -> Result<Credentials, Error> {
-    let valid = Validity::from_now(TokioClock.since_epoch(), EPHEMERAL);
-    let authority = Authority::generate("ephemeral", valid)?;
-    let key = Keypair::generate()?;
-    let certificate = authority.issue(key.node_id(), valid, &[])?;
-    let authorities = vec![authority.certificate().clone()];
-    let trust = Trust::Realm(Realm { authorities, revocation_lists: Vec::new() });
-    let showing = Showing { key, chain: vec![certificate] };
-    Ok(credentials(&showing, trust, Enforcement::Enforce)?)
+    EphemeralRealm::new()?.member()
 }
 
 fn credentials(

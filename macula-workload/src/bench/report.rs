@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use anyhow::Context as _;
 use serde::Serialize;
 
 /// What a suite measured.
@@ -56,6 +57,14 @@ pub(super) fn quantile(samples: &mut [f64], part: f64) -> f64 {
     )]
     let at = ((samples.len().saturating_sub(1)) as f64 * part.clamp(0.0, 1.0)) as usize;
     samples.get(at).copied().unwrap_or(0.0)
+}
+
+/// The resident memory of this process.
+pub(super) fn resident_bytes() -> anyhow::Result<u64> {
+    const PAGE_LEN: u64 = 4096;
+    let statm = std::fs::read_to_string("/proc/self/statm").context("no /proc on this system")?;
+    let pages = statm.split_whitespace().nth(1).context("an odd /proc/self/statm")?;
+    Ok(pages.parse::<u64>()? * PAGE_LEN)
 }
 
 impl Suite {

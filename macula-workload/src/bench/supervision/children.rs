@@ -2,14 +2,13 @@
 
 use std::time::Duration;
 
-use anyhow::Context as _;
 use macula_core::clock::{Clock as _, TokioClock};
 use macula_core::supervision::{Restart, Root, Supervisor, TreeOptions, Worker};
 use ractor::Actor;
 
 use super::ROUNDS;
 use super::actors::{Idle, Parent, ParentMsg};
-use crate::bench::report::{Measure, quantile};
+use crate::bench::report::{Measure, quantile, resident_bytes};
 
 /// How many starts are under way at the same time: enough to keep the supervisor busy. Of 8, 64 and
 /// 1,024, tried on two cores, this did best; the ratio depends on it, and is the best case.
@@ -99,12 +98,4 @@ async fn start_all(root: &Root, children: usize) -> anyhow::Result<()> {
         starter.await??;
     }
     Ok(())
-}
-
-/// The resident memory of this process.
-fn resident_bytes() -> anyhow::Result<u64> {
-    const PAGE_LEN: u64 = 4096;
-    let statm = std::fs::read_to_string("/proc/self/statm").context("no /proc on this system")?;
-    let pages = statm.split_whitespace().nth(1).context("an odd /proc/self/statm")?;
-    Ok(pages.parse::<u64>()? * PAGE_LEN)
 }

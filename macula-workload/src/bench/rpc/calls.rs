@@ -1,0 +1,158 @@
+//! Calls: one after the other, many at a time, over a new connection each, and long ones.
+
+use std::time::Duration;
+
+use macula_core::clock::{Clock as _, TokioClock};
+use macula_workload::identity::EphemeralRealm;
+use macula_workload::remote::RemoteHandle;
+use macula_workload::transport::raw::Pair;
+use serde_bytes::ByteBuf;
+use tokio::task::JoinSet;
+
+use super::nodes::Nodes;
+use super::{BODY_LEN, ROUNDS};
+use crate::bench::report::{Measure, quantile};
+
+/// How many call at one time.
+const CALLERS: usize = 64;
+
+/// How long a long body is, in bytes.
+const BULK_LEN: usize = 16 * 1024 * 1024;
+
+/// How many long bodies are under way at one time.
+const BULK_CALLERS: usize = 4;
+
+/// What one round measured.
+#[derive(Default)]
+struct Samples {
+    sequential: Vec<f64>,
+    raw_sequential: Vec<f64>,
+    callers: Vec<f64>,
+    raw_callers: Vec<f64>,
+    connects: Vec<f64>,
+    bulk: Vec<f64>,
+    raw_bulk: Vec<f64>,
+}
+
+pub(super) async fn measure(scale: usize) -> anyhow::Result<Vec<Measure>> {
+    let realm = EphemeralRealm::new()?;
+    let nodes = Nodes::start(&realm).await?;
+    let mut raw = Pair::connect(&realm.member()?, &realm.member()?).await?;
+    let mut samples = Samples::default();
+    let part = |whole: usize| (whole / scale / ROUNDS).max(1);
+    sequential(&nodes.echo, part(2_000)).await?;
+    // One after the other in each round, so that a slow moment of the machine hits both.
+    for _ in 0..ROUNDS {
+        samples.raw_sequential.extend(micros(raw.ping_pong(part(20_000), BODY_LEN).await?));
+        samples.sequential.extend(micros(sequential(&nodes.echo, part(20_000)).await?));
+        let each = (part(400_000) / CALLERS).max(1);
+        let raw_time = raw.stream_per_request(CALLERS, each, BODY_LEN).await?;
+        samples.raw_callers.push(rate(each * CALLERS, raw_time));
+        samples.callers.push(rate(each * CALLERS, concurrent(&nodes.echo, each).await?));
+        let calls = part(2_000);
+        samples.connects.push(rate(calls, raw.connect_per_call(calls, BODY_LEN).await?));
+        let bodies = (part(400) / BULK_CALLERS).max(1);
+        let len = bodies * BULK_CALLERS * BULK_LEN;
+        samples.raw_bulk.push(gigabits(len, raw.bulk(len, 1024 * 1024).await?));
+        samples.bulk.push(gigabits(len, bulk(&nodes.swallow, bodies).await?));
+    }
+    nodes.stop().await?;
+    Ok(report(samples))
+}
+
+fn report(mut samples: Samples) -> Vec<Measure> {
+    let p99 = quantile(&mut samples.sequential, 0.99);
+    let sequential = quantile(&mut samples.sequential, 0.5);
+    let raw_sequential = quantile(&mut samples.raw_sequential, 0.5);
+    let callers = quantile(&mut samples.callers, 0.5);
+    let connects = quantile(&mut samples.connects, 0.5);
+    let connection = "a new connection for each call";
+    vec![
+        Measure::new("sequential", "us", sequential)
+            .p99(p99)
+            .against("ping-pong on one raw stream", raw_sequential),
+        Measure::new("callers_64", "1/s", callers)
+            .against("a raw stream for each request", quantile(&mut samples.raw_callers, 0.5)),
+        Measure::new("connect_per_call", "1/s", connects),
+        Measure::new("pooled_gain_sequential", "1/s", 1e6 / sequential)
+            .against(connection, connects),
+        Measure::new("pooled_gain_64", "1/s", callers).against(connection, connects),
+        Measure::new("bulk", "Gbit/s", quantile(&mut samples.bulk, 0.5))
+            .against("one raw stream", quantile(&mut samples.raw_bulk, 0.5)),
+    ]
+}
+
+fn micros(times: Vec<Duration>) -> impl Iterator<Item = f64> {
+    times.into_iter().map(|time| time.as_secs_f64() * 1e6)
+}
+
+#[expect(clippy::cast_precision_loss, reason = "counts far below 2^52")]
+fn rate(count: usize, time: Duration) -> f64 {
+    count as f64 / time.as_secs_f64()
+}
+
+fn gigabits(len: usize, time: Duration) -> f64 {
+    rate(len * 8, time) / 1e9
+}
+
+async fn sequential(
+    echo: &RemoteHandle<ByteBuf, ByteBuf>,
+    calls: usize,
+) -> anyhow::Result<Vec<Duration>> {
+    let echo = echo.clone();
+    tokio::spawn(async move {
+        let question = ByteBuf::from(vec![7; BODY_LEN]);
+        let mut times = Vec::with_capacity(calls);
+        for _ in 0..calls {
+            let begin = TokioClock.now();
+            let answer = echo.call(&question).await?;
+            times.push(TokioClock.now() - begin);
+            anyhow::ensure!(answer == question, "a wrong answer");
+        }
+        Ok(times)
+    })
+    .await?
+}
+
+async fn concurrent(
+    echo: &RemoteHandle<ByteBuf, ByteBuf>,
+    each: usize,
+) -> anyhow::Result<Duration> {
+    let begin = TokioClock.now();
+    let mut callers = JoinSet::new();
+    for _ in 0..CALLERS {
+        let echo = echo.clone();
+        callers.spawn(async move {
+            let question = ByteBuf::from(vec![7; BODY_LEN]);
+            for _ in 0..each {
+                let answer = echo.call(&question).await?;
+                anyhow::ensure!(answer.len() == BODY_LEN, "a wrong answer");
+            }
+            anyhow::Ok(())
+        });
+    }
+    while let Some(done) = callers.join_next().await {
+        done??;
+    }
+    Ok(TokioClock.now() - begin)
+}
+
+async fn bulk(swallow: &RemoteHandle<ByteBuf, ByteBuf>, bodies: usize) -> anyhow::Result<Duration> {
+    let within = Duration::from_secs(60);
+    let begin = TokioClock.now();
+    let mut callers = JoinSet::new();
+    for _ in 0..BULK_CALLERS {
+        let swallow = swallow.clone();
+        callers.spawn(async move {
+            let body = ByteBuf::from(vec![7; BULK_LEN]);
+            for _ in 0..bodies {
+                swallow.call_within(within, &body).await?;
+            }
+            anyhow::Ok(())
+        });
+    }
+    while let Some(done) = callers.join_next().await {
+        done??;
+    }
+    Ok(TokioClock.now() - begin)
+}

@@ -4,7 +4,7 @@
 //! it. A [`Keypair`] signs; an [`Envelope`] is a signed body. A realm's [`Authority`] issues
 //! [`Certificate`]s (RFC 5280, RFC 8410) for its nodes and takes them back with revocation lists;
 //! without one a node vouches for itself ([`self_signed`]). Keys live in files that nobody but
-//! their owner may read ([`file`]).
+//! their owner may read ([`mod@file`]).
 //!
 //! Nothing here asks for the time: whoever does tells it, as a [`Duration`](std::time::Duration)
 //! since the Unix epoch.

@@ -47,6 +47,9 @@ const WAITING_MAX: usize = 65_536;
 #[derive(Clone)]
 pub struct Pool(Arc<Shared>);
 
+/// Where a caller waits for what the policy grants.
+type Granted = oneshot::Sender<Result<Arc<Link>, Denial>>;
+
 struct Shared {
     node: NodeId,
     caps: Caps,
@@ -57,7 +60,7 @@ struct Shared {
     /// Which connection is used for a peer.
     table: DashMap<NodeId, Arc<Link>>,
     roster: Roster,
-    waiting: Mutex<BTreeMap<Ticket, oneshot::Sender<Result<Arc<Link>, Denial>>>>,
+    waiting: Mutex<BTreeMap<Ticket, Granted>>,
     tickets: AtomicU64,
     /// Why the last dial of a peer failed, in words.
     faults: DashMap<NodeId, String>,

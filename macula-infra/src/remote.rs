@@ -19,6 +19,7 @@ mod session;
 mod wire;
 
 pub(crate) use client::Calling;
+#[expect(clippy::module_name_repetitions, reason = "they are used by their names alone")]
 pub use client::{Remote, RemoteHandle};
 pub use error::{CallError, Interruption, Refusal, Unavailability};
 pub use monitor::{Down, DownReason, Monitor};

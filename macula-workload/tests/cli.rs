@@ -3,7 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::io::{BufRead as _, BufReader};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
@@ -24,6 +24,153 @@ fn text(bytes: &[u8]) -> String {
 
 fn lines(bytes: &[u8]) -> Vec<Value> {
     text(bytes).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// A folder that goes with its test.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Self {
+        let path = Path::new(env!("CARGO_TARGET_TMPDIR"))
+            .join(format!("cli-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+
+    fn at(&self, name: &str) -> String {
+        self.0.join(name).to_str().unwrap().to_owned()
+    }
+
+    fn files(&self, name: &str) -> Vec<(String, Vec<u8>)> {
+        let mut files: Vec<(String, Vec<u8>)> = std::fs::read_dir(self.0.join(name))
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .map(|path| {
+                let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+                (name, std::fs::read(path).unwrap())
+            })
+            .collect();
+        files.sort();
+        files
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        std::fs::remove_dir_all(&self.0).unwrap();
+    }
+}
+
+/// Runs a command that has to succeed, and gives its object.
+fn told(arguments: &[&str]) -> Value {
+    let output = run(arguments);
+    assert_eq!(output.status.code(), Some(0), "{arguments:?}: {}", text(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+#[test]
+fn init_makes_a_realm_with_its_first_node_and_overwrites_nothing() {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let folder = Folder::new("init");
+    let home = folder.at("home");
+    let made = told(&["init", &home, "--realm", "lobby", "--role", "gateway", "--json"]);
+    assert_eq!(made["realm"], "lobby");
+    assert_eq!(made["files"].as_array().unwrap().len(), 5);
+    for key in ["node.key", "realm.key"] {
+        let mode = std::fs::metadata(folder.0.join("home").join(key)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{key}");
+    }
+    let shown = told(&["identity", "show", "--dir", &home, "--json"]);
+    assert_eq!(shown["node"], made["node"]);
+    assert_eq!(shown["realm"], "lobby");
+    assert_eq!(shown["roles"], serde_json::json!(["gateway"]));
+    assert!(shown["pin"].as_str().unwrap().starts_with("sha256/"), "{shown}");
+    let plain = text(&run(&["identity", "show", "--dir", &home]).stdout);
+    assert!(plain.contains("\nroles gateway\nrealm lobby\n"), "{plain}");
+
+    let before = folder.files("home");
+    let again = run(&["init", &home]);
+    assert_eq!(again.status.code(), Some(1));
+    assert!(text(&again.stderr).contains("node.key"), "{}", text(&again.stderr));
+    assert_eq!(folder.files("home"), before);
+
+    std::fs::create_dir(folder.0.join("half")).unwrap();
+    std::fs::write(folder.0.join("half/node.pem"), "mine").unwrap();
+    assert_eq!(run(&["init", &folder.at("half")]).status.code(), Some(1));
+    assert_eq!(folder.files("half"), [("node.pem".to_owned(), b"mine".to_vec())]);
+
+    let bad = run(&["init", &folder.at("bad"), "--realm", "a b"]);
+    assert_eq!(bad.status.code(), Some(1));
+    assert!(!folder.0.join("bad").exists());
+}
+
+#[test]
+fn what_init_makes_is_a_good_configuration_that_knows_the_other_node() {
+    let folder = Folder::new("join");
+    let (first, second) = (folder.at("first"), folder.at("second"));
+    let made = told(&["init", &first, "--listen", "127.0.0.1:7000", "--json"]);
+    told(&["init", &second, "--join", &first, "--json"]);
+    let text_of = |name: &str| std::fs::read_to_string(folder.0.join(name)).unwrap();
+    assert_eq!(text_of("first/realm.pem"), text_of("second/realm.pem"));
+    assert!(!folder.0.join("second/realm.key").exists());
+    let peer = format!("{} = [\"127.0.0.1:7000\"]", made["node"]);
+    assert!(text_of("second/macula.toml").contains(&peer), "{}", text_of("second/macula.toml"));
+    for node in ["first", "second"] {
+        let file = folder.at(&format!("{node}/macula.toml"));
+        let output = run(&["run", "--check", "--config", &file]);
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    }
+    let stranger = run(&["init", &folder.at("third"), "--join", &second]);
+    assert_eq!(stranger.status.code(), Some(1), "the second folder has no key of the realm");
+    assert!(text(&stranger.stderr).contains("realm.key"), "{}", text(&stranger.stderr));
+}
+
+#[test]
+fn rotate_renews_a_certificate_and_a_key_and_keeps_the_roles() {
+    let folder = Folder::new("rotate");
+    let (home, other) = (folder.at("home"), folder.at("other"));
+    told(&["init", &home, "--role", "gateway", "--json"]);
+    told(&["init", &other, "--json"]);
+    let first = told(&["identity", "show", "--dir", &home, "--json"]);
+    let rotate = ["identity", "rotate", "--dir", &home, "--days", "7", "--json"];
+    let second = told(&rotate);
+    assert_eq!((&second["node"], &second["pin"]), (&first["node"], &first["pin"]));
+    assert_ne!(second["serial"], first["serial"]);
+    assert_eq!(second["roles"], first["roles"]);
+    let old = std::fs::read(folder.0.join("home/node.key")).unwrap();
+    let third = told(&[&rotate[..], &["--new-key"]].concat());
+    assert_ne!(third["node"], first["node"]);
+    assert_eq!(std::fs::read(folder.0.join("home/node.key.old-1")).unwrap(), old);
+
+    let before = folder.files("home");
+    let foreign = run(&["identity", "rotate", "--dir", &home, "--realm-dir", &other]);
+    assert_eq!(foreign.status.code(), Some(1));
+    assert!(text(&foreign.stderr).contains("does not believe"), "{}", text(&foreign.stderr));
+    assert_eq!(folder.files("home"), before);
+}
+
+#[test]
+fn revoke_keeps_all_that_was_revoked_before() {
+    let folder = Folder::new("revoke");
+    let home = folder.at("home");
+    told(&["init", &home, "--json"]);
+    for (node, revoked) in [("a", 1), ("b", 2), ("a", 2)] {
+        let place = folder.at(node);
+        if !folder.0.join(node).exists() {
+            told(&["init", &place, "--join", &home, "--json"]);
+        }
+        let file = format!("{place}/node.pem");
+        let said = told(&["identity", "revoke", "--dir", &home, "--certificate", &file, "--json"]);
+        assert_eq!(said["revoked"], revoked, "{said}");
+    }
+    let other = folder.at("other");
+    told(&["init", &other, "--realm", "else", "--json"]);
+    let before = folder.files("home");
+    let file = format!("{other}/node.pem");
+    let foreign = run(&["identity", "revoke", "--dir", &home, "--certificate", &file]);
+    assert_eq!(foreign.status.code(), Some(1));
+    assert_eq!(folder.files("home"), before);
 }
 
 #[test]

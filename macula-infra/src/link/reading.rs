@@ -8,7 +8,7 @@ use tokio::task::JoinSet;
 
 use super::Link;
 use super::actor::Ends;
-use crate::transport::lane::{BulkReader, Incoming, Lane, LaneError, Reader};
+use crate::transport::lane::{BulkReader, Incoming, Lane, ReadError, Reader};
 use crate::transport::{CloseCode, Closed, Goodbye, Pulse, kind};
 
 /// How many long bodies are read at one time on one connection.
@@ -30,7 +30,7 @@ enum Never {}
 
 struct Reading {
     link: Arc<Link>,
-    readers: JoinSet<Result<(), LaneError>>,
+    readers: JoinSet<Result<(), ReadError>>,
     bulks: Arc<Semaphore>,
     /// Whether this side has said goodbye and the peer has answered that it is quiet.
     peer_quiet: bool,
@@ -70,7 +70,7 @@ impl Reading {
                     });
                 }
                 Some(read) = self.readers.join_next() => match read {
-                    Ok(Ok(()) | Err(LaneError::Reset | LaneError::Closed(_))) => {}
+                    Ok(Ok(()) | Err(ReadError::Reset | ReadError::Closed(_))) => {}
                     Ok(Err(error)) => return Err(self.broken(error)),
                     Err(panicked) => return Err(Closed::Other(panicked.to_string())),
                 },
@@ -80,9 +80,9 @@ impl Reading {
     }
 
     /// The peer broke the protocol, or the connection has ended.
-    fn broken(&self, error: LaneError) -> Closed {
+    fn broken(&self, error: ReadError) -> Closed {
         match error {
-            LaneError::Closed(closed) => closed,
+            ReadError::Closed(closed) => closed,
             error => {
                 let node = self.link.node().short();
                 tracing::warn!(node, "a peer does not keep to the protocol: {error}");
@@ -138,7 +138,7 @@ impl Reading {
     }
 }
 
-async fn read_lane(link: Arc<Link>, lane: Lane, mut reader: Reader) -> Result<(), LaneError> {
+async fn read_lane(link: Arc<Link>, lane: Lane, mut reader: Reader) -> Result<(), ReadError> {
     while let Some(frame) = reader.next().await? {
         link.sessions.frame(&link, lane, frame);
     }
@@ -149,7 +149,7 @@ async fn read_bulk(
     link: Arc<Link>,
     bulks: Arc<Semaphore>,
     bulk: BulkReader,
-) -> Result<(), LaneError> {
+) -> Result<(), ReadError> {
     let permit = bulks.acquire().await;
     let (about, body) = bulk.about().await?;
     let session = Arc::clone(&link);

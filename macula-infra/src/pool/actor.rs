@@ -86,7 +86,8 @@ impl Effects<Policy> for Deeds {
                 }
             }
             Output::Deny { ticket, why } => {
-                if let Some(waiter) = shared.waiting.lock().remove(&ticket) {
+                let waiter = shared.waiting.lock().remove(&ticket);
+                if let Some(waiter) = waiter {
                     drop(waiter.send(Err(why)));
                 }
             }

@@ -5,7 +5,6 @@ use std::time::Duration;
 /// Why there is no connection to a peer now. Nothing was sent.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-#[expect(clippy::module_name_repetitions, reason = "it is used by its name alone")]
 pub enum LinkError {
     /// No address of the peer is known.
     #[error("no address of the node is known")]

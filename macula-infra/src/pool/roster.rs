@@ -67,7 +67,8 @@ impl Roster {
 
     /// Tells the policy, if it is there. It needs no word of what it has never heard of.
     pub(super) fn tell(&self, input: Input) {
-        if let Some(inbox) = &self.inner.lock().inbox {
+        let inbox = self.inner.lock().inbox.clone();
+        if let Some(inbox) = inbox {
             inbox.push(input);
         }
     }
@@ -94,7 +95,8 @@ impl Roster {
             let begun = self.begun.notified();
             tokio::pin!(begun);
             begun.as_mut().enable();
-            if let Some(inbox) = self.inner.lock().inbox.clone() {
+            let inbox = self.inner.lock().inbox.clone();
+            if let Some(inbox) = inbox {
                 return inbox;
             }
             begun.await;

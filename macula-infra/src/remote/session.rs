@@ -1,7 +1,7 @@
 //! The calls of one connection, both ways.
 
 use std::any::Any;
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -78,10 +78,10 @@ pub(super) struct Calls {
     served: Served,
     numbers: AtomicU64,
     /// What this node waits for; none once the connection is over.
-    waiting: Mutex<Option<HashMap<u64, Waiting>>>,
+    waiting: Mutex<Option<BTreeMap<u64, Waiting>>>,
     /// What this node was asked.
-    questions: Mutex<HashMap<u64, Open>>,
-    watches: Mutex<HashMap<u64, (AbortHandle, InFlight)>>,
+    questions: Mutex<BTreeMap<u64, Open>>,
+    watches: Mutex<BTreeMap<u64, (AbortHandle, InFlight)>>,
 }
 
 impl std::fmt::Debug for Calls {
@@ -271,14 +271,18 @@ impl Session for Calls {
             REPLY => self.answered(frame.id, Ok(frame.body)),
             FAILURE => self.failed(link, &frame),
             CANCEL => {
-                if let Some(open) = self.questions.lock().get(&frame.id) {
-                    open.cancelled.set();
+                let questions = self.questions.lock();
+                let cancelled = questions.get(&frame.id).map(|open| Arc::clone(&open.cancelled));
+                drop(questions);
+                if let Some(cancelled) = cancelled {
+                    cancelled.set();
                 }
             }
             MONITOR => self.watch(link, &frame),
             MONITORING => self.watched(link, &frame),
             DEMONITOR => {
-                if let Some((task, in_flight)) = self.watches.lock().remove(&frame.id) {
+                let watched = self.watches.lock().remove(&frame.id);
+                if let Some((task, in_flight)) = watched {
                     task.abort();
                     drop(in_flight);
                 }
@@ -299,7 +303,7 @@ impl Session for Calls {
                     };
                     match body.read(call.bulk_len.unwrap_or_default(), max).await {
                         Ok(body) => self.ask(&link, id, &call, || body),
-                        Err(crate::transport::lane::LaneError::TooLong { len, max }) => {
+                        Err(crate::transport::lane::ReadError::TooLong { len, max }) => {
                             let what = "question";
                             self.refuse(&link, id, &CallError::TooLarge { what, len, max });
                         }
@@ -311,12 +315,12 @@ impl Session for Calls {
                     let len = from_body::<BulkReply>(&about.body, link.limits());
                     let body = match len {
                         Ok(BulkReply { bulk_len }) => body.read(bulk_len, max).await,
-                        Err(_error) => Err(crate::transport::lane::LaneError::Truncated),
+                        Err(_error) => Err(crate::transport::lane::ReadError::Truncated),
                     };
                     self.answered(
                         id,
                         body.map_err(|error| match error {
-                            crate::transport::lane::LaneError::TooLong { len, max } => {
+                            crate::transport::lane::ReadError::TooLong { len, max } => {
                                 CallError::TooLarge { what: "answer", len, max }
                             }
                             error => CallError::Interrupted(Interruption::ConnectionLost(

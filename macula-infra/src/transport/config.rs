@@ -106,7 +106,6 @@ impl Default for Config {
 /// A limit that a configuration exceeds.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("transport: {key} is {found}, and has to be {legal}")]
-#[expect(clippy::module_name_repetitions, reason = "it is used by its name alone")]
 pub struct InvalidConfig {
     /// Which key.
     pub key: &'static str,

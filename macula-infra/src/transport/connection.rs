@@ -312,7 +312,7 @@ impl Pending {
     pub async fn named(
         self,
         limits: macula_core::wire::Limits,
-    ) -> Result<Incoming, super::lane::LaneError> {
+    ) -> Result<Incoming, super::lane::ReadError> {
         incoming(self.0, limits).await
     }
 }

@@ -103,7 +103,7 @@ impl Endpoint {
         let greetings = Arc::new(Semaphore::new(shared.config.admission.handshakes_max));
         let (mut acceptors, mut event_loops) = (JoinSet::new(), Vec::new());
         let listeners = sockets.listeners(&shared.config).await.map_err(|error| quic(&error))?;
-        for (number, (io, _address)) in listeners.into_iter().enumerate() {
+        for (number, (io, _address)) in (0..).zip(listeners) {
             let (server, event_loop) = serve(io, &shared, census.clone(), number)?;
             event_loops.push(event_loop);
             let accepting = Accepting {
@@ -344,6 +344,8 @@ macro_rules! started {
             .map_err(|error| quic(&error))?
             .with_stateless_reset_token(tokens(&shared.me))
             .map_err(|error| quic(&error))?;
+        // Only simulated endpoints have dice of their own.
+        let _: u64 = $number;
         macro_rules! with_io {
             ($builder2:expr) => {
                 match $io {
@@ -383,7 +385,7 @@ fn serve(
     io: Io,
     shared: &Shared,
     census: Census,
-    number: usize,
+    number: u64,
 ) -> Result<(Server, EventLoop), StartError> {
     let quic = |error: &dyn std::fmt::Display| StartError::Quic(error.to_string());
     let tls = server_config(&shared.me.credentials).map_err(|error| quic(&error))?;
@@ -393,7 +395,7 @@ fn serve(
         .map_err(|error| quic(&error))?
         .with_endpoint_limits(gate)
         .map_err(|error| quic(&error))?;
-    Ok(started!(builder, io, shared, u64::try_from(number).unwrap_or_default()))
+    Ok(started!(builder, io, shared, number))
 }
 
 fn client(io: Io, shared: &Shared) -> Result<Dialler, StartError> {

@@ -12,7 +12,6 @@ use super::tls::Refusal;
 /// Why an endpoint did not start. Nothing of it is left.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-#[expect(clippy::module_name_repetitions, reason = "it is used by its name alone")]
 pub enum StartError {
     /// The configuration cannot stand.
     #[error(transparent)]
@@ -33,7 +32,6 @@ pub enum StartError {
 /// Why a dial made no connection.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-#[expect(clippy::module_name_repetitions, reason = "it is used by its name alone")]
 pub enum DialError {
     /// This node does not believe the peer.
     #[error("the peer at {address} is refused: {refusal}")]

@@ -17,7 +17,7 @@ use serde::Serialize;
 use super::admission::Counted;
 use super::connection::{Closed, Connection, Opener, Side, Streams};
 use super::endpoint::Me;
-use super::lane::{Incoming, Lane, LaneError, Reader, incoming};
+use super::lane::{Incoming, Lane, ReadError, Reader, incoming};
 use super::peer_chain::Heard;
 use super::tls::{Credentials, Expectation, Judged, Refusal};
 use super::wire::{Hello, LISTEN_MAX, TurnedAway, Welcome, kind};
@@ -37,10 +37,10 @@ impl From<Refusal> for Failed {
     }
 }
 
-impl From<LaneError> for Failed {
-    fn from(error: LaneError) -> Self {
+impl From<ReadError> for Failed {
+    fn from(error: ReadError) -> Self {
         match error {
-            LaneError::Closed(closed) => Self::Closed(closed),
+            ReadError::Closed(closed) => Self::Closed(closed),
             other => Self::Protocol(other.to_string()),
         }
     }
@@ -191,7 +191,7 @@ async fn say<T: Serialize>(
     let stream = handle.open_send_stream().await;
     let mut stream = stream.map_err(|error| Closed::from_quic(&error))?;
     let bytes: Bytes = bytes.freeze();
-    stream.send(bytes).await.map_err(|error| Failed::from(LaneError::from_quic(&error)))?;
+    stream.send(bytes).await.map_err(|error| Failed::from(ReadError::from_quic(&error)))?;
     Ok(stream)
 }
 

@@ -128,7 +128,8 @@ pub(super) struct EventLoop(Arc<Mutex<Option<AbortHandle>>>);
 
 impl Drop for EventLoop {
     fn drop(&mut self) {
-        if let Some(task) = self.0.lock().take() {
+        let task = self.0.lock().take();
+        if let Some(task) = task {
             task.abort();
         }
     }

@@ -17,7 +17,7 @@ mod sender;
 
 pub use bulk::{Body, BulkError, BulkReader, send_bulk};
 pub(super) use reader::incoming;
-pub use reader::{Incoming, LaneError, Reader};
+pub use reader::{Incoming, ReadError, Reader};
 pub use sender::{SendError, Sender};
 
 /// The kinds of traffic that do not wait for one another.

@@ -18,6 +18,7 @@ use super::tls::{Credentials, DialName, Expectation, client_config, server_confi
 /// Anything that goes wrong in a baseline, in words.
 #[derive(Debug, thiserror::Error)]
 #[error("raw QUIC: {0}")]
+#[expect(clippy::module_name_repetitions, reason = "it is used by its name alone")]
 pub struct RawError(String);
 
 fn wrong(error: impl std::fmt::Display) -> RawError {

@@ -8,7 +8,7 @@ use s2n_quic::stream::ReceiveStream;
 use serde::Serialize;
 
 use super::BULK;
-use super::reader::{LaneError, receive};
+use super::reader::{ReadError, receive};
 use crate::transport::connection::{Closed, Opener};
 
 /// How much of a body is allocated before it has come, in bytes.
@@ -49,8 +49,8 @@ pub async fn send_bulk<T: Serialize + ?Sized>(
     let mut head = BytesMut::from(&[BULK][..]);
     encode_frame(&mut head, kind, flags, id, about, limits)?;
     let mut stream = opener.open().await?;
-    let closed = |error: s2n_quic::stream::Error| match LaneError::from_quic(&error) {
-        LaneError::Closed(closed) => closed,
+    let closed = |error: s2n_quic::stream::Error| match ReadError::from_quic(&error) {
+        ReadError::Closed(closed) => closed,
         other => Closed::Other(other.to_string()),
     };
     stream.send(head.freeze()).await.map_err(closed)?;
@@ -84,8 +84,8 @@ impl BulkReader {
     ///
     /// # Errors
     ///
-    /// [`LaneError`], if there is no such frame.
-    pub async fn about(mut self) -> Result<(Frame, Body), LaneError> {
+    /// [`ReadError`], if there is no such frame.
+    pub async fn about(mut self) -> Result<(Frame, Body), ReadError> {
         // The frame's header tells how much is its own; the body begins right after it.
         let mut decoder = Decoder::new(self.limits);
         let mut chunk = std::mem::take(&mut self.first);
@@ -96,7 +96,7 @@ impl BulkReader {
                 return Ok((frame, Body { stream: self.stream, first: chunk }));
             }
             if chunk.is_empty() {
-                chunk = receive(&mut self.stream).await?.ok_or(LaneError::Truncated)?;
+                chunk = receive(&mut self.stream).await?.ok_or(ReadError::Truncated)?;
             }
         }
     }
@@ -151,18 +151,18 @@ impl Body {
     ///
     /// # Errors
     ///
-    /// [`LaneError::TooLong`] if it was announced longer than `len_max`, or comes longer than it
-    /// was announced; [`LaneError::Truncated`] if it comes shorter.
-    pub async fn read(mut self, len: u64, len_max: usize) -> Result<Bytes, LaneError> {
+    /// [`ReadError::TooLong`] if it was announced longer than `len_max`, or comes longer than it
+    /// was announced; [`ReadError::Truncated`] if it comes shorter.
+    pub async fn read(mut self, len: u64, len_max: usize) -> Result<Bytes, ReadError> {
         let max = u64::try_from(len_max).unwrap_or(u64::MAX);
-        let too_long = LaneError::TooLong { len, max };
+        let too_long = ReadError::TooLong { len, max };
         let wanted = usize::try_from(len).ok().filter(|wanted| *wanted <= len_max);
         let wanted = wanted.ok_or_else(|| too_long.clone())?;
         let mut body = BytesMut::with_capacity(wanted.min(AHEAD_MAX));
         body.extend_from_slice(&self.first);
         while let Some(chunk) = receive(&mut self.stream).await? {
             if body.len() + chunk.len() > wanted {
-                return Err(LaneError::TooLong { len: len.saturating_add(1), max: len });
+                return Err(ReadError::TooLong { len: len.saturating_add(1), max: len });
             }
             if body.len() + chunk.len() > body.capacity() {
                 body.reserve((wanted - body.len()).min(body.len().max(AHEAD_MAX)));
@@ -170,7 +170,7 @@ impl Body {
             body.extend_from_slice(&chunk);
         }
         if body.len() != wanted {
-            return Err(LaneError::Truncated);
+            return Err(ReadError::Truncated);
         }
         Ok(body.freeze())
     }

@@ -12,7 +12,7 @@ use crate::transport::connection::Closed;
 /// Why a lane cannot be read on.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum LaneError {
+pub enum ReadError {
     /// The connection ended.
     #[error(transparent)]
     Closed(#[from] Closed),
@@ -38,7 +38,7 @@ pub enum LaneError {
     Truncated,
 }
 
-impl LaneError {
+impl ReadError {
     pub(in crate::transport) fn from_quic(error: &s2n_quic::stream::Error) -> Self {
         match error {
             s2n_quic::stream::Error::ConnectionError { error, .. } => {
@@ -62,9 +62,9 @@ pub enum Incoming {
 pub(in crate::transport) async fn incoming(
     mut stream: ReceiveStream,
     limits: Limits,
-) -> Result<Incoming, LaneError> {
+) -> Result<Incoming, ReadError> {
     let mut chunk = loop {
-        let chunk = receive(&mut stream).await?.ok_or(LaneError::Truncated)?;
+        let chunk = receive(&mut stream).await?.ok_or(ReadError::Truncated)?;
         if !chunk.is_empty() {
             break chunk;
         }
@@ -74,13 +74,13 @@ pub(in crate::transport) async fn incoming(
     if first == BULK {
         return Ok(Incoming::Bulk(BulkReader::new(stream, chunk, limits)));
     }
-    let lane = Lane::from_number(first).ok_or(LaneError::UnknownLane(first))?;
+    let lane = Lane::from_number(first).ok_or(ReadError::UnknownLane(first))?;
     decoder.push(chunk);
     Ok(Incoming::Lane(lane, Reader { stream, decoder }))
 }
 
-pub(super) async fn receive(stream: &mut ReceiveStream) -> Result<Option<Bytes>, LaneError> {
-    stream.receive().await.map_err(|error| LaneError::from_quic(&error))
+pub(super) async fn receive(stream: &mut ReceiveStream) -> Result<Option<Bytes>, ReadError> {
+    stream.receive().await.map_err(|error| ReadError::from_quic(&error))
 }
 
 /// Reads the frames of a lane.
@@ -100,12 +100,12 @@ impl Reader {
     ///
     /// # Errors
     ///
-    /// [`LaneError`]; nothing more can be read after one.
+    /// [`ReadError`]; nothing more can be read after one.
     ///
     /// # Cancel safety
     ///
     /// Dropping the future loses nothing.
-    pub async fn next(&mut self) -> Result<Option<Frame>, LaneError> {
+    pub async fn next(&mut self) -> Result<Option<Frame>, ReadError> {
         loop {
             if let Some(frame) = self.decoder.next_frame()? {
                 return Ok(Some(frame));

@@ -15,7 +15,7 @@ use serde::Serialize;
 use tokio::sync::Notify;
 
 use super::Lane;
-use super::reader::LaneError;
+use super::reader::ReadError;
 use crate::transport::connection::{Closed, Opener};
 
 /// A lane that was written to this recently is under load.
@@ -266,8 +266,8 @@ fn write(stream: &mut SendStream, pending: &mut BytesMut) -> Result<bool, Closed
 }
 
 fn closed(error: &s2n_quic::stream::Error) -> Closed {
-    match LaneError::from_quic(error) {
-        LaneError::Closed(closed) => closed,
+    match ReadError::from_quic(error) {
+        ReadError::Closed(closed) => closed,
         other => Closed::Other(other.to_string()),
     }
 }

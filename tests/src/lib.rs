@@ -3,3 +3,4 @@
 pub mod fuzz;
 pub mod seeds;
 pub mod sim;
+pub mod world;

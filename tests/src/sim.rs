@@ -14,7 +14,7 @@
 
 mod faults;
 mod network;
-mod trace;
+pub(crate) mod trace;
 
 pub use faults::Faults;
 

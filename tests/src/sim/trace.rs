@@ -64,7 +64,7 @@ impl Hasher for Fnv {
 
 /// What happened so far.
 #[derive(Debug)]
-pub(super) struct Trace {
+pub(crate) struct Trace {
     hash: Fnv,
     events: u64,
     lines: VecDeque<String>,
@@ -79,23 +79,23 @@ impl Default for Trace {
 }
 
 impl Trace {
-    pub(super) fn keep_lines(&mut self, lines_max: usize) {
+    pub(crate) fn keep_lines(&mut self, lines_max: usize) {
         self.lines_max = lines_max;
     }
 
-    pub(super) fn lines(&self) -> impl Iterator<Item = &str> {
+    pub(crate) fn lines(&self) -> impl Iterator<Item = &str> {
         self.lines.iter().map(String::as_str)
     }
 
-    pub(super) fn hash(&self) -> u64 {
+    pub(crate) fn hash(&self) -> u64 {
         self.hash.finish()
     }
 
-    pub(super) const fn events(&self) -> u64 {
+    pub(crate) const fn events(&self) -> u64 {
         self.events
     }
 
-    pub(super) fn event(&mut self, at: Duration, what: &'static str, details: impl Hash + Debug) {
+    pub(crate) fn event(&mut self, at: Duration, what: &'static str, details: impl Hash + Debug) {
         self.events += 1;
         at.hash(&mut self.hash);
         what.hash(&mut self.hash);

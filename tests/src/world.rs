@@ -1,0 +1,445 @@
+//! Worlds: several whole nodes, with QUIC, ractor and supervision, on a simulated network in
+//! virtual time, all from one seed.
+//!
+//! A [`Scenario`] says what each life of a node does, and when the mesh counts as healed. The
+//! [`World`] runs it in three phases. In the storm the [`Faults`] come as the seed has them: links
+//! break or stall, datagrams are lost and overtake, nodes crash and start again. Then all faults
+//! end, and the mesh has to heal within a bound. Then it has to stay healed for a while. What
+//! happens stands in a [`Log`] with virtual times, and the scenario checks its invariants on that.
+//!
+//! ```
+//! use std::time::Duration;
+//!
+//! use macula_tests::world::{Faults, Life, Log, Look, Scenario, World};
+//!
+//! /// Each node connects to all others.
+//! struct Meets;
+//!
+//! impl Scenario for Meets {
+//!     type Seen = (&'static str, usize);
+//!
+//!     async fn live(life: Life<Self::Seen>) {
+//!         for (index, id) in life.others() {
+//!             let met = life.node.mesh().connect(id).await.is_ok();
+//!             life.saw((if met { "met" } else { "missed" }, index));
+//!         }
+//!     }
+//!
+//!     fn healed(look: &Look<'_, Self::Seen>) -> bool {
+//!         look.is_whole()
+//!     }
+//!
+//!     fn check(log: &Log<Self::Seen>) -> Result<(), String> {
+//!         if log.lines(100).contains("missed") { Err(log.lines(100)) } else { Ok(()) }
+//!     }
+//! }
+//!
+//! # fn main() -> Result<(), macula_tests::world::Broken> {
+//! let run = World::builder(7).nodes(2).storm(Duration::ZERO).faults(Faults::NONE).run::<Meets>()?;
+//! assert!(run.healed_after < Duration::from_secs(1));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # What a seed replays
+//!
+//! The log and the datagrams, if the scenario takes its dice from [`Life::entropy`] and its time
+//! from tokio. Keys of TLS are drawn from the system, so what datagrams hold is not replayed; how
+//! long they are and when they are sent is.
+
+mod faults;
+mod host;
+mod log;
+mod many;
+
+pub use faults::Faults;
+pub use host::Life;
+pub use log::{Entry, Log, What};
+pub use many::check_all;
+
+use std::fmt::{Debug, Display};
+use std::hash::Hash;
+use std::marker::PhantomData;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use macula_core::entropy::Entropy;
+use macula_workload::{Config, Node};
+use parking_lot::Mutex;
+
+use faults::{Change, Weather};
+use host::{Host, Identities, address};
+
+/// How often the scenario is asked whether the mesh has healed, in virtual time.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// How many of the last entries a failure tells.
+const LINES_MAX: usize = 60;
+
+/// The most nodes of a world.
+const NODES_MAX: usize = 200;
+
+/// What happens in a world.
+pub trait Scenario: 'static {
+    /// What the log is told.
+    type Seen: Clone + Hash + Debug + Send + 'static;
+
+    /// What a life of a node does, from when its tree is up. It is dropped when the node crashes.
+    fn live(life: Life<Self::Seen>) -> impl Future<Output = ()>;
+
+    /// Whether the mesh has healed. Asked once faults have ended.
+    fn healed(look: &Look<'_, Self::Seen>) -> bool;
+
+    /// The invariants.
+    ///
+    /// # Errors
+    ///
+    /// The first that is violated, in words.
+    fn check(log: &Log<Self::Seen>) -> Result<(), String>;
+}
+
+/// Builds a world, and runs it.
+#[derive(Debug, Clone)]
+pub struct World {
+    seed: u64,
+    nodes: usize,
+    storm: Duration,
+    healing_max: Duration,
+    calm: Duration,
+    faults: Faults,
+    config: Config,
+}
+
+/// A run that has gone well.
+#[derive(Debug)]
+pub struct Run<S> {
+    /// What happened.
+    pub log: Log<S>,
+    /// How long the mesh took to heal once faults had ended.
+    pub healed_after: Duration,
+}
+
+/// A run that has not. Its `Debug` is its `Display`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Broken {
+    /// What was violated.
+    pub why: String,
+    /// The last lines of the log.
+    pub lines: String,
+}
+
+impl Display for Broken {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}\nthe last of the log:\n{}", self.why, self.lines)
+    }
+}
+
+impl Debug for Broken {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        Display::fmt(self, f)
+    }
+}
+
+impl std::error::Error for Broken {}
+
+impl World {
+    /// Three nodes, ten seconds of storm, ten to heal, and one of calm.
+    #[must_use]
+    pub fn builder(seed: u64) -> Self {
+        Self {
+            seed,
+            nodes: 3,
+            storm: Duration::from_secs(10),
+            healing_max: Duration::from_secs(10),
+            calm: Duration::from_secs(1),
+            faults: Faults::STORM,
+            config: quick(),
+        }
+    }
+
+    /// How many nodes there are: 1 to 200.
+    #[must_use]
+    pub fn nodes(self, nodes: usize) -> Self {
+        Self { nodes: nodes.clamp(1, NODES_MAX), ..self }
+    }
+
+    /// For how long faults come.
+    #[must_use]
+    pub fn storm(self, storm: Duration) -> Self {
+        Self { storm, ..self }
+    }
+
+    /// How long the mesh may take to heal.
+    #[must_use]
+    pub fn healing_max(self, healing_max: Duration) -> Self {
+        Self { healing_max, ..self }
+    }
+
+    /// For how long it has to stay healed.
+    #[must_use]
+    pub fn calm(self, calm: Duration) -> Self {
+        Self { calm, ..self }
+    }
+
+    /// What goes wrong.
+    #[must_use]
+    pub fn faults(self, faults: Faults) -> Self {
+        Self { faults, ..self }
+    }
+
+    /// The configuration of all nodes, but for addresses and peers: it begins as one with short
+    /// times, so that virtual seconds suffice.
+    #[must_use]
+    pub fn config(mut self, change: impl FnOnce(&mut Config)) -> Self {
+        change(&mut self.config);
+        self
+    }
+
+    /// Runs a scenario, through all phases.
+    ///
+    /// # Errors
+    ///
+    /// [`Broken`] if the mesh does not heal in time or does not stay healed, a node does not start,
+    /// or an invariant is violated.
+    pub fn run<S: Scenario>(self) -> Result<Run<S::Seen>, Broken> {
+        let log = Log::default();
+        let broken = |why: String| Broken { why, lines: log.lines(LINES_MAX) };
+        let healed_after = self.phases::<S>(&log).map_err(broken)?;
+        S::check(&log).map_err(broken)?;
+        Ok(Run { log, healed_after })
+    }
+
+    fn phases<S: Scenario>(&self, log: &Log<S::Seen>) -> Result<Duration, String> {
+        let mut entropy = Entropy::from_seed(self.seed);
+        let mut running = Running::<S>::new(self, &mut entropy, log)
+            .map_err(|error| format!("the world cannot be made: {error}"))?;
+        let mut weather = Weather::new(entropy.fork(), self.faults, self.nodes);
+        while running.sim.elapsed() < self.storm {
+            while let Some(change) = weather.next(running.sim.elapsed()) {
+                running.change(change);
+            }
+            running.step()?;
+        }
+        running.heal(&mut weather);
+        let (calm, mut next) = (running.sim.elapsed(), running.sim.elapsed());
+        let is_healed = |running: &Running<'_, S>| S::healed(&running.look(calm));
+        loop {
+            running.step()?;
+            let now = running.sim.elapsed();
+            if now >= next {
+                next = now + LOOK_EVERY;
+                if is_healed(&running) {
+                    break;
+                }
+            }
+            if now - calm > self.healing_max {
+                return Err(format!("it has not healed: {:?}", running.look(calm)));
+            }
+        }
+        let healed = running.sim.elapsed();
+        running.tell_all(&What::Healed);
+        while running.sim.elapsed() - healed < self.calm {
+            running.step()?;
+            if running.sim.elapsed() >= next {
+                next = running.sim.elapsed() + LOOK_EVERY;
+                if !is_healed(&running) {
+                    return Err(format!("it has not stayed healed: {:?}", running.look(calm)));
+                }
+            }
+        }
+        Ok(healed - calm)
+    }
+}
+
+/// A configuration with short times.
+fn quick() -> Config {
+    let mut config = Config::default();
+    let ms = Duration::from_millis;
+    config.transport.handshake_timeout = ms(1_500);
+    config.transport.idle_timeout = ms(2_000);
+    config.transport.keep_alive = ms(500);
+    config.pool.backoff_max = ms(1_000);
+    config.pool.drain_timeout = ms(1_000);
+    config
+}
+
+/// A world that runs.
+struct Running<'a, S: Scenario> {
+    sim: turmoil::Sim<'a>,
+    hosts: Vec<Arc<Host<S::Seen>>>,
+    log: Log<S::Seen>,
+    _scenario: PhantomData<S>,
+}
+
+impl<S: Scenario> Running<'_, S> {
+    fn new(
+        world: &World,
+        entropy: &mut Entropy,
+        log: &Log<S::Seen>,
+    ) -> Result<Self, macula_core::identity::IssueError> {
+        let identities = Identities::new(world.nodes)?;
+        let (ids, showings) = (identities.ids(), identities.showings()?);
+        let mut sim = turmoil::Builder::new()
+            .rng_seed(entropy.next_u64())
+            .enable_random_order()
+            .simulation_duration(Duration::MAX)
+            .udp_capacity(4_096)
+            .min_message_latency(Duration::from_millis(1))
+            .max_message_latency(world.faults.latency_max.max(Duration::from_millis(1)))
+            .fail_rate(world.faults.loss)
+            .repair_rate(1.0)
+            .build();
+        let mut hosts = Vec::new();
+        for (index, shown) in showings.into_iter().enumerate() {
+            let host = Arc::new(Host {
+                index,
+                seed: entropy.next_u64(),
+                config: world.config.clone(),
+                ids: Arc::clone(&ids),
+                shown,
+                log: log.clone(),
+                lives: AtomicU64::new(0),
+                running: Mutex::new(None),
+            });
+            hosts.push(Arc::clone(&host));
+            sim.host(address(index), move || {
+                let host = Arc::clone(&host);
+                async move {
+                    let life = host.begin().await?;
+                    S::live(life).await;
+                    // The node goes on after all that its scenario does.
+                    std::future::pending().await
+                }
+            });
+        }
+        Ok(Self { sim, hosts, log: log.clone(), _scenario: PhantomData })
+    }
+
+    fn step(&mut self) -> Result<(), String> {
+        self.log.set_now(self.sim.elapsed());
+        self.sim.step().map_err(|error| format!("a node has failed: {error}"))?;
+        self.log.set_now(self.sim.elapsed());
+        self.sim.links(|links| {
+            for link in links {
+                for sent in link {
+                    if let turmoil::Protocol::Udp(datagram) = sent.protocol() {
+                        self.log.stir((sent.pair(), datagram.0.len()));
+                    }
+                }
+            }
+        });
+        Ok(())
+    }
+
+    fn change(&mut self, change: Change) {
+        match change {
+            Change::Part(a, b) => {
+                self.sim.partition(address(a), address(b));
+                self.tell(a, What::Parted(b));
+            }
+            Change::Hold(a, b) => {
+                self.sim.hold(address(a), address(b));
+                self.tell(a, What::Held(b));
+            }
+            Change::Mend(a, b) => {
+                self.sim.release(address(a), address(b));
+                self.tell(a, What::Mended(b));
+            }
+            Change::Crash(node) => {
+                self.tell(node, What::Crashed);
+                if let Some(host) = self.hosts.get(node) {
+                    *host.running.lock() = None;
+                }
+                self.sim.crash(address(node));
+            }
+            Change::Start(node) => self.sim.bounce(address(node)),
+        }
+    }
+
+    fn heal(&mut self, weather: &mut Weather) {
+        self.sim.set_fail_rate(0.0);
+        self.sim.set_max_message_latency(Faults::NONE.latency_max);
+        self.tell_all(&What::Calm);
+        for change in weather.clear() {
+            self.change(change);
+        }
+        // A link may also be broken by loss.
+        for a in 0..self.hosts.len() {
+            for b in 0..a {
+                self.sim.release(address(a), address(b));
+            }
+        }
+    }
+
+    fn look(&self, since: Duration) -> Look<'_, S::Seen> {
+        let nodes = self.hosts.iter().map(|host| host.running.lock().clone()).collect();
+        Look { nodes, log: &self.log, since }
+    }
+
+    fn tell(&self, node: usize, what: What<S::Seen>) {
+        let life = self.hosts.get(node).map_or(0, |host| host.life());
+        self.log.push(node, life, what);
+    }
+
+    fn tell_all(&self, what: &What<S::Seen>) {
+        for node in 0..self.hosts.len() {
+            self.tell(node, what.clone());
+        }
+    }
+}
+
+/// The nodes as they are at one moment after the faults.
+pub struct Look<'a, S> {
+    nodes: Vec<Option<Arc<Node>>>,
+    log: &'a Log<S>,
+    since: Duration,
+}
+
+impl<S> Debug for Look<'_, S> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for (index, node) in self.nodes.iter().enumerate() {
+            write!(f, "\n  node {index}: ")?;
+            match node {
+                None => write!(f, "down")?,
+                Some(node) => f.debug_list().entries(node.mesh().links()).finish()?,
+            }
+        }
+        Ok(())
+    }
+}
+
+impl<S> Look<'_, S> {
+    /// The nodes; none for one whose tree is not up.
+    #[must_use]
+    pub fn nodes(&self) -> &[Option<Arc<Node>>] {
+        &self.nodes
+    }
+
+    /// The log.
+    #[must_use]
+    pub const fn log(&self) -> &Log<S> {
+        self.log
+    }
+
+    /// When faults ended.
+    #[must_use]
+    pub const fn since(&self) -> Duration {
+        self.since
+    }
+
+    /// Whether all nodes are up, and each has exactly one usable connection to each other.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        let Some(nodes) = self.nodes.iter().map(Option::as_ref).collect::<Option<Vec<_>>>() else {
+            return false;
+        };
+        let usable = |one: &Node, other: &Node| {
+            let links = one.mesh().links();
+            let to = links.iter().filter(|link| link.node() == other.id() && !link.is_leaving());
+            to.count()
+        };
+        let pairs = nodes.iter().flat_map(|one| nodes.iter().map(move |other| (one, other)));
+        pairs.filter(|(one, other)| one.id() != other.id()).all(|(a, b)| usable(a, b) == 1)
+    }
+}

@@ -6,8 +6,9 @@ use macula_core::identity::{Certificate, Facts, MalformedCertificate, NodeId};
 use rustls_pki_types::{CertificateDer, TrustAnchor, UnixTime};
 use webpki::{
     BorrowedCertRevocationList, CertRevocationList, EndEntityCert, KeyUsage, RevocationCheckDepth,
-    RevocationOptionsBuilder, UnknownStatusPolicy,
+    RevocationOptionsBuilder, UnknownStatusPolicy, VerifiedPath,
 };
+use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use super::name::Expectation;
 use super::refusal::Refusal;
@@ -162,13 +163,38 @@ fn issued(
             UnixTime::since_unix_epoch(now),
             usage,
             revocation,
-            None,
+            Some(&|path| within_length(path, &authorities)),
         )
         .map_err(|error| refused(&error, facts))?;
     if facts.common_name != facts.node_id.to_string() {
         return Err(Refusal::NameMismatch);
     }
     Ok(())
+}
+
+/// Whether an authority allows as many others below it. The library asks only those in between.
+fn within_length(
+    path: &VerifiedPath<'_>,
+    authorities: &[CertificateDer<'_>],
+) -> Result<(), webpki::Error> {
+    let between = path.intermediate_certificates().count();
+    if between == 0 {
+        return Ok(());
+    }
+    let anchor = path.anchor();
+    let allows = |der: &CertificateDer<'_>| {
+        let same = webpki::anchor_from_trusted_cert(der).is_ok_and(|held| held == *anchor);
+        let parsed = X509Certificate::from_der(der).ok().filter(|_parsed| same);
+        parsed.is_some_and(|(_rest, parsed)| {
+            let constraints = parsed.basic_constraints().ok().flatten();
+            let max = constraints.and_then(|found| found.value.path_len_constraint);
+            max.is_none_or(|max| u32::try_from(between).is_ok_and(|between| between <= max))
+        })
+    };
+    match authorities.iter().any(allows) {
+        true => Ok(()),
+        false => Err(webpki::Error::PathLenConstraintViolated),
+    }
 }
 
 /// What an error of the chain's verification means here.

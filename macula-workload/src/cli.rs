@@ -3,17 +3,20 @@
 //! Data goes to standard output and everything else to standard error. The exit code is 0 for
 //! success, 1 for a failure while running, and 2 for a call or a configuration that is wrong.
 
+mod call;
 mod identity;
 mod init;
+mod ping;
 mod realm;
 mod run;
 mod term;
 
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use macula_workload::Config;
 
 use crate::{bench, demo};
 
@@ -65,8 +68,13 @@ enum Command {
     Identity(identity::IdentityCommand),
     /// Run a node until SIGINT or SIGTERM, then stop it in order.
     ///
-    /// A second signal ends it at once.
+    /// A second signal ends it at once. SIGHUP makes it read the files of its identity anew. It
+    /// serves one actor to other nodes, `node/ping`, which answers with what it is asked.
     Run(RunArgs),
+    /// Ask an actor on another node, and print its answer as JSON.
+    ///
+    /// It joins with the identity of a configuration, and listens nowhere.
+    Call(call::CallArgs),
     /// Measure a subsystem beside the raw layer below it, in the same run.
     Bench(BenchArgs),
 }
@@ -140,6 +148,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Init(args) => init::run(&args),
         Command::Identity(command) => identity::run(&command),
         Command::Run(args) => run::run(&args),
+        Command::Call(args) => call::run(&args),
         Command::Bench(args) => run_bench(&args),
     };
     let (error, code) = match done {
@@ -174,6 +183,14 @@ pub(crate) fn log(default: &str) -> anyhow::Result<()> {
         .with_target(false)
         .init();
     Ok(())
+}
+
+/// Reads the layers of a configuration.
+pub(crate) fn load(file: Option<&Path>, sets: &[String]) -> Result<Config, Failure> {
+    // A variable that is not text is none of ours.
+    let env = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    Config::load(file, env, sets).map_err(|errors| Failure::Usage(errors.into()))
 }
 
 /// The runtime that a command runs its node on.

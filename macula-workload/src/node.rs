@@ -195,13 +195,22 @@ fn tree(
 ///
 /// Never: the ids of the built-in tiers are ids.
 pub fn declared_tree() -> Result<ChildSpec, Error> {
+    declared_tree_with(Vec::new())
+}
+
+/// As [`declared_tree`], with these children in the workload tier.
+///
+/// # Errors
+///
+/// As [`declared_tree`].
+pub fn declared_tree_with(workloads: Vec<ChildSpec>) -> Result<ChildSpec, Error> {
     let mut config = Config::default();
     config.transport.listen = Vec::new();
     let infrastructure = macula_infra::tier::Config {
         transport: config.transport.clone(),
         ..macula_infra::tier::Config::new(crate::identity::ephemeral()?, 0)
     };
-    tree(&config, infrastructure, Vec::new()).map(|tree| tree.root.into())
+    tree(&config, infrastructure, workloads).map(|tree| tree.root.into())
 }
 
 /// A node that runs, until it is [stopped](Self::stop). A node that is dropped goes on running.

@@ -252,6 +252,8 @@ fn wrong_calls_end_with_2_and_complain_on_standard_error() {
 fn a_configuration_can_be_checked_without_starting_anything() {
     let output = run(&["run", "--check", "--set", "supervision.workload.intensity=7"]);
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let output = run(&["run", "--check", "--set", "supervision.'workload/ping'.shutdown=1s"]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
     let output = run(&["run", "--check", "--set", "supervision.workload.strategy=one_for_all"]);
     assert_eq!(output.status.code(), Some(2));
 }
@@ -260,7 +262,7 @@ fn a_configuration_can_be_checked_without_starting_anything() {
 fn help_teaches_and_succeeds() {
     let output = run(&["--help"]);
     assert_eq!(output.status.code(), Some(0));
-    for word in ["demo", "run", "bench", "Exit codes", "MACULA_LOG"] {
+    for word in ["demo", "init", "identity", "run", "call", "bench", "Exit codes", "MACULA_LOG"] {
         assert!(text(&output.stdout).contains(word), "{word}");
     }
 }

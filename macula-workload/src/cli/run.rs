@@ -1,19 +1,16 @@
 //! `macula run`: a node until a signal.
 
 use anyhow::Context as _;
+use macula_workload::config::Tls;
 use macula_workload::supervision::{Event, ExitReason};
-use macula_workload::{Config, Node};
+use macula_workload::{Config, Node, node};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::broadcast;
 
-use super::{Failure, RunArgs, log, print, runtime};
+use super::{Failure, RunArgs, load, log, ping, print, runtime};
 
 pub(super) fn run(args: &RunArgs) -> Result<(), Failure> {
-    // A variable that is not text is none of ours.
-    let env = std::env::vars_os()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
-    let config = Config::load(args.config.as_deref(), env, &args.sets)
-        .map_err(|errors| Failure::Usage(errors.into()))?;
+    let config = load(args.config.as_deref(), &args.sets)?;
     log("info").map_err(Failure::Usage)?;
     if args.check {
         return check(&config);
@@ -23,24 +20,27 @@ pub(super) fn run(args: &RunArgs) -> Result<(), Failure> {
 
 /// Says whether the configuration fits the tree of a node.
 fn check(config: &Config) -> Result<(), Failure> {
-    let tree = macula_workload::node::declared_tree().map_err(anyhow::Error::from)?;
+    let (ping, _) = ping::worker()?;
+    let tree = node::declared_tree_with(vec![ping]).map_err(anyhow::Error::from)?;
     config.overrides(&tree).map_err(|errors| Failure::Usage(errors.into()))?;
     Ok(print("the configuration is good")?)
 }
 
 async fn serve(config: Config, json: bool) -> Result<(), Failure> {
     let mut stop = Stop::new()?;
-    let node = match Node::builder().config(config).start().await {
+    let mut reload = Reload::new(config.tls.clone())?;
+    let (ping, handle) = ping::worker()?;
+    let node = match Node::builder().config(config).workload(ping).start().await {
         Ok(node) => node,
-        Err(error @ macula_workload::node::Error::Config(_)) => {
-            return Err(Failure::Usage(error.into()));
-        }
+        Err(error @ node::Error::Config(_)) => return Err(Failure::Usage(error.into())),
         Err(error) => return Err(Failure::Ran(error.into())),
     };
-    tracing::info!(actors = node.snapshot().await.len(), "the node is up");
+    ping::serve(&node, &handle)?;
+    let actors = node.snapshot().await.len();
+    tracing::info!(node = %node.id(), listening = ?node.mesh().listening(), actors, "the node is up");
     let events = node.events();
     let told = tokio::spawn(async move { if json { tell(events).await } else { Ok(()) } });
-    let done = until_stopped(node, &mut stop).await;
+    let done = until_stopped(node, &mut reload, &mut stop).await;
     // A tree that has ended says nothing more, and what it said last is told. One that is given up
     // on may go on talking, and is cut off.
     if matches!(done, Ok(Ended::InOrder | Ended::ByItself(_))) {
@@ -62,10 +62,16 @@ enum Ended {
 
 /// Waits for the first signal and stops the node in order, unless it ends by itself or a second
 /// signal comes.
-async fn until_stopped(node: Node, stop: &mut Stop) -> Result<Ended, Failure> {
-    tokio::select! {
-        name = stop.next() => tracing::info!(signal = name, "stopping in order"),
-        reason = node.wait() => return Ok(Ended::ByItself(reason)),
+async fn until_stopped(node: Node, reload: &mut Reload, stop: &mut Stop) -> Result<Ended, Failure> {
+    loop {
+        tokio::select! {
+            name = stop.next() => {
+                tracing::info!(signal = name, "stopping in order");
+                break;
+            }
+            _ = reload.hangup.recv() => reload.now(&node),
+            reason = node.wait() => return Ok(Ended::ByItself(reason)),
+        }
     }
     tokio::select! {
         ended = node.stop() => {
@@ -75,6 +81,32 @@ async fn until_stopped(node: Node, stop: &mut Stop) -> Result<Ended, Failure> {
         }
         name = stop.next() => {
             Err(Failure::Ran(anyhow::anyhow!("a second signal ({name}): not waited for")))
+        }
+    }
+}
+
+/// The signal that asks a node to read the files of its identity anew, and where they are.
+struct Reload {
+    tls: Tls,
+    hangup: Signal,
+}
+
+impl Reload {
+    fn new(tls: Tls) -> anyhow::Result<Self> {
+        let hangup = signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?;
+        Ok(Self { tls, hangup })
+    }
+
+    /// After a failure all is as it was.
+    fn now(&self, node: &Node) {
+        match self.tls.reload(node.mesh().credentials()) {
+            Ok(()) if self.tls.directory.is_none() => {
+                tracing::info!("the identity is from no files, and stays as it is");
+            }
+            Ok(()) => tracing::info!("the identity was read anew"),
+            Err(error) => {
+                tracing::error!(%error, "the identity was not read anew; what was in use still is");
+            }
         }
     }
 }

@@ -1,0 +1,72 @@
+//! `macula call`: one question to an actor on another node.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context as _, anyhow};
+use macula_workload::{Config, Node, NodeId, node};
+use serde_json::Value;
+
+use super::{Failure, load, log, print, runtime};
+
+#[derive(Debug, clap::Args)]
+pub(super) struct CallArgs {
+    /// The node to ask, by its id.
+    #[arg(value_name = "NODE_ID")]
+    node: NodeId,
+    /// The name under which the actor is served there, such as node/ping.
+    #[arg(value_name = "NAME")]
+    name: String,
+    /// The question, in JSON.
+    #[arg(value_name = "JSON")]
+    question: String,
+    /// The configuration whose identity asks.
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+    /// Set one key, over file and environment.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    sets: Vec<String>,
+    /// Where the node can be dialled, besides what the configuration says of it.
+    #[arg(long = "at", value_name = "ADDR")]
+    addresses: Vec<SocketAddr>,
+    /// How long to wait for the answer, connecting included.
+    #[arg(long, value_name = "DURATION", default_value = "5s",
+          value_parser = humantime::parse_duration)]
+    within: Duration,
+}
+
+pub(super) fn run(args: &CallArgs) -> Result<(), Failure> {
+    let question: Value = serde_json::from_str(&args.question)
+        .with_context(|| format!("the question is no JSON: {}", args.question))
+        .map_err(Failure::Usage)?;
+    let mut config = load(Some(&args.config), &args.sets)?;
+    config.transport.listen = Vec::new();
+    log("warn").map_err(Failure::Usage)?;
+    runtime()?.block_on(call(args, config, &question))
+}
+
+async fn call(args: &CallArgs, config: Config, question: &Value) -> Result<(), Failure> {
+    let node = match Node::builder().config(config).start().await {
+        Ok(node) => node,
+        Err(error @ node::Error::Config(_)) => return Err(Failure::Usage(error.into())),
+        Err(error) => return Err(Failure::Ran(error.into())),
+    };
+    let answer = ask(&node, args, question).await;
+    // What was answered counts, however the node ends.
+    let stopped = node.stop().await;
+    print(&answer?.to_string())?;
+    stopped.map_err(anyhow::Error::from)?;
+    Ok(())
+}
+
+async fn ask(node: &Node, args: &CallArgs, question: &Value) -> Result<Value, Failure> {
+    if node.id() == args.node {
+        let text = "this configuration is of that very node; ask with the identity of another";
+        return Err(Failure::Usage(anyhow!(text)));
+    }
+    node.mesh().introduce(args.node, args.addresses.iter().copied());
+    let actor = node.remote(args.node).handle::<Value, Value>(&args.name);
+    let answer = actor.call_within(args.within, question).await;
+    Ok(answer.map_err(anyhow::Error::from)?)
+}

@@ -1,0 +1,212 @@
+//! Nodes in processes of their own, made and started as a user makes and starts them.
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test may panic")]
+
+use std::io::{BufRead as _, BufReader, Lines};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStderr, Command, Output, Stdio};
+
+use serde_json::{Value, json};
+
+fn macula(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_macula"));
+    command.args(arguments).env_remove("MACULA_LOG").env_remove("MACULA_SET");
+    command
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+/// Runs a command that has to succeed, and gives its object.
+fn told(arguments: &[&str]) -> Value {
+    let output = macula(arguments).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{arguments:?}: {}", text(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+/// Folders of nodes, which go with their test.
+struct Folders(PathBuf);
+
+impl Folders {
+    fn new(name: &str) -> Self {
+        let path = Path::new(env!("CARGO_TARGET_TMPDIR"))
+            .join(format!("processes-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+
+    fn at(&self, name: &str) -> String {
+        self.0.join(name).to_str().unwrap().to_owned()
+    }
+
+    fn configuration(&self, name: &str) -> String {
+        self.at(&format!("{name}/macula.toml"))
+    }
+
+    /// Makes a folder, and gives the id of its node.
+    fn init(&self, name: &str, join: Option<&str>) -> String {
+        let (folder, other) = (self.at(name), join.map(|other| self.at(other)));
+        let mut arguments = vec!["init", &folder, "--json"];
+        if let Some(other) = &other {
+            arguments.extend(["--join", other]);
+        }
+        told(&arguments).get("node").unwrap().as_str().unwrap().to_owned()
+    }
+
+    /// Asks the `node/ping` of a node from the identity of a folder.
+    fn ping(&self, from: &str, to: &Running, question: &str) -> Output {
+        let (config, at) = (self.configuration(from), to.address.to_string());
+        let arguments = ["call", &to.node, "node/ping", question, "--config", &config, "--at", &at];
+        // A bound for the worst machine; nobody waits for it.
+        macula(&arguments).args(["--within", "30s"]).output().unwrap()
+    }
+}
+
+impl Drop for Folders {
+    fn drop(&mut self) {
+        std::fs::remove_dir_all(&self.0).unwrap();
+    }
+}
+
+/// A node in a process of its own, which is killed with its test.
+struct Running {
+    node: String,
+    address: SocketAddr,
+    process: Child,
+    log: Lines<BufReader<ChildStderr>>,
+}
+
+impl Running {
+    /// Starts the node of a folder on a free port, and waits until it is up.
+    fn start(folders: &Folders, name: &str, node: String) -> Self {
+        let config = folders.configuration(name);
+        let set = "transport.listen=127.0.0.1:0";
+        let mut process = macula(&["run", "--config", &config, "--set", set])
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut log = BufReader::new(process.stderr.take().unwrap()).lines();
+        let up = log.next().unwrap().unwrap();
+        assert!(up.contains("the node is up") && up.contains(&node), "{up}");
+        let address = up.split("listening=[").nth(1).unwrap().split(']').next().unwrap();
+        Self { node, address: address.parse().unwrap(), process, log }
+    }
+
+    fn signal(&self, name: &str) {
+        let pid = self.process.id().to_string();
+        let kill = format!("kill -{name} \"$0\"");
+        assert!(Command::new("sh").args(["-c", &kill, &pid]).status().unwrap().success());
+    }
+
+    /// Waits until the log says something.
+    fn says(&mut self, words: &str) -> String {
+        for line in self.log.by_ref() {
+            let line = line.unwrap();
+            if line.contains(words) {
+                return line;
+            }
+        }
+        panic!("the log ended, and never said: {words}");
+    }
+
+    /// Stops the node in order.
+    fn stop(mut self) {
+        self.signal("TERM");
+        self.says("the node has stopped");
+        assert!(self.process.wait().unwrap().success());
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It may have ended already.
+        drop(self.process.kill());
+        drop(self.process.wait());
+    }
+}
+
+fn answered(output: &Output, by: &Running, question: &Value) {
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(answer, json!({ "node": by.node, "incarnation": 1, "echo": question }));
+}
+
+#[test]
+fn two_nodes_of_a_realm_call_each_other_and_a_stranger_is_refused() {
+    let folders = Folders::new("calls");
+    let (a, b) = (folders.init("a", None), folders.init("b", Some("a")));
+    folders.init("stranger", None);
+    let a = Running::start(&folders, "a", a);
+    let mut b = Running::start(&folders, "b", b);
+
+    let question = json!({ "text": "h\u{e9}", "numbers": [1, -2, 2.5, null, true] });
+    answered(&folders.ping("a", &b, &question.to_string()), &b, &question);
+    answered(&folders.ping("b", &a, "7"), &a, &json!(7));
+
+    let refused = folders.ping("stranger", &b, "7");
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(refused.stdout.is_empty());
+    assert!(text(&refused.stderr).contains("refused"), "{}", text(&refused.stderr));
+    // The other side does not know of it, and goes on.
+    answered(&folders.ping("a", &b, "8"), &b, &json!(8));
+    a.stop();
+    b.signal("TERM");
+    b.says("the node has stopped");
+}
+
+#[test]
+fn a_node_takes_a_new_certificate_and_a_revocation_while_it_runs() {
+    let folders = Folders::new("reload");
+    let (a, b) = (folders.init("a", None), folders.init("b", Some("a")));
+    let mut a = Running::start(&folders, "a", a);
+    let mut b = Running::start(&folders, "b", b);
+    let (home, away) = (folders.at("a"), folders.at("b"));
+    let rotated = told(&["identity", "rotate", "--dir", &away, "--realm-dir", &home, "--json"]);
+    assert_eq!(rotated["node"], b.node.as_str());
+    b.signal("HUP");
+    b.says("the identity was read anew");
+    answered(&folders.ping("a", &b, "1"), &b, &json!(1));
+    answered(&folders.ping("b", &a, "2"), &a, &json!(2));
+
+    // What cannot be read changes nothing.
+    let good = std::fs::read(folders.0.join("b/node.pem")).unwrap();
+    std::fs::write(folders.0.join("b/node.pem"), "no certificate").unwrap();
+    b.signal("HUP");
+    b.says("the identity was not read anew");
+    answered(&folders.ping("a", &b, "3"), &b, &json!(3));
+    std::fs::write(folders.0.join("b/node.pem"), good).unwrap();
+
+    let file = folders.at("b/node.pem");
+    told(&["identity", "revoke", "--dir", &home, "--certificate", &file, "--json"]);
+    a.signal("HUP");
+    a.says("the identity was read anew");
+    let refused = folders.ping("b", &a, "4");
+    assert_eq!(refused.status.code(), Some(1), "{}", text(&refused.stdout));
+    a.stop();
+    b.stop();
+}
+
+#[test]
+fn calls_that_cannot_be_made_say_why() {
+    let folders = Folders::new("wrong");
+    let node = folders.init("a", None);
+    let other = folders.init("b", Some("a"));
+    let config = folders.configuration("a");
+    let call = |arguments: &[&str]| {
+        let output =
+            macula(&["call"]).args(arguments).args(["--config", &config]).output().unwrap();
+        (output.status.code(), text(&output.stderr))
+    };
+    let (code, said) = call(&[&other, "node/ping", "1"]);
+    assert_eq!(code, Some(1));
+    assert!(said.contains("no address of the node is known"), "{said}");
+    let (code, said) = call(&[&node, "node/ping", "1"]);
+    assert_eq!(code, Some(2));
+    assert!(said.contains("that very node"), "{said}");
+    let (code, said) = call(&[&other, "node/ping", "{"]);
+    assert_eq!(code, Some(2));
+    assert!(said.contains("no JSON"), "{said}");
+    assert_eq!(call(&["ada", "node/ping", "1"]).0, Some(2));
+}

@@ -22,7 +22,7 @@ use super::connection::{CloseCode, Closed, Connection};
 use super::error::{DialError, StartError, named};
 use super::greeting::{self, Failed};
 use super::io::{EventLoop, Io, Sockets};
-use super::peer_chain::Ear;
+use super::peer_chain::{Ear, refused_here};
 use super::tls::{Credentials, DialName, Expectation, client_config, server_config};
 
 /// How many connections that the peer dialled wait to be taken.
@@ -164,10 +164,10 @@ impl Shared {
         let quic = match dialler.client.connect(connect).await {
             Ok(quic) => quic,
             Err(error) => {
-                let failed = match self.me.credentials.take_note(number) {
-                    Some(refusal) => Failed::Refused(refusal),
-                    None => Failed::Closed(Closed::from_quic(&error)),
-                };
+                let noted = self.me.credentials.take_note(number);
+                let failed = noted
+                    .or_else(|| refused_here(&error))
+                    .map_or_else(|| Failed::Closed(Closed::from_quic(&error)), Failed::Refused);
                 return Err(dial_error(failed, address));
             }
         };

@@ -92,8 +92,9 @@ pub(super) async fn dial(
         return Err(Failed::Protocol(format!("kind {:#04x} in place of a welcome", frame.kind.0)));
     }
     let Welcome { node: claimed, incarnation, listen } = read(&frame, &limits)?;
+    believe(&me.credentials, judged.as_ref(), claimed)?;
     let met = Met { judged, claimed, incarnation, listen };
-    made(fresh, Side::Dialler, met, &me.credentials, (control, out, None))
+    Ok(made(fresh, Side::Dialler, met, (control, out, None)))
 }
 
 /// The acceptor's half.
@@ -117,6 +118,7 @@ pub(super) async fn accept(
         turn_away(&fresh.handle, &why, &limits).await;
         return Err(refusal.into());
     }
+    believe(&me.credentials, judged.as_ref(), claimed)?;
     let welcome = Welcome {
         node: me.credentials.node(),
         incarnation: me.incarnation,
@@ -124,7 +126,26 @@ pub(super) async fn accept(
     };
     let met = Met { judged, claimed, incarnation, listen };
     let out = say(&fresh.handle, kind::WELCOME, &welcome, &limits).await?;
-    made(fresh, Side::Acceptor, met, &me.credentials, (control, out, Some(counted)))
+    Ok(made(fresh, Side::Acceptor, met, (control, out, Some(counted))))
+}
+
+/// Whether the peer is who it says it is, and somebody else than this node.
+fn believe(
+    credentials: &Credentials,
+    judged: Option<&Judged>,
+    claimed: NodeId,
+) -> Result<(), Refusal> {
+    if claimed == credentials.node() {
+        // Nothing can be done with such a connection, so it is not made in any case.
+        credentials.refuse_always(&Refusal::Myself);
+        return Err(Refusal::Myself);
+    }
+    match judged.map(|judged| judged.node) {
+        Some(proved) if proved != claimed => {
+            credentials.refuse(Refusal::FalseClaim { proved, claimed })
+        }
+        Some(_) | None => Ok(()),
+    }
 }
 
 /// Whether a newcomer's token lets it in.
@@ -214,19 +235,10 @@ fn made(
     fresh: Fresh,
     side: Side,
     met: Met,
-    credentials: &Credentials,
     (control, control_out, counted): (Reader, SendStream, Option<Counted>),
-) -> Result<Connection, Failed> {
+) -> Connection {
     let Met { judged, claimed, incarnation, mut listen } = met;
     listen.truncate(LISTEN_MAX);
-    if claimed == credentials.node() {
-        return Err(Refusal::Myself.into());
-    }
-    if let Some(proved) = judged.as_ref().map(|judged| judged.node)
-        && proved != claimed
-    {
-        credentials.refuse(Refusal::FalseClaim { proved, claimed })?;
-    }
     let proved = judged.is_some();
     let (node, roles, not_after) = match judged {
         Some(judged) => (judged.node, judged.roles, judged.not_after),
@@ -246,5 +258,5 @@ fn made(
         _counted: counted,
     };
     ::metrics::counter!(super::metrics::OPENED, "side" => side.as_str()).increment(1);
-    Ok(Connection { opener: Arc::new(opener), streams: fresh.streams, control, control_out })
+    Connection { opener: Arc::new(opener), streams: fresh.streams, control, control_out }
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use s2n_quic::connection::Error as QuicError;
 use s2n_quic::provider::event::events::{ConnectionClosed, TlsExporterReady};
 use s2n_quic::provider::event::{ConnectionInfo, ConnectionMeta, Location, Subscriber};
 
@@ -10,9 +11,41 @@ use super::tls::{Credentials, Refusal};
 /// The first code of TLS alerts among QUIC's error codes (RFC 9001, section 4.8).
 pub(super) const ALERT_BASE: u64 = 0x100;
 
+const CERTIFICATE_UNKNOWN: u64 = ALERT_BASE + 46;
 const PROTOCOL_VERSION: u64 = ALERT_BASE + 70;
 const CERTIFICATE_REQUIRED: u64 = ALERT_BASE + 116;
 const NO_APPLICATION_PROTOCOL: u64 = ALERT_BASE + 120;
+
+/// What the TLS library says of an acceptor that shows no certificate. It has no alert for that.
+const NO_CERTIFICATE: &str = "peer sent no certificates";
+
+/// Why this side's TLS library has refused the peer, if it did so without asking its verifiers.
+fn refused_unasked(error: &QuicError) -> Option<Refusal> {
+    let QuicError::Transport { code, initiator: Location::Local, reason, .. } = error else {
+        return None;
+    };
+    match code.as_u64() {
+        CERTIFICATE_REQUIRED => Some(Refusal::NoCertificate),
+        NO_APPLICATION_PROTOCOL => Some(Refusal::WrongProtocol),
+        PROTOCOL_VERSION => Some(Refusal::WrongVersion),
+        _ if *reason == NO_CERTIFICATE => Some(Refusal::NoCertificate),
+        _ => None,
+    }
+}
+
+/// Why this side's TLS library has refused the peer. A verifier that is asked about the proof of a
+/// key is not told of which dial, so this is what is left if it has made no note of the dial.
+pub(super) fn refused_here(error: &QuicError) -> Option<Refusal> {
+    let unasked = refused_unasked(error);
+    unasked.or_else(|| match error {
+        QuicError::Transport { code, initiator: Location::Local, .. }
+            if code.as_u64() == CERTIFICATE_UNKNOWN =>
+        {
+            Some(Refusal::NoProof)
+        }
+        _ => None,
+    })
+}
 
 /// Hears of handshakes.
 #[derive(Debug)]
@@ -44,19 +77,9 @@ impl Subscriber for Ear {
         _meta: &ConnectionMeta,
         event: &ConnectionClosed,
     ) {
-        // The TLS library asks nobody about these three; the rest its verifiers have counted.
-        let s2n_quic::connection::Error::Transport { code, initiator, .. } = event.error else {
-            return;
-        };
-        if initiator != Location::Local {
-            return;
+        // The verifiers have counted what they were asked about.
+        if let Some(refusal) = refused_unasked(&event.error) {
+            self.0.refuse_always(&refusal);
         }
-        let refusal = match code.as_u64() {
-            CERTIFICATE_REQUIRED => Refusal::NoCertificate,
-            NO_APPLICATION_PROTOCOL => Refusal::WrongProtocol,
-            PROTOCOL_VERSION => Refusal::WrongVersion,
-            _ => return,
-        };
-        self.0.refuse_always(&refusal);
     }
 }

@@ -7,12 +7,14 @@ use std::time::Duration;
 use macula_core::clock::{Clock as _, TokioClock};
 use macula_core::identity::file::{FileError, read_key, read_public};
 use macula_core::identity::{
-    Authority, Certificate, IssueError, Keypair, MalformedCertificate, NoEntropy, NodeId, SpkiPin,
-    Validity, crl_from_pem, self_signed,
+    Authority, Certificate, IssueError, MalformedCertificate, NoEntropy, NodeId, Validity,
+    crl_from_pem, self_signed,
 };
 use macula_infra::transport::tls::{
     Credentials, Enforcement, IncompleteCredentials, JoinToken, Realm, Showing, Trust,
 };
+
+pub use macula_core::identity::{Keypair, SpkiPin};
 
 /// The file of a node's key.
 pub const NODE_KEY: &str = "node.key";
@@ -128,6 +130,32 @@ pub fn ephemeral() -> Result<Credentials, Error> {
     EphemeralRealm::new()?.member()
 }
 
+/// The pin of a key: what [`pinned`] and `tls.pins` know a node by.
+///
+/// # Errors
+///
+/// [`Error::Issue`] if the system gives no randomness.
+pub fn pin_of(key: &Keypair) -> Result<SpkiPin, Error> {
+    let pin = vouched(key)?.spki_sha256();
+    Ok(pin.map_err(IssueError::from)?)
+}
+
+/// What a node shows and believes that vouches for itself, and believes whoever has one of these
+/// pins, and nobody else.
+///
+/// # Errors
+///
+/// [`Error::Incomplete`] without any pins; [`Error::Issue`] if the system gives no randomness.
+pub fn pinned(key: Keypair, pins: impl IntoIterator<Item = SpkiPin>) -> Result<Credentials, Error> {
+    let chain = vec![vouched(&key)?];
+    let trust = Trust::Pin { pins: pins.into_iter().collect(), realm: None };
+    Ok(credentials(&Showing { key, chain }, trust, Enforcement::Enforce)?)
+}
+
+fn vouched(key: &Keypair) -> Result<Certificate, Error> {
+    Ok(self_signed(key, Validity::from_now(TokioClock.since_epoch(), EPHEMERAL))?)
+}
+
 fn credentials(
     showing: &Showing,
     trust: Trust,
@@ -174,8 +202,7 @@ impl Tls {
         };
         let Some(folder) = &self.directory else {
             let key = Keypair::generate()?;
-            let valid = Validity::from_now(TokioClock.since_epoch(), EPHEMERAL);
-            let chain = vec![self_signed(&key, valid)?];
+            let chain = vec![vouched(&key)?];
             return Ok((Showing { key, chain }, trust));
         };
         let key = read_key(&folder.join(NODE_KEY))?;

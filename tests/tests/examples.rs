@@ -40,3 +40,24 @@ fn policy() {
 fn registers() {
     assert!(run("registers").ends_with("the registers were killed, and forgot nothing\n"));
 }
+
+#[test]
+fn remote_call() {
+    let said = run("remote_call");
+    assert!(said.contains("ada has 7 points"), "{said}");
+    assert!(said.contains("no answer within 100ms"), "{said}");
+    assert!(said.contains("life 1 of scoreboard is down"), "{said}");
+    assert!(said.ends_with("after a restart: ada has 5 points\n"), "{said}");
+}
+
+#[test]
+fn two_nodes() {
+    assert!(run("two_nodes").ends_with("hello from the other node\n"));
+}
+
+#[test]
+fn pinning() {
+    let said = run("pinning");
+    assert!(said.contains("a friend is answered: 42"), "{said}");
+    assert!(said.contains("a stranger is not: "), "{said}");
+}

@@ -55,7 +55,12 @@ pub struct Link {
     turn: Notify,
     leaving: watch::Sender<bool>,
     end: Mutex<Option<Closed>>,
+    /// Hears that the peer takes no new work on it any more.
+    left: Left,
 }
+
+/// Hears that the peer of a link takes no new work on it any more.
+pub(crate) type Left = Box<dyn Fn() + Send + Sync>;
 
 impl Debug for Link {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -104,6 +109,7 @@ impl Link {
         connection: Connection,
         caps: Caps,
         services: &Services,
+        left: Left,
     ) -> (Arc<Self>, actor::Ends) {
         let (opener, streams, control, control_out) = connection.into_parts();
         let Caps { limits, body_len_max, lane_len_max } = caps;
@@ -127,6 +133,7 @@ impl Link {
             turn: Notify::new(),
             leaving: watch::Sender::new(false),
             end: Mutex::new(None),
+            left,
         });
         link.sessions.open(services, &link);
         (link, actor::Ends { streams, control })
@@ -266,6 +273,7 @@ impl Link {
     fn dismissed(&self) {
         if self.state.fetch_or(LEAVING, Ordering::AcqRel) & LEAVING == 0 {
             self.leaving.send_replace(true);
+            (self.left)();
         }
         self.turn.notify_one();
     }

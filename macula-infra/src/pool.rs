@@ -122,7 +122,7 @@ impl Pool {
     /// What the policy has counted.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        self.0.stats.lock().clone()
+        *self.0.stats.lock()
     }
 
     /// The live connections.
@@ -222,7 +222,9 @@ impl Pool {
     ) -> ConnId {
         let shared = &self.0;
         let conn = shared.roster.next_id();
-        let (link, ends) = Link::new(conn, connection, shared.caps, &shared.services);
+        let pool = self.clone();
+        let left = Box::new(move || pool.0.roster.tell(Input::Leaving { conn }));
+        let (link, ends) = Link::new(conn, connection, shared.caps, &shared.services, left);
         shared.current.watch(link.opener());
         let peer = link.peer();
         shared.book.learn(link.node(), peer.address, &peer.listen);

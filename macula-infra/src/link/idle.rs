@@ -10,7 +10,7 @@ use super::{Caps, Link, Services};
 use crate::pool::proto::ConnId;
 use crate::remote::{RemoteService, Served};
 use crate::transport::tls::Credentials;
-use crate::transport::{Config, Connection, Endpoint, Me, Sockets};
+use crate::transport::{Admission, Config, Connection, Endpoint, Me, Sockets};
 
 /// Many connections between two endpoints of this process, each with its link and its actor on
 /// both ends.
@@ -36,7 +36,14 @@ impl Idle {
         acceptor: Credentials,
         dialler: Credentials,
     ) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
-        let config = Config { listen: vec![(Ipv4Addr::LOCALHOST, 0).into()], ..Config::default() };
+        // All come from one address, as fast as they can.
+        let admission = Admission {
+            connections_per_address_max: usize::MAX,
+            attempts_per_address_per_s: u32::MAX,
+            ..Admission::default()
+        };
+        let listen = vec![(Ipv4Addr::LOCALHOST, 0).into()];
+        let config = Config { listen, admission, ..Config::default() };
         let (acceptor, arrivals) = endpoint(config.clone(), acceptor).await?;
         let address = *acceptor.listening().first().ok_or("it does not listen")?;
         let (dialler, _none) = endpoint(Config { listen: Vec::new(), ..config }, dialler).await?;
@@ -82,7 +89,7 @@ impl Idle {
             lane_len_max: config.lane_len_max,
         };
         let id = ConnId(u64::try_from(self.links.len())?);
-        let (link, ends) = Link::new(id, connection, caps, &self.services);
+        let (link, ends) = Link::new(id, connection, caps, &self.services, Box::new(|| {}));
         let ended = Box::new(|_: &Arc<Link>, _| {});
         let worker = super::worker(Arc::clone(&link), ends, self.gone.clone(), ended);
         self.root.handle().start_child(worker).await?;

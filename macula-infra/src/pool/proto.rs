@@ -1,14 +1,44 @@
-//! The pool's policy as a pure machine.
+//! The pool's policy as a pure machine: when to dial, what to keep, what to let go.
+//!
+//! # Dialling
+//!
+//! There is at most one dial for each peer, whoever wants it. A dial races the peer's addresses, a
+//! new one every [`race_delay`](Config::race_delay) or as soon as those before have failed (RFC
+//! 8305). The first connection wins. A peer whose dial fails is left alone for a while, which grows
+//! with each failure; a call from the peer itself ends that.
+//!
+//! # Room
+//!
+//! At [`live_high`](Config::live_high) connections and dials, those that were used longest ago are
+//! let go, down to [`live_low`](Config::live_low). The policy is not on the way of calls, so it only
+//! believes to know when a connection was last used. It asks ([`Output::Retire`]), and whoever knows
+//! answers: retired, or busy since when. So the order is exact, and nothing is let go in the middle
+//! of something. Who wants in waits for room; who waits too long is refused. Connections that were
+//! protected when they were made need no room.
+//!
+//! # Duplicates
+//!
+//! Both sides may dial at once. Each side lets go only of connections that it dialled itself: when
+//! there is one of each kind, the node with the greater id drains its own. So never do both sides
+//! let go of the one that the other keeps. A second connection dialled by the peer means that the
+//! peer has lost the first; a higher incarnation means that the peer was restarted. Then the older
+//! ones are closed at once.
 
-use std::collections::{BTreeMap, VecDeque};
+mod connections;
+mod dialling;
+mod peer;
+mod policy;
+mod room;
+mod timer;
+
 use std::net::SocketAddr;
 use std::time::Instant;
 
-use macula_core::entropy::Entropy;
 use macula_core::identity::NodeId;
-use macula_core::machine::Machine;
 
 use super::config::Config;
+
+pub use policy::Policy;
 
 /// A connection of this node; the number is never used again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -249,97 +279,42 @@ pub enum Output {
     },
 }
 
-/// What was counted.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+/// What was counted, and how things stand.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Stats {
-    /// Dials.
+    /// Addresses that were dialled.
     pub dials: u64,
+    /// Dials that made no connection.
+    pub dial_failures: u64,
+    /// Connections that peers dialled.
+    pub accepted: u64,
+    /// Wishes that a connection met at once or later.
+    pub granted: u64,
+    /// Wishes that met none.
+    pub denied: u64,
+    /// Of those, for want of room.
+    pub denied_full: u64,
+    /// Connections that gave way to others.
+    pub evicted: u64,
+    /// Connections that nobody used.
+    pub idle: u64,
+    /// Connections that grew too old.
+    pub aged: u64,
+    /// Connections beside another to the same peer.
+    pub duplicates: u64,
+    /// Connections of earlier lives of a peer.
+    pub stale: u64,
+    /// Connections that peers dialled and for which there was no room.
+    pub overloaded: u64,
+    /// Connections that were lost.
+    pub lost: u64,
+    /// How many connections there are now, those that are being let go among them.
+    pub live: usize,
+    /// How many dials are under way now.
+    pub dialling: usize,
+    /// How many wait for room now.
+    pub waiting: usize,
 }
 
-/// The policy.
-#[derive(Debug)]
-pub struct Policy {
-    out: VecDeque<Output>,
-    wants: BTreeMap<NodeId, Vec<Ticket>>,
-    dials: BTreeMap<AttemptId, NodeId>,
-    used: BTreeMap<NodeId, ConnId>,
-    next: u64,
-}
-
-impl Policy {
-    /// New.
-    #[must_use]
-    pub fn new(_local: NodeId, _config: Config, _entropy: Entropy) -> Self {
-        Self {
-            out: VecDeque::new(),
-            wants: BTreeMap::new(),
-            dials: BTreeMap::new(),
-            used: BTreeMap::new(),
-            next: 0,
-        }
-    }
-
-    /// Stats.
-    #[must_use]
-    pub fn stats(&self) -> Stats {
-        Stats::default()
-    }
-
-    fn live(&mut self, peer: NodeId, conn: ConnId) {
-        self.used.insert(peer, conn);
-        self.out.push_back(Output::Use { peer, conn });
-        for ticket in self.wants.remove(&peer).unwrap_or_default() {
-            self.out.push_back(Output::Grant { ticket, conn });
-        }
-    }
-}
-
-impl Machine for Policy {
-    type Input = Input;
-    type Output = Output;
-
-    fn handle(&mut self, _now: Instant, input: Input) {
-        match input {
-            Input::Want { ticket, peer, addresses } => {
-                if let Some(conn) = self.used.get(&peer) {
-                    self.out.push_back(Output::Grant { ticket, conn: *conn });
-                    return;
-                }
-                let Some(address) = addresses.first() else {
-                    self.out.push_back(Output::Deny { ticket, why: Denial::NoAddress });
-                    return;
-                };
-                let first = !self.wants.contains_key(&peer);
-                self.wants.entry(peer).or_default().push(ticket);
-                if first {
-                    self.next += 1;
-                    let attempt = AttemptId(self.next);
-                    self.dials.insert(attempt, peer);
-                    self.out.push_back(Output::Dial { attempt, peer, address: *address });
-                }
-            }
-            Input::Dialed { conn, peer, .. } | Input::Accepted { conn, peer, .. } => {
-                self.live(peer, conn);
-            }
-            Input::DialFailed { attempt, fault } => {
-                if let Some(peer) = self.dials.remove(&attempt) {
-                    for ticket in self.wants.remove(&peer).unwrap_or_default() {
-                        self.out.push_back(Output::Deny { ticket, why: Denial::Failed(fault) });
-                    }
-                }
-            }
-            Input::Closed { conn, .. } => self.used.retain(|_, used| *used != conn),
-            _ => {}
-        }
-    }
-
-    fn handle_timeout(&mut self, _now: Instant) {}
-
-    fn poll_output(&mut self) -> Option<Output> {
-        self.out.pop_front()
-    }
-
-    fn poll_timeout(&self) -> Option<(Instant, &'static str)> {
-        None
-    }
-}
+#[cfg(test)]
+mod tests;

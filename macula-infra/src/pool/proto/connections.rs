@@ -1,0 +1,351 @@
+//! Connections: which is used, which is one too many, and how they end.
+
+use std::time::Instant;
+
+use macula_core::identity::NodeId;
+
+use super::peer::{Conn, State, spread};
+use super::policy::Policy;
+use super::room::{SPARED, Waiting};
+use super::timer::Timer;
+use super::{ConnId, Output, Why};
+
+/// By which part of itself a connection's lifetime is spread to either side.
+const LIFETIME_JITTER: f64 = 0.1;
+
+impl Policy {
+    pub(super) fn insert(
+        &mut self,
+        now: Instant,
+        (id, peer, incarnation): (ConnId, NodeId, u64),
+        dialled: bool,
+        exempt: bool,
+    ) {
+        let conn = Conn {
+            peer,
+            dialled,
+            incarnation,
+            since: now,
+            last_used: now,
+            spared_until: now,
+            state: State::Up,
+            exempt,
+            evicting: false,
+        };
+        self.conns.insert(id, conn);
+        self.peer(now, peer).conns.push(id);
+    }
+
+    pub(super) fn accepted(
+        &mut self,
+        now: Instant,
+        (id, peer, incarnation): (ConnId, NodeId, u64),
+    ) {
+        if self.conns.contains_key(&id) {
+            return;
+        }
+        self.stats.accepted += 1;
+        let exempt = self.peer(now, peer).is_protected();
+        self.insert(now, (id, peer, incarnation), false, exempt);
+        if let Some(conn) = self.conns.get_mut(&id) {
+            conn.state = State::Newcomer;
+        }
+        if self.stopping {
+            return self.close(id, Why::Stopping);
+        }
+        if self.is_stale(id) {
+            self.stats.stale += 1;
+            return self.close(id, Why::Stale);
+        }
+        self.supersede(id);
+        self.waiting.push_back(Waiting::Newcomer(id));
+        self.timers.set(Timer::Newcomer(id), now + self.config.room_wait);
+        self.admit(now);
+    }
+
+    /// Whether the peer has been restarted since this connection was made.
+    fn is_stale(&self, id: ConnId) -> bool {
+        let Some(conn) = self.conns.get(&id) else { return false };
+        self.others(id).any(|(_, other)| other.incarnation > conn.incarnation)
+    }
+
+    /// The other connections to the same peer that are not being closed.
+    fn others(&self, id: ConnId) -> impl Iterator<Item = (ConnId, &Conn)> {
+        let peer = self.conns.get(&id).and_then(|conn| self.peers.get(&conn.peer));
+        let conns =
+            peer.into_iter().flat_map(|peer| &peer.conns).filter(move |other| **other != id);
+        conns
+            .filter_map(|other| Some((*other, self.conns.get(other)?)))
+            .filter(|(_, other)| other.state != State::Closing)
+    }
+
+    /// Closes what a new connection proves to be dead: those of earlier lives of the peer, and those
+    /// that the peer dialled before, if it has dialled this one.
+    fn supersede(&mut self, id: ConnId) {
+        let Some(conn) = self.conns.get(&id) else { return };
+        let (incarnation, dialled) = (conn.incarnation, conn.dialled);
+        let dead: Vec<(ConnId, Why)> = self
+            .others(id)
+            .filter_map(|(other, held)| {
+                if held.incarnation < incarnation {
+                    Some((other, Why::Stale))
+                } else if !dialled && !held.dialled {
+                    Some((other, Why::Duplicate))
+                } else {
+                    None
+                }
+            })
+            .collect();
+        for (other, why) in dead {
+            match why {
+                Why::Stale => self.stats.stale += 1,
+                _ => self.stats.duplicates += 1,
+            }
+            self.close(other, why);
+        }
+    }
+
+    /// A connection is let in.
+    pub(super) fn establish(&mut self, now: Instant, id: ConnId) {
+        if self.stopping {
+            return self.close(id, Why::Stopping);
+        }
+        if self.is_stale(id) {
+            self.stats.stale += 1;
+            return self.close(id, Why::Stale);
+        }
+        self.supersede(id);
+        let lifetime = self.config.lifetime.mul_f64(self.ages(id));
+        let lifetime = spread(lifetime, LIFETIME_JITTER, &mut self.entropy);
+        let Some(conn) = self.conns.get_mut(&id) else { return };
+        if !matches!(conn.state, State::Newcomer | State::Up) {
+            return;
+        }
+        conn.state = State::Up;
+        let (peer, dialled) = (conn.peer, conn.dialled);
+        self.timers.set(Timer::Idle(id), now + self.config.idle_ttl);
+        self.timers.set(Timer::Expire(id), now + lifetime);
+        self.timers.clear(Timer::Redial(peer));
+        if let Some(state) = self.peers.get_mut(&peer) {
+            state.until = None;
+            if !dialled {
+                state.failures = 0;
+            }
+        }
+        self.replace_own(now, id);
+        self.resolve(now, peer);
+        self.choose(peer);
+        self.grant_all(now, peer);
+        if !dialled && self.local > peer {
+            // The peer's connection would win over what this node is dialling.
+            self.end_dial(peer);
+        }
+    }
+
+    /// The acceptor of a connection waits a little for its dialler to replace it.
+    fn ages(&self, id: ConnId) -> f64 {
+        if self.conns.get(&id).is_some_and(|conn| conn.dialled) { 1.0 } else { 1.5 }
+    }
+
+    /// A new connection that this node dialled takes the place of those that it dialled before.
+    fn replace_own(&mut self, now: Instant, id: ConnId) {
+        if !self.conns.get(&id).is_some_and(|conn| conn.dialled) {
+            return;
+        }
+        let older: Vec<ConnId> = self
+            .others(id)
+            .filter(|(_, other)| other.dialled && other.is_up())
+            .map(|(other, _)| other)
+            .collect();
+        for other in older {
+            self.drain(now, other, Why::Lifetime);
+        }
+    }
+
+    /// If there is a connection of each kind, the greater node lets go of its own.
+    fn resolve(&mut self, now: Instant, peer: NodeId) {
+        let up = |dialled: bool| -> Vec<ConnId> {
+            let conns = self.peers.get(&peer).into_iter().flat_map(|peer| &peer.conns);
+            conns
+                .filter(|id| {
+                    self.conns.get(id).is_some_and(|conn| conn.is_up() && conn.dialled == dialled)
+                })
+                .copied()
+                .collect()
+        };
+        let (own, theirs) = (up(true), up(false));
+        if theirs.is_empty() || own.is_empty() || !self.lets_go(peer) {
+            return;
+        }
+        for id in own {
+            self.stats.duplicates += 1;
+            self.drain(now, id, Why::Duplicate);
+        }
+    }
+
+    /// Whether this node is the one that lets go of its own connection.
+    fn lets_go(&self, peer: NodeId) -> bool {
+        #[cfg(test)]
+        match self.bug {
+            Some(super::tests::Bug::BothLetGo) => return true,
+            Some(super::tests::Bug::NobodyLetsGo) => return false,
+            Some(_) | None => {}
+        }
+        self.local > peer
+    }
+
+    /// New work goes over the connection that the smaller node dialled, else over the newest.
+    pub(super) fn choose(&mut self, id: NodeId) {
+        let Some(peer) = self.peers.get(&id) else { return };
+        let smaller_dials = self.local < id;
+        let best = peer
+            .conns
+            .iter()
+            .filter_map(|conn| Some((*conn, self.conns.get(conn)?)))
+            .filter(|(_, conn)| conn.is_up())
+            .max_by_key(|(number, conn)| (conn.dialled == smaller_dials, conn.since, *number))
+            .map(|(conn, _)| conn);
+        if best == peer.used {
+            return;
+        }
+        if let Some(conn) = peer.used {
+            self.out.push_back(Output::Unuse { peer: id, conn });
+        }
+        if let Some(conn) = best {
+            self.out.push_back(Output::Use { peer: id, conn });
+        }
+        if let Some(peer) = self.peers.get_mut(&id) {
+            peer.used = best;
+        }
+    }
+
+    /// It takes no new work, and is closed when it is quiet.
+    pub(super) fn drain(&mut self, now: Instant, id: ConnId, why: Why) {
+        if self.conns.get(&id).is_some_and(Conn::is_up) {
+            self.out.push_back(Output::Drain { conn: id, why });
+            self.drains(now, id);
+        }
+    }
+
+    fn drains(&mut self, now: Instant, id: ConnId) {
+        let Some(conn) = self.conns.get_mut(&id) else { return };
+        conn.state = State::Draining;
+        let peer = conn.peer;
+        self.timers.clear(Timer::Idle(id));
+        self.timers.clear(Timer::Expire(id));
+        self.timers.set(Timer::Drain(id), now + self.config.drain_timeout);
+        self.choose(peer);
+    }
+
+    /// It is closed at once.
+    pub(super) fn close(&mut self, id: ConnId, why: Why) {
+        let Some(conn) = self.conns.get_mut(&id) else { return };
+        if conn.state == State::Closing {
+            return;
+        }
+        conn.state = State::Closing;
+        let peer = conn.peer;
+        self.clear(id);
+        self.out.push_back(Output::Close { conn: id, why });
+        self.choose(peer);
+    }
+
+    fn clear(&mut self, id: ConnId) {
+        self.waiting.retain(|waiting| *waiting != Waiting::Newcomer(id));
+        let timers = [Timer::Newcomer, Timer::Idle, Timer::Expire, Timer::Drain];
+        timers.into_iter().for_each(|timer| self.timers.clear(timer(id)));
+    }
+
+    pub(super) fn closed(&mut self, now: Instant, id: ConnId, clean: bool) {
+        let Some(conn) = self.conns.remove(&id) else { return };
+        self.clear(id);
+        let was_up = conn.is_up();
+        let lived = now.saturating_duration_since(conn.since);
+        let grown = lived >= self.config.backoff_reset;
+        let peer = self.peer(now, conn.peer);
+        peer.conns.retain(|other| *other != id);
+        if grown {
+            peer.failures = 0;
+        }
+        if was_up && !clean {
+            self.stats.lost += 1;
+            if let Some(peer) = self.peers.get_mut(&conn.peer) {
+                if grown {
+                    peer.feels(false);
+                } else {
+                    // A connection that is lost at once is as bad as none.
+                    peer.failed(now, &self.config, &mut self.entropy);
+                }
+            }
+        }
+        self.choose(conn.peer);
+        self.keep(now, conn.peer);
+        self.admit(now);
+    }
+
+    pub(super) fn retired(&mut self, now: Instant, id: ConnId) {
+        let Some(conn) = self.conns.get(&id).filter(|conn| conn.state == State::Asked) else {
+            return;
+        };
+        if conn.evicting {
+            self.stats.evicted += 1;
+        } else {
+            self.stats.idle += 1;
+        }
+        self.drains(now, id);
+    }
+
+    pub(super) fn busy(&mut self, now: Instant, id: ConnId, last_used: Instant) {
+        let idle_ttl = self.config.idle_ttl;
+        let Some(conn) = self.conns.get_mut(&id).filter(|conn| conn.state == State::Asked) else {
+            return;
+        };
+        conn.state = State::Up;
+        conn.last_used = conn.last_used.max(last_used.min(now));
+        conn.spared_until = now + SPARED;
+        let next = (conn.last_used + idle_ttl).max(now + SPARED);
+        let evicting = std::mem::take(&mut conn.evicting);
+        self.timers.set(Timer::Idle(id), next);
+        if evicting {
+            self.admit(now);
+        }
+    }
+
+    pub(super) fn leaving(&mut self, now: Instant, id: ConnId) {
+        match self.conns.get(&id).map(|conn| conn.state) {
+            Some(State::Up | State::Asked) => self.drains(now, id),
+            // It had no room yet, and needs none any more.
+            Some(State::Newcomer) => self.close(id, Why::Duplicate),
+            Some(State::Draining | State::Closing) | None => {}
+        }
+    }
+
+    pub(super) fn idle(&mut self, now: Instant, id: ConnId) {
+        let Some(conn) = self.conns.get(&id).filter(|conn| conn.state == State::Up) else {
+            return;
+        };
+        let last_used = conn.last_used;
+        if self.peers.get(&conn.peer).is_some_and(super::peer::Peer::is_protected) {
+            self.timers.set(Timer::Idle(id), now + self.config.idle_ttl);
+            return;
+        }
+        self.ask(id, last_used, false);
+    }
+
+    pub(super) fn expired(&mut self, now: Instant, id: ConnId) {
+        let Some(conn) = self.conns.get(&id).filter(|conn| conn.is_up()) else { return };
+        let (peer, dialled) = (conn.peer, conn.dialled);
+        self.stats.aged += 1;
+        let Some(state) = self.peers.get(&peer) else { return };
+        let renews = state.is_protected() && dialled && !state.addresses.is_empty();
+        if !renews {
+            return self.drain(now, id, Why::Lifetime);
+        }
+        // The next one is there before this one goes; if it cannot be had, this one stays.
+        if state.dial.is_none() {
+            self.dial(now, peer);
+        }
+        let again = spread(self.config.lifetime, LIFETIME_JITTER, &mut self.entropy);
+        self.timers.set(Timer::Expire(id), now + again);
+    }
+}

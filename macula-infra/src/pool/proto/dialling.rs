@@ -1,0 +1,161 @@
+//! Dials: one for each peer, racing its addresses.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::time::Instant;
+
+use macula_core::identity::NodeId;
+
+use super::peer::Dial;
+use super::policy::{ADDRESSES_MAX, Policy};
+use super::room::Waiting;
+use super::timer::Timer;
+use super::{ADOPTED, AttemptId, ConnId, Denial, Fault, Output, Why};
+
+impl Policy {
+    /// Begins a dial, as soon as there is room.
+    pub(super) fn dial(&mut self, now: Instant, id: NodeId) {
+        let peer = self.peer(now, id);
+        let todo: VecDeque<_> = peer.addresses.iter().take(ADDRESSES_MAX).copied().collect();
+        let exempt = peer.is_protected();
+        let fault = Fault::Unreachable;
+        peer.dial = Some(Dial { todo, live: BTreeSet::new(), begun: false, exempt, fault });
+        self.waiting.push_back(Waiting::Dial(id));
+        self.timers.set(Timer::Room(id), now + self.config.room_wait);
+        self.admit(now);
+    }
+
+    /// There is room: the first address is dialled.
+    pub(super) fn begin(&mut self, now: Instant, id: NodeId) {
+        self.timers.clear(Timer::Room(id));
+        if let Some(dial) = self.peers.get_mut(&id).and_then(|peer| peer.dial.as_mut()) {
+            dial.begun = true;
+            self.step(now, id);
+        }
+    }
+
+    /// Dials the next address of a peer, if not too many are being dialled.
+    pub(super) fn step(&mut self, now: Instant, id: NodeId) {
+        let free = self.attempts.len() < self.config.dials_max;
+        let Some(dial) = self.peers.get_mut(&id).and_then(|peer| peer.dial.as_mut()) else {
+            return;
+        };
+        if !dial.begun || dial.todo.is_empty() {
+            return;
+        }
+        if !free {
+            if !self.slots.contains(&id) {
+                self.slots.push_back(id);
+            }
+            return;
+        }
+        if let Some(address) = dial.todo.pop_front() {
+            self.next_attempt += 1;
+            let attempt = AttemptId(self.next_attempt);
+            dial.live.insert(attempt);
+            if !dial.todo.is_empty() {
+                self.timers.set(Timer::Race(id), now + self.config.race_delay);
+            }
+            self.attempts.insert(attempt, id);
+            self.stats.dials += 1;
+            self.out.push_back(Output::Dial { attempt, peer: id, address });
+        }
+    }
+
+    /// Fewer are being dialled: those that waited go on.
+    pub(super) fn take_slots(&mut self, now: Instant) {
+        while self.attempts.len() < self.config.dials_max
+            && let Some(id) = self.slots.pop_front()
+        {
+            self.step(now, id);
+        }
+    }
+
+    /// A dial is over, and whatever is under way of it is given up.
+    pub(super) fn end_dial(&mut self, id: NodeId) {
+        let Some(dial) = self.peers.get_mut(&id).and_then(|peer| peer.dial.take()) else { return };
+        for attempt in dial.live {
+            self.attempts.remove(&attempt);
+            self.out.push_back(Output::Abort { attempt });
+        }
+        self.timers.clear(Timer::Race(id));
+        self.timers.clear(Timer::Room(id));
+        self.waiting.retain(|waiting| *waiting != Waiting::Dial(id));
+        self.slots.retain(|waiting| *waiting != id);
+    }
+
+    pub(super) fn dialed(
+        &mut self,
+        now: Instant,
+        attempt: AttemptId,
+        (conn, id, incarnation): (ConnId, NodeId, u64),
+    ) {
+        if self.conns.contains_key(&conn) {
+            return;
+        }
+        let expected = self.attempts.remove(&attempt) == Some(id);
+        let peer = self.peer(now, id);
+        peer.feels(true);
+        let dial_exempt = peer.dial.as_ref().is_some_and(|dial| dial.exempt);
+        let exempt = peer.is_protected() || (expected && dial_exempt) || attempt == ADOPTED;
+        if let Some(dial) = peer.dial.as_mut().filter(|_| expected) {
+            dial.live.remove(&attempt);
+        }
+        if expected {
+            // The connection has the dial's room.
+            self.end_dial(id);
+        }
+        self.insert(now, (conn, id, incarnation), true, exempt);
+        if !expected && attempt != ADOPTED {
+            // A dial that was given up has made a connection all the same.
+            let spare = self.peers.get(&id).is_some_and(|peer| peer.used.is_some());
+            if spare {
+                self.stats.duplicates += 1;
+                self.close(conn, Why::Duplicate);
+                return;
+            }
+            if self.live() > self.config.live_high {
+                self.stats.overloaded += 1;
+                self.close(conn, Why::Overloaded);
+                return;
+            }
+        }
+        self.establish(now, conn);
+        let left =
+            self.peers.get(&id).is_some_and(|peer| peer.used.is_none() && peer.dial.is_none());
+        if left {
+            // The peer has been restarted meanwhile, and the connection is none any more.
+            self.deny_all(id, Denial::Failed(Fault::Unreachable));
+            self.keep(now, id);
+        }
+        self.admit(now);
+        self.take_slots(now);
+    }
+
+    pub(super) fn dial_failed(&mut self, now: Instant, attempt: AttemptId, fault: Fault) {
+        let Some(id) = self.attempts.remove(&attempt) else { return };
+        self.stats.dial_failures += 1;
+        let Some(dial) = self.peers.get_mut(&id).and_then(|peer| peer.dial.as_mut()) else {
+            return self.take_slots(now);
+        };
+        dial.live.remove(&attempt);
+        // Whoever answers and refuses says more than whoever does not answer.
+        if dial.fault != Fault::Refused {
+            dial.fault = fault;
+        }
+        let fault = dial.fault;
+        if !dial.todo.is_empty() {
+            self.timers.clear(Timer::Race(id));
+            self.step(now, id);
+        } else if dial.live.is_empty() {
+            self.end_dial(id);
+            if let Some(peer) = self.peers.get_mut(&id) {
+                peer.failed(now, &self.config, &mut self.entropy);
+            }
+            // One who waits may have been given the peer's own connection meanwhile.
+            self.deny_all(id, Denial::Failed(fault));
+            self.keep(now, id);
+            self.admit(now);
+        }
+        self.take_slots(now);
+    }
+}

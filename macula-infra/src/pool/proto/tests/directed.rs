@@ -1,0 +1,257 @@
+//! One rule after the other, with explicit times.
+
+use std::time::Instant;
+
+use super::super::{AttemptId, Class, ConnId, Denial, Fault, Input, Output, Policy, Ticket, Why};
+use super::{address, begin, ms, nodes, policy, tell, wake};
+use crate::pool::config::Config;
+use macula_core::entropy::Entropy;
+use macula_core::identity::NodeId;
+use macula_core::machine::Machine as _;
+
+fn want(ticket: u64, peer: NodeId, addresses: &[u16]) -> Input {
+    let addresses = addresses.iter().map(|port| address(*port)).collect();
+    Input::Want { ticket: Ticket(ticket), peer, addresses }
+}
+
+fn dialed(attempt: u64, conn: u64, peer: NodeId) -> Input {
+    Input::Dialed { attempt: AttemptId(attempt), conn: ConnId(conn), peer, incarnation: 1 }
+}
+
+fn accepted(conn: u64, peer: NodeId, incarnation: u64) -> Input {
+    Input::Accepted { peer, conn: ConnId(conn), incarnation }
+}
+
+fn dial(attempt: u64, peer: NodeId, port: u16) -> Output {
+    Output::Dial { attempt: AttemptId(attempt), peer, address: address(port) }
+}
+
+fn grant(ticket: u64, conn: u64) -> Output {
+    Output::Grant { ticket: Ticket(ticket), conn: ConnId(conn) }
+}
+
+fn use_it(peer: NodeId, conn: u64) -> Output {
+    Output::Use { peer, conn: ConnId(conn) }
+}
+
+fn unuse(peer: NodeId, conn: u64) -> Output {
+    Output::Unuse { peer, conn: ConnId(conn) }
+}
+
+fn retire(conn: u64, unused_since: Instant) -> Output {
+    Output::Retire { conn: ConnId(conn), unused_since }
+}
+
+fn close(conn: u64, why: Why) -> Output {
+    Output::Close { conn: ConnId(conn), why }
+}
+
+fn closed(conn: u64, clean: bool) -> Input {
+    Input::Closed { conn: ConnId(conn), clean }
+}
+
+#[test]
+fn all_who_want_a_peer_share_one_dial() {
+    let (mut policy, now, peer) = (policy(Config::default()), begin(), nodes(8)[1]);
+    assert_eq!(tell(&mut policy, now, want(1, peer, &[1])), [dial(1, peer, 1)]);
+    assert_eq!(tell(&mut policy, now, want(2, peer, &[1])), []);
+    let told = tell(&mut policy, now, dialed(1, 7, peer));
+    assert_eq!(told, [use_it(peer, 7), grant(1, 7), grant(2, 7)]);
+    assert_eq!(tell(&mut policy, now, want(3, peer, &[])), [grant(3, 7)]);
+}
+
+#[test]
+fn addresses_race_a_quarter_of_a_second_apart() {
+    let (mut policy, now, peer) = (policy(Config::default()), begin(), nodes(8)[1]);
+    assert_eq!(tell(&mut policy, now, want(1, peer, &[1, 2, 3])), [dial(1, peer, 1)]);
+    assert_eq!(policy.poll_timeout(), Some((now + ms(250), "race")));
+    assert_eq!(wake(&mut policy, now + ms(249)), []);
+    assert_eq!(wake(&mut policy, now + ms(250)), [dial(2, peer, 2)]);
+    assert_eq!(wake(&mut policy, now + ms(500)), [dial(3, peer, 3)]);
+    let told = tell(&mut policy, now + ms(510), dialed(2, 7, peer));
+    let aborts = [1, 3].map(|attempt| Output::Abort { attempt: AttemptId(attempt) });
+    assert_eq!(told[..2], aborts);
+    assert_eq!(told[2..], [use_it(peer, 7), grant(1, 7)]);
+    // The loser of the race that wins too late is one too many.
+    let late = tell(&mut policy, now + ms(520), dialed(1, 8, peer));
+    assert_eq!(late, [close(8, Why::Duplicate)]);
+}
+
+#[test]
+fn an_address_that_fails_makes_way_for_the_next_at_once() {
+    let (mut policy, now, peer) = (policy(Config::default()), begin(), nodes(8)[1]);
+    tell(&mut policy, now, want(1, peer, &[1, 2]));
+    let failed = |attempt, fault| Input::DialFailed { attempt: AttemptId(attempt), fault };
+    let told = tell(&mut policy, now + ms(5), failed(1, Fault::Refused));
+    assert_eq!(told, [dial(2, peer, 2)]);
+    let told = tell(&mut policy, now + ms(9), failed(2, Fault::Unreachable));
+    let why = Denial::Failed(Fault::Refused);
+    assert_eq!(told, [Output::Deny { ticket: Ticket(1), why }]);
+}
+
+#[test]
+fn a_peer_that_fails_is_left_alone_for_longer_each_time() {
+    let (mut policy, mut now, peer) = (policy(Config::default()), begin(), nodes(8)[1]);
+    for (attempt, wait) in [(1, 50), (2, 100), (3, 200), (4, 400)] {
+        assert_eq!(tell(&mut policy, now, want(attempt, peer, &[1])), [dial(attempt, peer, 1)]);
+        let fault = Fault::Unreachable;
+        tell(&mut policy, now, Input::DialFailed { attempt: AttemptId(attempt), fault });
+        let until = now + ms(wait);
+        let why = Denial::BackingOff { until };
+        let told = tell(&mut policy, until - ms(1), want(100 + attempt, peer, &[1]));
+        assert_eq!(told, [Output::Deny { ticket: Ticket(100 + attempt), why }]);
+        now = until;
+    }
+    assert!(policy.health(peer).unwrap() < 0.5);
+    tell(&mut policy, now, accepted(9, peer, 1));
+    assert_eq!(tell(&mut policy, now, want(50, peer, &[])), [grant(50, 9)]);
+}
+
+#[test]
+fn those_that_were_used_longest_ago_give_way() {
+    let config = Config { live_high: 3, live_low: 2, ..Config::default() };
+    let (mut policy, now, nodes) = (policy(config), begin(), nodes(8));
+    for (number, peer) in (1..=3).zip(&nodes[1..]) {
+        tell(&mut policy, now + ms(number), accepted(number, *peer, 1));
+    }
+    // The first is believed to be the oldest, but was in use.
+    let told = tell(&mut policy, now + ms(10), want(1, nodes[4], &[1]));
+    assert_eq!(told, [retire(1, now + ms(1))]);
+    let busy = Input::Busy { conn: ConnId(1), last_used: now + ms(9) };
+    assert_eq!(tell(&mut policy, now + ms(10), busy), [retire(2, now + ms(2))]);
+    let told = tell(&mut policy, now + ms(11), Input::Retired { conn: ConnId(2) });
+    assert_eq!(told, [unuse(nodes[2], 2)]);
+    assert_eq!(tell(&mut policy, now + ms(20), closed(2, true)), [dial(1, nodes[4], 1)]);
+    assert_eq!(policy.stats().evicted, 1);
+}
+
+#[test]
+fn who_finds_no_room_is_told_how_many_there_are() {
+    let config = Config { live_high: 1, live_low: 0, ..Config::default() };
+    let (mut policy, now, nodes) = (policy(config), begin(), nodes(8));
+    tell(&mut policy, now, accepted(1, nodes[1], 1));
+    assert_eq!(tell(&mut policy, now, want(1, nodes[2], &[1])), [retire(1, now)]);
+    let busy = Input::Busy { conn: ConnId(1), last_used: now };
+    let why = Denial::Full { live: 1, high: 1 };
+    let told = tell(&mut policy, now, busy);
+    assert_eq!(told, [Output::Deny { ticket: Ticket(1), why }]);
+    // A newcomer is told by being closed.
+    assert_eq!(tell(&mut policy, now, accepted(2, nodes[3], 1)), [close(2, Why::Overloaded)]);
+}
+
+#[test]
+fn what_is_protected_needs_no_room_and_is_dialled_anew() {
+    let config = Config { live_high: 1, live_low: 0, ..Config::default() };
+    let (mut policy, now, nodes) = (policy(config), begin(), nodes(8));
+    tell(&mut policy, now, accepted(1, nodes[1], 1));
+    let protect = |class| Input::Protect { peer: nodes[2], class, addresses: vec![address(1)] };
+    assert_eq!(tell(&mut policy, now, protect(Class::Voter)), [dial(1, nodes[2], 1)]);
+    tell(&mut policy, now, dialed(1, 2, nodes[2]));
+    let later = now + ms(600_000);
+    assert!(!wake(&mut policy, later).contains(&retire(2, now)), "idle, and kept");
+    let told = tell(&mut policy, later, closed(2, false));
+    assert_eq!(told, [unuse(nodes[2], 2), dial(2, nodes[2], 1)]);
+    let fault = Fault::Unreachable;
+    tell(&mut policy, later, Input::DialFailed { attempt: AttemptId(2), fault });
+    assert_eq!(wake(&mut policy, later + ms(50)), [dial(3, nodes[2], 1)]);
+    tell(&mut policy, later, Input::Release { peer: nodes[2], class: Class::Voter });
+    tell(&mut policy, later, Input::DialFailed { attempt: AttemptId(3), fault });
+    assert_eq!(wake(&mut policy, later + ms(60_000)), []);
+}
+
+#[test]
+fn what_nobody_uses_is_let_go() {
+    let (mut policy, now, peer) = (policy(Config::default()), begin(), nodes(8)[1]);
+    tell(&mut policy, now, accepted(1, peer, 1));
+    assert_eq!(wake(&mut policy, now + ms(89_999)), []);
+    assert_eq!(wake(&mut policy, now + ms(90_000)), [retire(1, now)]);
+    let used = now + ms(80_000);
+    tell(&mut policy, now + ms(90_000), Input::Busy { conn: ConnId(1), last_used: used });
+    assert_eq!(wake(&mut policy, used + ms(90_000)), [retire(1, used)]);
+    tell(&mut policy, used + ms(90_000), Input::Retired { conn: ConnId(1) });
+    // It has as long as a drain may take to become quiet.
+    let slow = used + ms(100_000);
+    assert_eq!(wake(&mut policy, slow), [close(1, Why::Slow)]);
+}
+
+#[test]
+fn what_is_old_is_replaced_and_never_missed_if_it_is_protected() {
+    let config = Config { idle_ttl: ms(86_400_000), ..Config::default() };
+    let (mut policy, now, nodes) = (policy(config), begin(), nodes(8));
+    let class = Class::Pinned;
+    let addresses = vec![address(1)];
+    tell(&mut policy, now, Input::Protect { peer: nodes[1], class, addresses });
+    tell(&mut policy, now, dialed(1, 1, nodes[1]));
+    let old = now + ms(3_960_000);
+    assert_eq!(wake(&mut policy, old), [dial(2, nodes[1], 1)]);
+    let told = tell(&mut policy, old, dialed(2, 2, nodes[1]));
+    let drain = Output::Drain { conn: ConnId(1), why: Why::Lifetime };
+    assert_eq!(told, [drain, unuse(nodes[1], 1), use_it(nodes[1], 2)]);
+}
+
+#[test]
+fn of_two_that_crossed_the_greater_node_lets_its_own_go() {
+    let (now, nodes) = (begin(), nodes(8));
+    let config = Config::default();
+    let mut smaller = Policy::new(nodes[0], config.clone(), Entropy::from_seed(1));
+    let mut greater = Policy::new(nodes[1], config, Entropy::from_seed(1));
+    tell(&mut smaller, now, want(1, nodes[1], &[1]));
+    tell(&mut greater, now, want(1, nodes[0], &[1]));
+    tell(&mut smaller, now, dialed(1, 1, nodes[1]));
+    // The smaller one goes on with its own.
+    assert_eq!(tell(&mut smaller, now, accepted(2, nodes[1], 1)), []);
+    tell(&mut greater, now, dialed(1, 1, nodes[0]));
+    let told = tell(&mut greater, now, accepted(2, nodes[0], 1));
+    let drain = Output::Drain { conn: ConnId(1), why: Why::Duplicate };
+    assert_eq!(told, [drain, unuse(nodes[0], 1), use_it(nodes[0], 2)]);
+}
+
+#[test]
+fn a_peer_that_dials_again_has_lost_what_it_had() {
+    let (mut policy, now, peer) = (policy(Config::default()), begin(), nodes(8)[1]);
+    tell(&mut policy, now, accepted(1, peer, 1));
+    let told = tell(&mut policy, now + ms(1), accepted(2, peer, 1));
+    assert_eq!(told, [close(1, Why::Duplicate), unuse(peer, 1), use_it(peer, 2)]);
+    let told = tell(&mut policy, now + ms(2), accepted(3, peer, 2));
+    assert_eq!(told, [close(2, Why::Stale), unuse(peer, 2), use_it(peer, 3)]);
+    assert_eq!(tell(&mut policy, now + ms(3), accepted(4, peer, 1)), [close(4, Why::Stale)]);
+}
+
+#[test]
+fn a_peer_that_leaves_is_used_no_more() {
+    let (mut policy, now, peer) = (policy(Config::default()), begin(), nodes(8)[1]);
+    tell(&mut policy, now, accepted(1, peer, 1));
+    assert_eq!(tell(&mut policy, now, Input::Leaving { conn: ConnId(1) }), [unuse(peer, 1)]);
+    assert_eq!(tell(&mut policy, now, want(1, peer, &[1])), [dial(1, peer, 1)]);
+}
+
+#[test]
+fn a_wish_that_is_forgotten_is_not_answered() {
+    let (mut policy, now, peer) = (policy(Config::default()), begin(), nodes(8)[1]);
+    tell(&mut policy, now, want(1, peer, &[1]));
+    tell(&mut policy, now, Input::Forget { ticket: Ticket(1) });
+    assert_eq!(tell(&mut policy, now, dialed(1, 1, peer)), [use_it(peer, 1)]);
+}
+
+#[test]
+fn a_stop_answers_everybody() {
+    let (mut policy, now, nodes) = (policy(Config::default()), begin(), nodes(8));
+    tell(&mut policy, now, accepted(1, nodes[1], 1));
+    tell(&mut policy, now, want(1, nodes[2], &[1]));
+    let told = tell(&mut policy, now, Input::Stop);
+    let deny = |ticket| Output::Deny { ticket: Ticket(ticket), why: Denial::Stopping };
+    assert!(told.contains(&deny(1)));
+    assert!(told.contains(&Output::Abort { attempt: AttemptId(1) }));
+    assert!(told.contains(&Output::Drain { conn: ConnId(1), why: Why::Stopping }));
+    assert_eq!(tell(&mut policy, now, want(2, nodes[1], &[1])), [deny(2)]);
+}
+
+#[test]
+fn only_so_many_addresses_are_dialled_at_one_time() {
+    let config = Config { dials_max: 1, ..Config::default() };
+    let (mut policy, now, nodes) = (policy(config), begin(), nodes(8));
+    assert_eq!(tell(&mut policy, now, want(1, nodes[1], &[1])), [dial(1, nodes[1], 1)]);
+    assert_eq!(tell(&mut policy, now, want(2, nodes[2], &[2])), []);
+    let told = tell(&mut policy, now, dialed(1, 1, nodes[1]));
+    assert_eq!(told.last(), Some(&dial(2, nodes[2], 2)));
+}

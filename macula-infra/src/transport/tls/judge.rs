@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use macula_core::identity::{Certificate, Facts, MalformedCertificate, NodeId};
-use rustls_pki_types::{CertificateDer, TrustAnchor, UnixTime};
+use rustls_pki_types::{CertificateDer, SignatureVerificationAlgorithm, TrustAnchor, UnixTime};
 use webpki::{
     BorrowedCertRevocationList, CertRevocationList, EndEntityCert, KeyUsage, RevocationCheckDepth,
-    RevocationOptionsBuilder, UnknownStatusPolicy, VerifiedPath,
+    RevocationOptions, RevocationOptionsBuilder, UnknownStatusPolicy, VerifiedPath,
 };
-use x509_parser::prelude::{FromDer as _, X509Certificate};
+use x509_parser::prelude::{CertificateRevocationList, FromDer as _, X509Certificate};
 
 use super::name::Expectation;
 use super::refusal::Refusal;
@@ -136,40 +136,62 @@ fn issued(
         realm.authorities.iter().map(|held| CertificateDer::from(held.der())).collect();
     let anchors: Vec<TrustAnchor<'_>> =
         authorities.iter().filter_map(|der| webpki::anchor_from_trusted_cert(der).ok()).collect();
-    let lists: Vec<CertRevocationList<'_>> = realm
-        .revocation_lists
-        .iter()
-        .map(|der| BorrowedCertRevocationList::from_der(der).map(CertRevocationList::from))
-        .collect::<Result<_, _>>()
-        .map_err(|error| Refusal::RevocationList(error.to_string()))?;
-    let lists: Vec<&CertRevocationList<'_>> = lists.iter().collect();
-    // Without a list nothing has been taken back.
-    let revocation = RevocationOptionsBuilder::new(&lists).ok().map(|options| {
-        options
-            .with_depth(RevocationCheckDepth::EndEntity)
-            .with_status_policy(UnknownStatusPolicy::Allow)
-            .build()
-    });
     let usage = match judging {
         Side::Dialler => KeyUsage::server_auth(),
         Side::Acceptor => KeyUsage::client_auth(),
     };
     let parsed = EndEntityCert::try_from(&leaf).map_err(|error| refused(&error, facts))?;
-    parsed
-        .verify_for_usage(
-            rustls::crypto::aws_lc_rs::default_provider().signature_verification_algorithms.all,
+    let verify = |revocation: Option<RevocationOptions<'_>>| {
+        let verified = parsed.verify_for_usage(
+            algorithms(),
             &anchors,
             &above,
             UnixTime::since_unix_epoch(now),
             usage,
             revocation,
             Some(&|path| within_length(path, &authorities)),
-        )
-        .map_err(|error| refused(&error, facts))?;
+        );
+        verified.map(|_path| ())
+    };
+    verify(None).map_err(|error| refused(&error, facts))?;
+    // The library looks at one list of an issuer only, so each list is asked alone.
+    for der in &realm.revocation_lists {
+        let list = BorrowedCertRevocationList::from_der(der).map(CertRevocationList::from);
+        let list = list.map_err(|error| Refusal::RevocationList(error.to_string()))?;
+        let list = [&list];
+        let options = RevocationOptionsBuilder::new(&list).ok().map(|options| {
+            options
+                .with_depth(RevocationCheckDepth::EndEntity)
+                .with_status_policy(UnknownStatusPolicy::Allow)
+                .build()
+        });
+        match verify(options) {
+            // A list of an authority with the same name and another key says nothing of this one.
+            Err(webpki::Error::InvalidCrlSignatureForPublicKey)
+                if authorities.iter().any(|held| has_signed(held, der)) => {}
+            verified => verified.map_err(|error| refused(&error, facts))?,
+        }
+    }
     if facts.common_name != facts.node_id.to_string() {
         return Err(Refusal::NameMismatch);
     }
     Ok(())
+}
+
+fn algorithms() -> &'static [&'static dyn SignatureVerificationAlgorithm] {
+    rustls::crypto::aws_lc_rs::default_provider().signature_verification_algorithms.all
+}
+
+/// Whether an authority has signed a revocation list.
+fn has_signed(authority: &CertificateDer<'_>, list: &[u8]) -> bool {
+    let (Ok((_, authority)), Ok((_, list))) =
+        (X509Certificate::from_der(authority), CertificateRevocationList::from_der(list))
+    else {
+        return false;
+    };
+    let key = &authority.public_key().subject_public_key.data;
+    let (message, signature) = (list.tbs_cert_list.as_ref(), &list.signature_value.data);
+    algorithms().iter().any(|by| by.verify_signature(key, message, signature).is_ok())
 }
 
 /// Whether an authority allows as many others below it. The library asks only those in between.

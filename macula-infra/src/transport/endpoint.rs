@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use macula_core::wire::Limits;
 use s2n_quic::client::Connect;
+use s2n_quic::connection::Error as QuicError;
 use s2n_quic::provider::congestion_controller::{Bbr, Cubic};
 use s2n_quic::provider::limits::Limits as QuicLimits;
 use s2n_quic::provider::stateless_reset_token::{self, Generator};
@@ -163,6 +164,10 @@ impl Shared {
         let connect = Connect::new(address).with_server_name(name.as_str());
         let quic = match dialler.client.connect(connect).await {
             Ok(quic) => quic,
+            Err(QuicError::MaxHandshakeDurationExceeded { .. }) => {
+                let within = self.config.handshake_timeout;
+                return Err(DialError::TimedOut { address, within });
+            }
             Err(error) => {
                 let noted = self.me.credentials.take_note(number);
                 let failed = noted

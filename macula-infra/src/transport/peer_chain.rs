@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use s2n_quic::connection::Error as QuicError;
-use s2n_quic::provider::event::events::{ConnectionClosed, TlsExporterReady};
+use s2n_quic::provider::event::events::{ConnectionClosed, EndpointType, TlsExporterReady};
 use s2n_quic::provider::event::{ConnectionInfo, ConnectionMeta, Location, Subscriber};
 
 use super::tls::{Credentials, Refusal};
@@ -16,27 +16,27 @@ const PROTOCOL_VERSION: u64 = ALERT_BASE + 70;
 const CERTIFICATE_REQUIRED: u64 = ALERT_BASE + 116;
 const NO_APPLICATION_PROTOCOL: u64 = ALERT_BASE + 120;
 
-/// What the TLS library says of an acceptor that shows no certificate. It has no alert for that.
-const NO_CERTIFICATE: &str = "peer sent no certificates";
+/// All that a dialler's TLS library says where an acceptor shows an empty list of certificates.
+const INTERNAL_ERROR: u64 = ALERT_BASE + 80;
 
 /// Why this side's TLS library has refused the peer, if it did so without asking its verifiers.
-fn refused_unasked(error: &QuicError) -> Option<Refusal> {
-    let QuicError::Transport { code, initiator: Location::Local, reason, .. } = error else {
+fn refused_unasked(error: &QuicError, dials: bool) -> Option<Refusal> {
+    let QuicError::Transport { code, initiator: Location::Local, .. } = error else {
         return None;
     };
     match code.as_u64() {
         CERTIFICATE_REQUIRED => Some(Refusal::NoCertificate),
         NO_APPLICATION_PROTOCOL => Some(Refusal::WrongProtocol),
         PROTOCOL_VERSION => Some(Refusal::WrongVersion),
-        _ if *reason == NO_CERTIFICATE => Some(Refusal::NoCertificate),
+        INTERNAL_ERROR if dials => Some(Refusal::NoCertificate),
         _ => None,
     }
 }
 
-/// Why this side's TLS library has refused the peer. A verifier that is asked about the proof of a
+/// Why this dialler's TLS library has refused the peer. A verifier that is asked about the proof of a
 /// key is not told of which dial, so this is what is left if it has made no note of the dial.
 pub(super) fn refused_here(error: &QuicError) -> Option<Refusal> {
-    let unasked = refused_unasked(error);
+    let unasked = refused_unasked(error, true);
     unasked.or_else(|| match error {
         QuicError::Transport { code, initiator: Location::Local, .. }
             if code.as_u64() == CERTIFICATE_UNKNOWN =>
@@ -74,11 +74,12 @@ impl Subscriber for Ear {
     fn on_connection_closed(
         &mut self,
         _heard: &mut Heard,
-        _meta: &ConnectionMeta,
+        meta: &ConnectionMeta,
         event: &ConnectionClosed,
     ) {
         // The verifiers have counted what they were asked about.
-        if let Some(refusal) = refused_unasked(&event.error) {
+        let dials = matches!(meta.endpoint_type, EndpointType::Client { .. });
+        if let Some(refusal) = refused_unasked(&event.error, dials) {
             self.0.refuse_always(&refusal);
         }
     }

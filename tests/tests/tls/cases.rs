@@ -1,5 +1,7 @@
 //! The cases: what bad peers show.
 
+mod modes;
+
 use macula_core::identity::NodeId;
 use macula_infra::transport::tls::ALPN;
 use rcgen::{BasicConstraints, ExtendedKeyUsagePurpose, Issuer, KeyPair, KeyUsagePurpose};
@@ -179,13 +181,17 @@ fn keys() -> Vec<Case> {
     ]
 }
 
-/// The cases of realms.
-pub(crate) fn realm() -> Vec<Case> {
+/// All cases.
+pub(crate) fn all() -> Vec<Case> {
     let mut all = vec![Case::control("nothing is wrong", fine())];
     all.extend(times());
     all.extend(issuers());
     all.extend(usages());
     all.extend(bytes());
     all.extend(keys());
+    all.extend(modes::revocation());
+    all.extend(modes::pins());
+    all.extend(modes::node_ids());
+    all.extend(modes::protocols());
     all
 }

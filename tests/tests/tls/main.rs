@@ -6,7 +6,9 @@
 )]
 
 mod cases;
+mod judgement;
 mod matrix;
+mod pairs;
 mod peer;
 mod pki;
 
@@ -14,12 +16,12 @@ use macula_infra::transport::tls::Enforcement;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_bad_peer_is_refused_before_it_is_heard() {
-    let wrong = matrix::run(&cases::realm(), Enforcement::Enforce).await;
+    let wrong = matrix::run(&cases::all(), Enforcement::Enforce).await;
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_bad_peer_is_counted_where_refusals_are_only_reported() {
-    let wrong = matrix::run(&cases::realm(), Enforcement::Report).await;
+    let wrong = matrix::run(&cases::all(), Enforcement::Report).await;
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }

@@ -3,6 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use macula_core::identity::NodeId;
@@ -18,11 +19,15 @@ use rustls::{ClientConfig, DigitallySignedStruct, DistinguishedName, ServerConfi
 use rustls::{Error, SignatureScheme, version::TLS13};
 use s2n_quic::client::Connect;
 use s2n_quic::connection::Handle;
+use s2n_quic::provider::limits::Limits as Limit;
 use s2n_quic::provider::tls::rustls as quic_tls;
 use s2n_quic::stream::ReceiveStream;
 use s2n_quic::{Client, Connection, Server};
 use serde::Serialize;
 use tokio::task::JoinSet;
+
+/// The longest handshake of a bad dialler.
+const GIVES_UP: Duration = Duration::from_secs(2);
 
 /// What a bad peer shows and says.
 #[derive(Debug, Clone)]
@@ -204,7 +209,10 @@ pub(crate) enum Outcome {
 pub(crate) async fn dial(bad: &Bad, address: SocketAddr) -> (Client, Outcome) {
     let any: SocketAddr = (Ipv4Addr::LOCALHOST, 0).into();
     let tls = quic_tls::Client::from(client_config(bad));
-    let client = Client::builder().with_tls(tls).unwrap().with_io(any).unwrap().start().unwrap();
+    // A peer that is refused at its first word is not told, so it has to give up by itself.
+    let limits = Limit::new().with_max_handshake_duration(GIVES_UP).unwrap();
+    let client = Client::builder().with_tls(tls).unwrap().with_limits(limits).unwrap();
+    let client = client.with_io(any).unwrap().start().unwrap();
     let outcome = greet(bad, &client, address).await;
     (client, outcome.unwrap_or_else(Outcome::Refused))
 }

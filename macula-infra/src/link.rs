@@ -15,21 +15,23 @@ mod reading;
 mod session;
 
 use std::fmt::Debug;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use macula_core::clock::{Clock as _, TokioClock};
 use macula_core::identity::NodeId;
+use macula_core::supervision::{ChildSpec, Handle};
 use macula_core::wire::Limits;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
 
 use crate::pool::proto::ConnId;
 use crate::transport::lane::{Lane, Sender};
 use crate::transport::{CloseCode, Closed, Connection, Goodbye, Opener, Pulse, kind};
 
-pub(crate) use actor::worker;
+pub(crate) use actor::Ended;
 pub use idle::Idle;
 pub(crate) use session::unsupported;
 pub use session::{Service, Services, Session};
@@ -57,6 +59,8 @@ pub struct Link {
     end: Mutex<Option<Closed>>,
     /// Hears that the peer takes no new work on it any more.
     left: Left,
+    /// The actor that reads it.
+    actor: OnceLock<Handle<actor::ReadingOver>>,
 }
 
 /// Hears that the peer of a link takes no new work on it any more.
@@ -103,6 +107,19 @@ pub struct Caps {
     pub lane_len_max: usize,
 }
 
+/// The child of `peers` that reads a link.
+pub(crate) fn child(
+    link: &Arc<Link>,
+    ends: actor::Ends,
+    endpoint_gone: CancellationToken,
+    ended: Ended,
+) -> ChildSpec {
+    let (spec, handle) = actor::worker(Arc::clone(link), ends, endpoint_gone, ended).split();
+    // A link has one actor.
+    drop(link.actor.set(handle));
+    spec
+}
+
 impl Link {
     pub(crate) fn new(
         id: ConnId,
@@ -134,6 +151,7 @@ impl Link {
             leaving: watch::Sender::new(false),
             end: Mutex::new(None),
             left,
+            actor: OnceLock::new(),
         });
         link.sessions.open(services, &link);
         (link, actor::Ends { streams, control })
@@ -303,6 +321,13 @@ impl Link {
         ::metrics::counter!(crate::transport::metrics::CLOSED, "reason" => closed.kind())
             .increment(1);
         closed
+    }
+
+    /// Kills the actor behind it, as a fault would: for drills. The connection ends with it.
+    pub fn kill(&self) {
+        if let Some(actor) = self.actor.get().and_then(Handle::actor_ref) {
+            actor.kill();
+        }
     }
 
     /// How it ended, if it has.

@@ -31,7 +31,7 @@ use tokio_util::sync::CancellationToken;
 use crate::link::{Caps, InFlight, Link, Services};
 use crate::transport::{Connection, Current, Side};
 
-pub(crate) use actor::worker;
+pub(crate) use actor::{PoolActor, worker};
 pub use book::AddressBook;
 pub use config::Config;
 pub use error::LinkError;
@@ -234,7 +234,7 @@ impl Pool {
             pool.0.table.remove_if(&link.node(), |_, used| used.id == link.id);
             pool.0.roster.leave(link.id, closed.is_orderly());
         });
-        let worker = crate::link::worker(Arc::clone(&link), ends, endpoint_gone, ended);
+        let worker = crate::link::child(&link, ends, endpoint_gone, ended);
         let (peers, roster) = (shared.peers.clone(), self.clone());
         drop(tokio::spawn(async move {
             if let Err(error) = peers.start_child(worker).await {

@@ -16,14 +16,15 @@ use std::time::Duration;
 
 use macula_core::entropy::Entropy;
 use macula_core::path::InvalidId;
-use macula_core::supervision::{ChildSpec, Strategy, Supervisor, SupervisorHandle};
+use macula_core::shell::Bell;
+use macula_core::supervision::{ChildSpec, Handle, Strategy, Supervisor, SupervisorHandle, Worker};
 
 use crate::link::{Caps, Services};
 use crate::mesh::Mesh;
-use crate::pool::{self, AddressBook, Pool};
+use crate::pool::{self, AddressBook, Pool, PoolActor};
 use crate::remote::{Calling, RemoteService, Served};
 use crate::transport::tls::Credentials;
-use crate::transport::{self, Current, Me, Parts, Sockets, StartError};
+use crate::transport::{self, Current, EndpointActor, Me, Parts, Sockets, StartError};
 
 /// How many restarts each of the tier's supervisors allows in [`PERIOD`].
 const INTENSITY: u32 = 10;
@@ -89,6 +90,10 @@ impl Config {
 pub struct Infrastructure {
     /// The mesh.
     pub mesh: Mesh,
+    /// The actor that accepts and dials.
+    pub endpoint: Handle<()>,
+    /// The actor that decides about connections.
+    pub policy: Handle<Bell>,
     /// Listener and dialler.
     pub transport: SupervisorHandle,
     /// Connections and their lanes.
@@ -111,9 +116,12 @@ pub fn spec(config: Config) -> Result<(ChildSpec, Infrastructure), Error> {
     config.transport.check().map_err(StartError::from)?;
     config.pool.check()?;
     let (peers, peers_handle) = flags(Supervisor::dynamic("peers", PEERS_MAX)?).split();
-    let (transport, pool, mesh) = mesh(config, &peers_handle)?;
-    let (transport, transport_handle) = transport.split();
-    let (pool, pool_handle) = pool.split();
+    let Ground { endpoint, policy, mesh } = ground(config, &peers_handle)?;
+    let (endpoint, endpoint_handle) = endpoint.split();
+    let (policy, policy_handle) = policy.split();
+    let (transport, transport_handle) =
+        flags(Supervisor::new("transport")?).child(endpoint).split();
+    let (pool, pool_handle) = flags(Supervisor::new("pool")?).child(policy).split();
     let (services, services_handle) = flags(Supervisor::new("services")?).split();
     let (telemetry, telemetry_handle) = flags(Supervisor::new("telemetry")?).split();
     let infrastructure = flags(Supervisor::new("infrastructure")?)
@@ -125,6 +133,8 @@ pub fn spec(config: Config) -> Result<(ChildSpec, Infrastructure), Error> {
         .child(telemetry);
     let handles = Infrastructure {
         mesh,
+        endpoint: endpoint_handle,
+        policy: policy_handle,
         transport: transport_handle,
         pool: pool_handle,
         services: services_handle,
@@ -134,8 +144,14 @@ pub fn spec(config: Config) -> Result<(ChildSpec, Infrastructure), Error> {
     Ok((infrastructure.into(), handles))
 }
 
-/// The supervisors of transport and pool, and the mesh above them.
-fn mesh(config: Config, peers: &SupervisorHandle) -> Result<(Supervisor, Supervisor, Mesh), Error> {
+/// What the mesh stands on, and the mesh.
+struct Ground {
+    endpoint: Worker<EndpointActor>,
+    policy: Worker<PoolActor>,
+    mesh: Mesh,
+}
+
+fn ground(config: Config, peers: &SupervisorHandle) -> Result<Ground, Error> {
     let Config { credentials, incarnation, transport: config, pool: policy, book, sockets, seed } =
         config;
     let sockets = Arc::new(sockets.map_or_else(|| Sockets::bind(&config), Ok)?);
@@ -165,9 +181,7 @@ fn mesh(config: Config, peers: &SupervisorHandle) -> Result<(Supervisor, Supervi
     let entropy = move || seed.map_or_else(Entropy::from_process, Entropy::from_seed);
     let policy = pool::worker(pool.clone(), policy, entropy)?;
     let mesh = Mesh { calling: Calling { pool, served }, credentials, sockets };
-    let transport = flags(Supervisor::new("transport")?).child(endpoint);
-    let pool = flags(Supervisor::new("pool")?).child(policy);
-    Ok((transport, pool, mesh))
+    Ok(Ground { endpoint, policy, mesh })
 }
 
 /// What holds for all of them.

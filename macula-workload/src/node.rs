@@ -283,6 +283,12 @@ impl Node {
         self.infrastructure.mesh.node()
     }
 
+    /// The parts of the infrastructure tier, for those who want to look at them or to drill faults.
+    #[must_use]
+    pub const fn infrastructure(&self) -> &Infrastructure {
+        &self.infrastructure
+    }
+
     /// The mesh, from this node.
     #[must_use]
     pub const fn mesh(&self) -> &Mesh {

@@ -24,7 +24,7 @@ pub(crate) struct Ends {
 pub(crate) type Ended = Box<dyn FnOnce(&Arc<Link>, Closed) + Send + Sync>;
 
 /// The worker of a link. It has one life: a lost connection is not restarted but dialled anew.
-pub(crate) fn worker(
+pub(super) fn worker(
     link: Arc<Link>,
     ends: Ends,
     endpoint_gone: CancellationToken,

@@ -91,7 +91,7 @@ impl Idle {
         let id = ConnId(u64::try_from(self.links.len())?);
         let (link, ends) = Link::new(id, connection, caps, &self.services, Box::new(|| {}));
         let ended = Box::new(|_: &Arc<Link>, _| {});
-        let worker = super::worker(Arc::clone(&link), ends, self.gone.clone(), ended);
+        let worker = super::child(&link, ends, self.gone.clone(), ended);
         self.root.handle().start_child(worker).await?;
         self.links.push(link);
         Ok(())

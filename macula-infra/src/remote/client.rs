@@ -4,7 +4,7 @@ use std::fmt::Debug;
 use std::marker::PhantomData;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use macula_core::clock::{Clock as _, TokioClock};
@@ -16,7 +16,7 @@ use serde::de::DeserializeOwned;
 use tokio::sync::oneshot;
 
 use super::call::UnderWay;
-use super::error::{CallError, Interruption};
+use super::error::{CallError, Interruption, Unavailability};
 use super::monitor::Monitor;
 use super::reply::{Answer, Cancelled, Encodes, Ticket};
 use super::serve::{Question, Served};
@@ -72,7 +72,12 @@ impl Remote {
     /// `R`. Nothing is sent before the first call.
     #[must_use]
     pub fn handle<Q, R>(&self, name: &str) -> RemoteHandle<Q, R> {
-        RemoteHandle { remote: self.clone(), name: name.into(), _types: PhantomData }
+        RemoteHandle {
+            remote: self.clone(),
+            name: name.into(),
+            waits: false,
+            _types: PhantomData,
+        }
     }
 }
 
@@ -80,12 +85,24 @@ impl Remote {
 pub struct RemoteHandle<Q, R> {
     pub(super) remote: Remote,
     pub(super) name: Arc<str>,
+    /// Whether a call waits for the node to be there.
+    waits: bool,
     _types: PhantomData<fn(Q) -> R>,
+}
+
+impl<Q, R> RemoteHandle<Q, R> {
+    /// The same actor, for calls that wait until its node can be reached, as long as their own time
+    /// allows. Without it a call ends at once when there is no connection and none can be made.
+    #[must_use]
+    pub fn wait_for_ready(self) -> Self {
+        Self { waits: true, ..self }
+    }
 }
 
 impl<Q, R> Clone for RemoteHandle<Q, R> {
     fn clone(&self) -> Self {
-        Self { remote: self.remote.clone(), name: Arc::clone(&self.name), _types: PhantomData }
+        let (remote, name) = (self.remote.clone(), Arc::clone(&self.name));
+        Self { remote, name, waits: self.waits, _types: PhantomData }
     }
 }
 
@@ -137,17 +154,43 @@ impl<Q: Serialize, R: DeserializeOwned> RemoteHandle<Q, R> {
             EncodeError::TooLong { len, max } => CallError::too_large("question", len, max),
             error => CallError::Unsupported(error.to_string()),
         })?;
+        let deadline = TokioClock.now() + within;
         let answer = async {
             if self.remote.node == here.node() {
                 return self.ask_here(within, body).await;
             }
-            let in_flight = here.link(self.remote.node).await?;
-            self.ask_there(in_flight, within, body).await
+            let in_flight = self.connection(deadline).await?;
+            let left = deadline.saturating_duration_since(TokioClock.now());
+            self.ask_there(in_flight, left, body).await
         };
-        let answer = tokio::time::timeout(within, answer).await;
+        let answer = tokio::time::timeout_at(deadline.into(), answer).await;
         let answer = answer.unwrap_or(Err(CallError::TimedOut { within }))?;
         let limits = Limits { frame_len_max: max, ..Limits::default() };
         from_body(&answer, &limits).map_err(|error| CallError::NotUnderstood(error.to_string()))
+    }
+
+    /// The connection to the node, of which a call that does not get it in time has sent nothing.
+    async fn connection(&self, deadline: Instant) -> Result<InFlight, CallError> {
+        let mut last = Unavailability::NotReady("there was no connection in time".to_owned());
+        let connecting = async {
+            loop {
+                match self.remote.calling.link(self.remote.node).await {
+                    Err(CallError::Unavailable(why)) if self.waits => match &why {
+                        Unavailability::NoAddress => return Err(CallError::Unavailable(why)),
+                        Unavailability::BackingOff { retry_in } => {
+                            tokio::time::sleep(*retry_in).await;
+                        }
+                        _ => {
+                            last = why;
+                            tokio::task::yield_now().await;
+                        }
+                    },
+                    connected => return connected,
+                }
+            }
+        };
+        let connected = tokio::time::timeout_at(deadline.into(), connecting).await;
+        connected.unwrap_or(Err(CallError::Unavailable(last)))
     }
 
     async fn ask_there(

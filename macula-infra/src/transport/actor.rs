@@ -16,6 +16,7 @@ use super::config::Config;
 use super::connection::{CloseCode, Connection, Opener};
 use super::endpoint::{Endpoint, Me};
 use super::io::Sockets;
+use super::tls::Credentials;
 
 /// How long peers get to hear that the node stops.
 const FAREWELL: Duration = Duration::from_millis(200);
@@ -30,9 +31,17 @@ pub struct Current(Arc<Place>);
 #[derive(Default)]
 struct Place {
     live: ArcSwapOption<Live>,
-    watched: Mutex<Vec<Weak<Opener>>>,
+    watched: Mutex<Watched>,
     /// Rung for each that is watched from now on.
     joined: Notify,
+}
+
+/// The connections whose peers are judged anew.
+#[derive(Default)]
+struct Watched {
+    all: Vec<Weak<Opener>>,
+    /// Those that were not yet judged since they are watched.
+    fresh: Vec<Weak<Opener>>,
 }
 
 struct Live {
@@ -56,18 +65,25 @@ impl Current {
     /// Has the peer of a connection judged anew whenever trust changes or its certificate ends.
     pub(crate) fn watch(&self, opener: &Arc<Opener>) {
         let mut watched = self.0.watched.lock();
-        if watched.len() == watched.capacity() {
-            watched.retain(|opener| opener.strong_count() > 0);
+        if watched.all.len() == watched.all.capacity() {
+            watched.all.retain(|opener| opener.strong_count() > 0);
         }
-        watched.push(Arc::downgrade(opener));
+        watched.all.push(Arc::downgrade(opener));
+        watched.fresh.push(Arc::downgrade(opener));
         drop(watched);
         self.0.joined.notify_one();
     }
 
     fn watched(&self) -> Vec<Arc<Opener>> {
         let mut watched = self.0.watched.lock();
-        watched.retain(|opener| opener.strong_count() > 0);
-        watched.iter().filter_map(Weak::upgrade).collect()
+        watched.fresh = Vec::new();
+        watched.all.retain(|opener| opener.strong_count() > 0);
+        watched.all.iter().filter_map(Weak::upgrade).collect()
+    }
+
+    fn fresh(&self) -> Vec<Arc<Opener>> {
+        let fresh = std::mem::take(&mut self.0.watched.lock().fresh);
+        fresh.iter().filter_map(Weak::upgrade).collect()
     }
 }
 
@@ -171,25 +187,41 @@ impl Actor for EndpointActor {
 }
 
 /// Closes the connections of peers that are not believed any more.
-async fn distrust(current: Current, credentials: super::tls::Credentials) {
+///
+/// One that joins is judged once more if trust has changed since its handshake.
+async fn distrust(current: Current, credentials: Credentials) {
     let mut changes = credentials.changes();
+    let mut next = look(&current.watched(), true, &credentials);
     loop {
-        let openers = current.watched();
-        let now = credentials.now();
-        // A certificate holds through the second at which it ends.
-        let next = openers.iter().map(|opener| opener.not_after + Duration::from_secs(1));
-        let wait = next.filter(|at| *at > now).map(|at| at - now).min();
-        let wait = wait.unwrap_or(LOOK_MAX).min(LOOK_MAX);
-        drop(openers);
+        let wait = next.saturating_sub(credentials.now()).min(LOOK_MAX);
         tokio::select! {
             changed = changes.changed() => if changed.is_err() { return },
-            () = current.0.joined.notified() => continue,
+            () = current.0.joined.notified() => {
+                next = next.min(look(&current.fresh(), false, &credentials));
+                continue;
+            }
             () = tokio::time::sleep(wait) => {}
         }
-        for opener in current.watched() {
-            if opener.rejudge(&credentials).is_err() {
-                opener.close(CloseCode::Distrusted);
-            }
+        next = look(&current.watched(), true, &credentials);
+    }
+}
+
+/// Judges peers anew, all or those whose handshake was before the last change. Tells when to do so again, since the Unix epoch.
+fn look(openers: &[Arc<Opener>], all: bool, credentials: &Credentials) -> Duration {
+    let now = credentials.now();
+    let mut next = now.saturating_add(LOOK_MAX);
+    for opener in openers {
+        if (all || opener.generation != credentials.generation())
+            && opener.rejudge(credentials).is_err()
+        {
+            opener.close(CloseCode::Distrusted);
+            continue;
+        }
+        // A certificate holds through the second at which it ends.
+        let over = opener.not_after.saturating_add(Duration::from_secs(1));
+        if over > now {
+            next = next.min(over);
         }
     }
+    next
 }

@@ -202,6 +202,10 @@ pub struct Opener {
     pub roles: Vec<String>,
     /// Until when its certificate holds, since the Unix epoch.
     pub not_after: Duration,
+    /// How often trust had been replaced when the peer was judged.
+    pub(super) generation: u64,
+    /// Whether a join token let it in.
+    pub(super) by_token: bool,
     pub(super) chain: Arc<[Vec<u8>]>,
     pub(super) _counted: Option<Counted>,
 }
@@ -238,7 +242,7 @@ impl Opener {
         match credentials.judge(self.side, expected, &self.chain) {
             Ok(Judged { .. }) => Ok(()),
             // A newcomer's token was accepted once; that is not taken back.
-            Err(Refusal::NotAllowed(_)) if self.proved => Ok(()),
+            Err(Refusal::NotAllowed(_)) if self.by_token => Ok(()),
             Err(refusal) => credentials.refuse(refusal),
         }
     }

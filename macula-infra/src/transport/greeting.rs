@@ -58,6 +58,7 @@ struct Fresh {
     streams: Streams,
     address: SocketAddr,
     chain: Arc<[Vec<u8>]>,
+    generation: u64,
 }
 
 /// What both sides learn of each other.
@@ -75,7 +76,7 @@ pub(super) async fn dial(
     expected: Expectation,
     limits: Limits,
 ) -> Result<Connection, Failed> {
-    let mut fresh = fresh(quic)?;
+    let mut fresh = fresh(quic, &me.credentials)?;
     let judged = judged(&me.credentials, Side::Dialler, expected.node(), &fresh.chain)?;
     let hello = Hello {
         node: me.credentials.node(),
@@ -104,7 +105,7 @@ pub(super) async fn accept(
     limits: Limits,
     counted: Counted,
 ) -> Result<Connection, Failed> {
-    let mut fresh = fresh(quic)?;
+    let mut fresh = fresh(quic, &me.credentials)?;
     let judged = judged(&me.credentials, Side::Acceptor, None, &fresh.chain)?;
     let (control, frame) = first(&mut fresh.streams, limits).await?;
     if frame.kind != kind::HELLO {
@@ -174,13 +175,14 @@ pub(super) async fn overloaded(mut quic: Quic, why: &str, limits: &Limits) {
     turn_away(&quic.handle(), &why, limits).await;
 }
 
-fn fresh(quic: Quic) -> Result<Fresh, Failed> {
+fn fresh(quic: Quic, credentials: &Credentials) -> Result<Fresh, Failed> {
+    let generation = credentials.generation();
     let address = quic.remote_addr().map_err(|error| Closed::from_quic(&error))?;
     let heard = quic.query_event_context(|heard: &Heard| heard.0.clone());
     let chain = heard.ok().flatten().unwrap_or_default();
     let (mut handle, streams) = quic.split();
     handle.keep_alive(true).map_err(|error| Closed::from_quic(&error))?;
-    Ok(Fresh { handle, streams: Streams(streams), address, chain })
+    Ok(Fresh { handle, streams: Streams(streams), address, chain, generation })
 }
 
 /// Judges the peer; none if it is refused and reported only.
@@ -240,6 +242,7 @@ fn made(
     let Met { judged, claimed, incarnation, mut listen } = met;
     listen.truncate(LISTEN_MAX);
     let proved = judged.is_some();
+    let by_token = judged.as_ref().is_some_and(|judged| judged.token_due);
     let (node, roles, not_after) = match judged {
         Some(judged) => (judged.node, judged.roles, judged.not_after),
         None => (claimed, Vec::new(), std::time::Duration::MAX),
@@ -254,6 +257,8 @@ fn made(
         listen,
         roles,
         not_after,
+        generation: fresh.generation,
+        by_token,
         chain: fresh.chain,
         _counted: counted,
     };

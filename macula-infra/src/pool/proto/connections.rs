@@ -272,8 +272,12 @@ impl Policy {
             if let Some(peer) = self.peers.get_mut(&conn.peer) {
                 if grown {
                     peer.feels(false);
+                } else if peer.failures == 0 {
+                    // It may be dialled anew at once, the first time.
+                    peer.failures = 1;
+                    peer.feels(false);
                 } else {
-                    // A connection that is lost at once is as bad as none.
+                    // Connections that are lost at once are as bad as none.
                     peer.failed(now, &self.config, &mut self.entropy);
                 }
             }

@@ -165,6 +165,11 @@ impl Credentials {
         self.0.changes.subscribe()
     }
 
+    /// How often they were replaced. Whoever judges after it has asked, judges by no older trust.
+    pub(in crate::transport) fn generation(&self) -> u64 {
+        *self.0.changes.borrow()
+    }
+
     /// How many peers were refused, or would have been, by kind of refusal.
     #[must_use]
     pub fn refusals(&self) -> BTreeMap<&'static str, u64> {

@@ -29,7 +29,7 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use crate::link::{Caps, InFlight, Link, Services};
-use crate::transport::{Connection, Current, Side};
+use crate::transport::{Closed, Connection, Current, Side};
 
 pub(crate) use actor::{PoolActor, worker};
 pub use book::AddressBook;
@@ -230,9 +230,11 @@ impl Pool {
         shared.book.learn(link.node(), peer.address, &peer.listen);
         shared.roster.join(&link, told(conn, link.node(), peer.incarnation));
         let pool = self.clone();
-        let ended = Box::new(move |link: &Arc<Link>, closed: crate::transport::Closed| {
+        let ended = Box::new(move |link: &Arc<Link>, closed: Closed| {
             pool.0.table.remove_if(&link.node(), |_, used| used.id == link.id);
-            pool.0.roster.leave(link.id, closed.is_orderly());
+            // What this node has ended itself, nobody else is to blame for.
+            let clean = closed.is_orderly() || matches!(closed, Closed::Here(_));
+            pool.0.roster.leave(link.id, clean);
         });
         let worker = crate::link::child(&link, ends, endpoint_gone, ended);
         let (peers, roster) = (shared.peers.clone(), self.clone());

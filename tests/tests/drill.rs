@@ -205,7 +205,7 @@ async fn every_call_ends_once_while_everything_is_killed() {
         waits[waits.len() / 2],
         waits.last().unwrap()
     );
-    println!("{:?}", gaps.iter().max_by_key(|(_, gap)| *gap));
+    println!("{gaps:?}");
     assert!(gaps.len() >= 10, "only {} things were killed", gaps.len());
     assert!(answered > CALLS / 2, "only {answered} calls were answered");
     one.stop().await.unwrap();

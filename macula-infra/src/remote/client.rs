@@ -72,12 +72,7 @@ impl Remote {
     /// `R`. Nothing is sent before the first call.
     #[must_use]
     pub fn handle<Q, R>(&self, name: &str) -> RemoteHandle<Q, R> {
-        RemoteHandle {
-            remote: self.clone(),
-            name: name.into(),
-            waits: false,
-            _types: PhantomData,
-        }
+        RemoteHandle { remote: self.clone(), name: name.into(), waits: false, _types: PhantomData }
     }
 }
 

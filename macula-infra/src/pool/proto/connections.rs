@@ -128,9 +128,7 @@ impl Policy {
         self.timers.clear(Timer::Redial(peer));
         if let Some(state) = self.peers.get_mut(&peer) {
             state.until = None;
-            if !dialled {
-                state.failures = 0;
-            }
+            state.failures = 0;
         }
         self.replace_own(now, id);
         self.resolve(now, peer);
@@ -265,20 +263,14 @@ impl Policy {
         let peer = self.peer(now, conn.peer);
         peer.conns.retain(|other| *other != id);
         if grown {
-            peer.failures = 0;
+            peer.losses = 0;
         }
         if was_up && !clean {
             self.stats.lost += 1;
             if let Some(peer) = self.peers.get_mut(&conn.peer) {
-                if grown {
-                    peer.feels(false);
-                } else if peer.failures == 0 {
-                    // It may be dialled anew at once, the first time.
-                    peer.failures = 1;
-                    peer.feels(false);
-                } else {
-                    // Connections that are lost at once are as bad as none.
-                    peer.failed(now, &self.config, &mut self.entropy);
+                peer.feels(false);
+                if !grown {
+                    peer.lost(now, &self.config, &mut self.entropy);
                 }
             }
         }

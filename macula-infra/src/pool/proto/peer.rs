@@ -13,6 +13,9 @@ use super::{AttemptId, Class, ConnId, Fault, Ticket};
 /// How much one result moves a peer's health.
 const HEALTH_STEP: f64 = 0.2;
 
+/// How long a peer whose connections are lost young is left alone at most, in first waits.
+const LOSS_WAITS_MAX: u32 = 10;
+
 /// A peer.
 #[derive(Debug)]
 pub(super) struct Peer {
@@ -25,8 +28,10 @@ pub(super) struct Peer {
     pub(super) dial: Option<Dial>,
     pub(super) protected: BTreeSet<Class>,
     pub(super) addresses: Vec<SocketAddr>,
-    /// How many dials and young connections have failed in a row.
+    /// How many dials have failed in a row.
     pub(super) failures: u32,
+    /// How many connections were lost young in a row.
+    pub(super) losses: u32,
     /// Until when it is left alone.
     pub(super) until: Option<Instant>,
     /// 1.0 for a peer that never fails, towards 0.0 for one that always does.
@@ -45,6 +50,7 @@ impl Peer {
             protected: BTreeSet::new(),
             addresses: Vec::new(),
             failures: 0,
+            losses: 0,
             until: None,
             health: 1.0,
             touched: now,
@@ -70,13 +76,26 @@ impl Peer {
 
     /// A failure: it is left alone, longer after each, give or take the jitter.
     pub(super) fn failed(&mut self, now: Instant, config: &Config, entropy: &mut Entropy) {
-        let doublings = self.failures.min(30);
+        let wait = doubled(config.backoff_initial, self.failures).min(config.backoff_max);
         self.failures = self.failures.saturating_add(1);
         self.feels(false);
-        let grown = config.backoff_initial.saturating_mul(1_u32 << doublings);
-        let wait = spread(grown.min(config.backoff_max), config.jitter, entropy);
-        self.until = Some(now + wait);
+        self.until = Some(now + spread(wait, config.jitter, entropy));
     }
+
+    /// A connection was lost before it was of any age. The peer is there, so it is dialled anew at
+    /// once, and after that soon.
+    pub(super) fn lost(&mut self, now: Instant, config: &Config, entropy: &mut Entropy) {
+        if let Some(before) = self.losses.checked_sub(1) {
+            let most = (config.backoff_initial * LOSS_WAITS_MAX).min(config.backoff_max);
+            let wait = doubled(config.backoff_initial, before).min(most);
+            self.until = Some(now + spread(wait, config.jitter, entropy));
+        }
+        self.losses = self.losses.saturating_add(1);
+    }
+}
+
+fn doubled(span: Duration, times: u32) -> Duration {
+    span.saturating_mul(1_u32 << times.min(30))
 }
 
 /// A span, give or take a part of it.

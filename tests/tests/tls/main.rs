@@ -11,6 +11,7 @@ mod matrix;
 mod pairs;
 mod peer;
 mod pki;
+mod tiers;
 
 use macula_infra::transport::tls::Enforcement;
 

@@ -9,6 +9,7 @@ use macula_core::wire::Limits;
 use s2n_quic::client::Connect;
 use s2n_quic::connection::Error as QuicError;
 use s2n_quic::provider::congestion_controller::{Bbr, Cubic};
+use s2n_quic::provider::event::Location;
 use s2n_quic::provider::limits::Limits as QuicLimits;
 use s2n_quic::provider::stateless_reset_token::{self, Generator};
 use s2n_quic::provider::tls::rustls as quic_tls;
@@ -28,6 +29,9 @@ use super::tls::{Credentials, DialName, Expectation, client_config, server_confi
 
 /// How many connections that the peer dialled wait to be taken.
 const ARRIVALS_MAX: usize = 256;
+
+/// The code with which a peer has no connection at all (RFC 9000, section 20.1).
+const CONNECTION_REFUSED: u64 = 0x2;
 
 /// A connection that a peer has dialled.
 pub type Arrival = Connection;
@@ -167,6 +171,13 @@ impl Shared {
             Err(QuicError::MaxHandshakeDurationExceeded { .. }) => {
                 let within = self.config.handshake_timeout;
                 return Err(DialError::TimedOut { address, within });
+            }
+            Err(QuicError::Transport { code, initiator: Location::Remote, .. })
+                if code.as_u64() == CONNECTION_REFUSED =>
+            {
+                // The peer's gate closes so, before it knows whom it closes to.
+                let why = "it has no room for another connection".to_owned();
+                return Err(DialError::Busy { address, why });
             }
             Err(error) => {
                 let noted = self.me.credentials.take_note(number);

@@ -5,12 +5,15 @@
     reason = "helpers outside of test functions may panic and tell too: this crate holds only tests"
 )]
 
+mod admission;
 mod cases;
+mod distrust;
 mod judgement;
 mod matrix;
 mod pairs;
 mod peer;
 mod pki;
+mod rotation;
 mod tiers;
 
 use macula_infra::transport::tls::Enforcement;

@@ -10,6 +10,7 @@ mod cases;
 mod distrust;
 mod judgement;
 mod matrix;
+mod old;
 mod pairs;
 mod peer;
 mod pki;

@@ -112,6 +112,11 @@ impl Mesh {
         self.calling.pool.stats()
     }
 
+    /// Lets go of the sockets of a node that has stopped, and waits until their ports are free.
+    pub async fn close_sockets(&self) {
+        self.sockets.release().await;
+    }
+
     /// What this node shows and believes, which can be replaced while it runs.
     #[must_use]
     pub const fn credentials(&self) -> &Credentials {

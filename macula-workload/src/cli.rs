@@ -54,9 +54,10 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run a node with a small game lobby, break parts of it, and watch it heal.
+    /// Run some nodes with a small game lobby, break parts of it, and watch it heal.
     ///
-    /// It ends by itself: with 0 if the tree healed and no score was lost, and with 1 if not.
+    /// The nodes talk over verified QUIC on the loopback interface, in a realm made on the fly. It
+    /// ends by itself: with 0 if all healed and no score was lost, and with 1 if not.
     Demo(DemoArgs),
     /// Make the folder of a node: its key, its certificate and its configuration.
     ///
@@ -87,6 +88,9 @@ pub(crate) struct DemoArgs {
     /// Replay the game of this seed.
     #[arg(long, default_value_t = 1)]
     pub(crate) seed: u64,
+    /// How many nodes there are: players on one, rooms on the next, scores on the third.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=16))]
+    pub(crate) nodes: u8,
     /// When to use colour.
     #[arg(long, value_enum, default_value_t = Color::Auto)]
     pub(crate) color: Color,

@@ -42,7 +42,7 @@ pub enum Error {
     Platform(#[from] macula_platform::tier::Error),
     /// The infrastructure tier cannot be built: an address is taken, for instance. Nothing was
     /// started.
-    #[error("infrastructure: {0}")]
+    #[error(transparent)]
     Infrastructure(#[from] macula_infra::tier::Error),
     /// What the node is to show and to believe cannot be used. Nothing was started.
     #[error("identity: {0}")]
@@ -375,12 +375,15 @@ impl Node {
     /// [`StopError::TooSlow`] if it takes longer than the bound of its configuration; what is left
     /// is then killed.
     pub async fn stop(self) -> Result<ExitReason, StopError> {
-        match tokio::time::timeout(self.shutdown, self.root.stop()).await {
+        let ended = match tokio::time::timeout(self.shutdown, self.root.stop()).await {
             Ok(reason) => Ok(reason),
             Err(_elapsed) => {
                 self.root.kill();
                 Err(StopError::TooSlow { bound: self.shutdown })
             }
-        }
+        };
+        // Whoever starts the node again finds its ports free.
+        self.infrastructure.mesh.close_sockets().await;
+        ended
     }
 }

@@ -196,7 +196,7 @@ fn the_demo_breaks_heals_and_ends_with_0() {
 #[test]
 fn the_demo_is_plain_in_a_pipe_and_coloured_when_asked() {
     let plain = text(&run(&["demo"]).stdout);
-    assert!(plain.contains("the tree healed and no score was lost"));
+    assert!(plain.contains("everything healed and no score was lost"));
     assert!(!plain.contains('\x1b'));
     assert!(text(&run(&["demo", "--color", "always"]).stdout).contains("\x1b[32m"));
 }

@@ -17,7 +17,7 @@ pub enum StartError {
     #[error(transparent)]
     Config(#[from] InvalidConfig),
     /// A socket could not be made.
-    #[error("cannot bind UDP socket {address}: {source}")]
+    #[error("cannot bind UDP socket {address}")]
     Bind {
         /// Where.
         address: SocketAddr,

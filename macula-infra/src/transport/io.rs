@@ -7,6 +7,7 @@
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use s2n_quic::provider::io as quic_io;
@@ -21,15 +22,28 @@ use super::error::StartError;
 /// The size of a socket's buffers, in bytes, if the system allows it.
 const SOCKET_BUFFER: usize = 2 * 1024 * 1024;
 
+/// How long a port that was let go of may take to become free.
+const RELEASE_WAIT: Duration = Duration::from_secs(1);
+
+/// How often that is looked at.
+const RELEASE_LOOK: Duration = Duration::from_millis(1);
+
 /// The sockets of a node: some that listen, and one for each family of addresses to dial from.
 #[derive(Debug)]
 pub struct Sockets {
-    listen: Vec<UdpSocket>,
-    dial_v4: Option<UdpSocket>,
-    dial_v6: Option<UdpSocket>,
+    addresses: Vec<SocketAddr>,
+    held: Mutex<Held>,
     /// Virtual ones, in a simulation.
     #[cfg(feature = "turmoil")]
     simulated: Option<SocketAddr>,
+}
+
+/// What is open.
+#[derive(Debug, Default)]
+struct Held {
+    listen: Vec<UdpSocket>,
+    dial_v4: Option<UdpSocket>,
+    dial_v6: Option<UdpSocket>,
 }
 
 impl Sockets {
@@ -45,10 +59,12 @@ impl Sockets {
             !config.listen.is_empty() && config.listen.iter().all(|at| at.ip().is_loopback());
         let v4 = if local { Ipv4Addr::LOCALHOST } else { Ipv4Addr::UNSPECIFIED };
         let v6 = if local { Ipv6Addr::LOCALHOST } else { Ipv6Addr::UNSPECIFIED };
+        let addresses = listen.iter().filter_map(|socket| socket.local_addr().ok()).collect();
+        let dial_v4 = bound((v4, 0).into()).ok();
+        let dial_v6 = bound((v6, 0).into()).ok();
         Ok(Self {
-            listen,
-            dial_v4: bound((v4, 0).into()).ok(),
-            dial_v6: bound((v6, 0).into()).ok(),
+            addresses,
+            held: Mutex::new(Held { listen, dial_v4, dial_v6 }),
             #[cfg(feature = "turmoil")]
             simulated: None,
         })
@@ -57,18 +73,33 @@ impl Sockets {
     /// Sockets on turmoil's network: one that listens at `address`, of the host that this runs on.
     #[cfg(feature = "turmoil")]
     #[must_use]
-    pub const fn simulated(address: SocketAddr) -> Self {
-        Self { listen: Vec::new(), dial_v4: None, dial_v6: None, simulated: Some(address) }
+    pub fn simulated(address: SocketAddr) -> Self {
+        Self { addresses: vec![address], held: Mutex::default(), simulated: Some(address) }
     }
 
     /// Where the node listens.
     #[must_use]
     pub fn listening(&self) -> Vec<SocketAddr> {
+        self.addresses.clone()
+    }
+
+    /// Closes the sockets, and waits for a second at most until their ports are free: the QUIC
+    /// library lets go of them a moment after its endpoint has ended. For a node that has stopped.
+    pub async fn release(&self) {
+        drop(std::mem::take(&mut *self.held.lock()));
         #[cfg(feature = "turmoil")]
-        if let Some(address) = self.simulated {
-            return vec![address];
+        if self.simulated.is_some() {
+            return;
         }
-        self.listen.iter().filter_map(|socket| socket.local_addr().ok()).collect()
+        let free = async {
+            for address in &self.addresses {
+                while bound(*address).is_err() {
+                    tokio::time::sleep(RELEASE_LOOK).await;
+                }
+            }
+        };
+        // A port that another process has taken meanwhile will not become free.
+        drop(tokio::time::timeout(RELEASE_WAIT, free).await);
     }
 
     /// Sends a datagram that is not QUIC from the port of the `index`th listening address.
@@ -77,7 +108,8 @@ impl Sockets {
     ///
     /// As the system's `sendto`; [`io::ErrorKind::NotFound`] if there is no such address.
     pub fn send_datagram(&self, index: usize, to: SocketAddr, bytes: &[u8]) -> io::Result<usize> {
-        let socket = self.listen.get(index).ok_or(io::ErrorKind::NotFound)?;
+        let held = self.held.lock();
+        let socket = held.listen.get(index).ok_or(io::ErrorKind::NotFound)?;
         socket.send_to(bytes, to)
     }
 
@@ -88,7 +120,7 @@ impl Sockets {
             return Ok(vec![(Io::simulated(address, config.mtu_max).await?, address)]);
         }
         let run = |socket: &UdpSocket| Ok((Io::os(socket, config.mtu_max)?, socket.local_addr()?));
-        let listeners = self.listen.iter().map(run).collect();
+        let listeners = self.held.lock().listen.iter().map(run).collect();
         std::future::ready(listeners).await
     }
 
@@ -99,8 +131,11 @@ impl Sockets {
             let from = SocketAddr::new(address.ip(), 0);
             return Io::simulated(from, config.mtu_max).await.map(Some);
         }
-        let socket = if to.is_ipv4() { &self.dial_v4 } else { &self.dial_v6 };
-        let dialler = socket.as_ref().map(|socket| Io::os(socket, config.mtu_max)).transpose();
+        let dialler = {
+            let held = self.held.lock();
+            let socket = if to.is_ipv4() { &held.dial_v4 } else { &held.dial_v6 };
+            socket.as_ref().map(|socket| Io::os(socket, config.mtu_max)).transpose()
+        };
         std::future::ready(dialler).await
     }
 }

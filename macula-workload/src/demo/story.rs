@@ -1,45 +1,45 @@
 //! The plot: rounds are played one after the other, and before some of them something breaks.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
 use macula_core::entropy::Entropy;
-use macula_workload::Node;
 use macula_workload::supervision::proto::{Change, Context};
-use macula_workload::supervision::{CallError, Event, Handle, Presence, What};
-use tokio::sync::broadcast;
+use macula_workload::supervision::{CallError, Event, Handle, Presence, SupervisorHandle, What};
+use tokio::sync::broadcast::error::TryRecvError;
 
-use super::lobby::{
-    Lobby, MatchMsg, PLAYERS, PlayMsg, PlayerMsg, ROOMS, Score, Trouble, score_key,
-};
+use super::lobby::{Lobby, MatchMsg, PLAYERS, Play, PlayerMsg, ROOMS, Score, Trouble, score_key};
 use super::tell::{ScoreLine, Teller, Verdict};
+use super::world::{PATIENCE, Role, World, ask_remote};
 
 /// How many rounds are played.
 const ROUNDS: u32 = 40;
 
-/// How long the demo waits for something that must come before it calls it a failure.
-const PATIENCE: Duration = Duration::from_secs(20);
-
 /// Something that the demo breaks.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fault {
     PlayerPanics,
     RoomKilled,
     MatchmakerHangs,
+    TransportKilled,
     PlayerErrs,
+    PoolKilled,
     TournamentMeltsDown,
+    NodeGone,
     RegistersKilled,
 }
 
 /// What breaks before which round.
-const FAULTS: [(u32, Fault); 6] = [
+const FAULTS: [(u32, Fault); 9] = [
     (5, Fault::PlayerPanics),
-    (10, Fault::RoomKilled),
-    (16, Fault::MatchmakerHangs),
-    (22, Fault::PlayerErrs),
+    (9, Fault::RoomKilled),
+    (13, Fault::MatchmakerHangs),
+    (17, Fault::TransportKilled),
+    (21, Fault::PlayerErrs),
+    (25, Fault::PoolKilled),
     (28, Fault::TournamentMeltsDown),
-    (34, Fault::RegistersKilled),
+    (32, Fault::NodeGone),
+    (36, Fault::RegistersKilled),
 ];
 
 impl Fault {
@@ -50,19 +50,28 @@ impl Fault {
                 format!("room {} is killed; rooms opened after it go along", ROOMS[0])
             }
             Self::MatchmakerHangs => "the matchmaker is made to hang".to_owned(),
+            Self::TransportKilled => {
+                "the transport of the scores' node is killed, and all that stands on it".to_owned()
+            }
             Self::PlayerErrs => "player bob loses its connection".to_owned(),
+            Self::PoolKilled => {
+                "the connection pool of the players' node is killed, with all connections"
+                    .to_owned()
+            }
             Self::TournamentMeltsDown => {
                 "the referee fails three times; its supervisor gives up and is replaced".to_owned()
             }
-            Self::RegistersKilled => "the platform's registers are killed".to_owned(),
+            Self::NodeGone => {
+                "the node of the rooms goes away; a round is begun before it is back".to_owned()
+            }
+            Self::RegistersKilled => "the scores' registers are killed".to_owned(),
         }
     }
 }
 
 pub(super) struct Story {
-    node: Node,
+    world: World,
     lobby: Lobby,
-    events: broadcast::Receiver<Event>,
     teller: Teller,
     dice: Entropy,
     /// How many rounds each player has won, as this side counts them.
@@ -70,16 +79,17 @@ pub(super) struct Story {
     failures: usize,
     kinds: BTreeSet<String>,
     restarts: u64,
+    /// How many nodes have gone away and come back.
+    returned: u32,
 }
 
 impl Story {
     /// Plays the whole story.
-    pub(super) async fn play(teller: Teller, seed: u64) -> anyhow::Result<()> {
-        let node = Node::start().await?;
-        let lobby = Lobby::open(&node).await?;
+    pub(super) async fn play(teller: Teller, seed: u64, nodes: u8) -> anyhow::Result<()> {
+        let world = World::start(usize::from(nodes)).await?;
+        let lobby = Lobby::open(&world).await?;
         let mut story = Self {
-            events: node.events(),
-            node,
+            world,
             lobby,
             teller,
             dice: Entropy::from_seed(seed),
@@ -87,12 +97,14 @@ impl Story {
             failures: 0,
             kinds: BTreeSet::new(),
             restarts: 0,
+            returned: 0,
         };
-        teller.chapter("A node with a game lobby")?;
-        teller.tree(&story.node.snapshot().await)?;
-        teller.chapter(&format!("{ROUNDS} rounds, and {} things go wrong", FAULTS.len()))?;
+        teller.chapter(&format!("A game lobby on {nodes} nodes of one realm"))?;
+        story.tell_trees().await?;
+        let faults = story.faults();
+        teller.chapter(&format!("{ROUNDS} rounds, and {} things go wrong", faults.len()))?;
         for round in 1..=ROUNDS {
-            for (_, fault) in FAULTS.iter().filter(|(at, _)| *at == round) {
+            for (_, fault) in faults.iter().filter(|(at, _)| *at == round) {
                 story.fault(round, *fault).await?;
             }
             story.round(round).await.with_context(|| format!("round {round}"))?;
@@ -101,11 +113,24 @@ impl Story {
         story.end().await
     }
 
+    /// What is going to break: a node goes away only if it can be missed.
+    fn faults(&self) -> Vec<(u32, Fault)> {
+        let can_go = self.world.is_alone(Role::Rooms);
+        FAULTS.into_iter().filter(|(_, fault)| *fault != Fault::NodeGone || can_go).collect()
+    }
+
+    async fn tell_trees(&mut self) -> anyhow::Result<()> {
+        for member in self.world.members() {
+            self.teller.tree(&member.name, &member.node()?.snapshot().await)?;
+        }
+        Ok(())
+    }
+
     async fn round(&mut self, round: u32) -> anyhow::Result<()> {
         let found = ask(&self.lobby.matchmaker, |reply| MatchMsg::Pair(round, reply)).await?;
         let room = self.lobby.rooms.get(found.room).context("no such room")?;
-        let dice = self.dice.next_u64();
-        let winner = ask(room, |winner| PlayMsg { pair: found.pair, dice, winner }).await?;
+        let play = Play { pair: found.pair, dice: self.dice.next_u64() };
+        let winner = ask_remote(room, &play).await?;
         let player = self.lobby.players.get(winner).context("no such player")?;
         let Score { round: counted, .. } =
             ask(player, |reply| PlayerMsg::Won(round, reply)).await?;
@@ -117,23 +142,25 @@ impl Story {
     /// Breaks something, and waits until it is whole again.
     async fn fault(&mut self, round: u32, fault: Fault) -> anyhow::Result<()> {
         self.teller.fault(round, &fault.describe())?;
-        let [ada, bob, ..] = self.lobby.players.as_slice() else { bail!("too few players") };
-        let [room, .., last] = self.lobby.rooms.as_slice() else { bail!("too few rooms") };
         match fault {
-            Fault::PlayerPanics => {
-                let before = ada.incarnation();
-                ada.send(PlayerMsg::Trouble(Trouble::Panic)).await?;
-                reborn(ada, before).await?;
+            Fault::TransportKilled => {
+                let parts = self.world.node(Role::Scores)?.infrastructure();
+                kill_supervisor(&parts.transport).await?;
             }
-            Fault::PlayerErrs => {
-                let before = bob.incarnation();
-                bob.send(PlayerMsg::Trouble(Trouble::Error)).await?;
-                reborn(bob, before).await?;
+            Fault::PoolKilled => {
+                let parts = self.world.node(Role::Players)?.infrastructure();
+                kill_supervisor(&parts.pool).await?;
+            }
+            Fault::NodeGone => self.lose_node().await?,
+            Fault::TournamentMeltsDown => self.melt_tournament().await?,
+            Fault::RegistersKilled => {
+                let registers = self.world.node(Role::Scores)?.registers().handle();
+                kill(registers).await?;
             }
             Fault::RoomKilled => {
-                let (before, before_last) = (room.incarnation(), last.incarnation());
-                room.actor_ref().context("the room is closed")?.kill();
-                reborn(room, before).await?;
+                let [room, .., last] = self.lobby.house.as_slice() else { bail!("too few rooms") };
+                let before_last = last.incarnation();
+                kill(room).await?;
                 reborn(last, before_last).await?;
             }
             Fault::MatchmakerHangs => {
@@ -142,15 +169,31 @@ impl Story {
                 matchmaker.send(MatchMsg::Trouble(Trouble::Hang)).await?;
                 reborn(matchmaker, before).await?;
             }
-            Fault::TournamentMeltsDown => self.melt_tournament().await?,
-            Fault::RegistersKilled => {
-                let registers = self.node.registers().handle();
-                let before = registers.incarnation();
-                registers.actor_ref().context("no registers")?.kill();
-                reborn(registers, before).await?;
-            }
+            Fault::PlayerPanics => self.trouble(0, Trouble::Panic).await?,
+            Fault::PlayerErrs => self.trouble(1, Trouble::Error).await?,
         }
         self.tell_events()
+    }
+
+    async fn trouble(&self, player: usize, trouble: Trouble) -> anyhow::Result<()> {
+        let player = self.lobby.players.get(player).context("no such player")?;
+        let before = player.incarnation();
+        player.send(PlayerMsg::Trouble(trouble)).await?;
+        reborn(player, before).await
+    }
+
+    /// The rooms' node goes away. A round is begun all the same: it waits, and is played when the
+    /// node is back.
+    async fn lose_node(&mut self) -> anyhow::Result<()> {
+        self.world.leave(Role::Rooms).await?;
+        let room = self.lobby.rooms.first().context("no room")?.clone();
+        let waiting =
+            tokio::spawn(async move { ask_remote(&room, &Play { pair: (0, 1), dice: 0 }).await });
+        self.world.come_back(Role::Rooms).await?;
+        self.lobby.reopen_rooms(&self.world).await?;
+        ensure!(waiting.await?? == 0, "the room that came back plays another game");
+        self.returned += 1;
+        Ok(())
     }
 
     /// Two failures are within the tournament's intensity, the third is not.
@@ -167,21 +210,31 @@ impl Story {
 
     fn tournament_incarnation(&self) -> anyhow::Result<u64> {
         let path = macula_core::path::Path::parse("workload/tournament")?;
-        Ok(self.node.supervisor(&path).context("no tournament")?.incarnation())
+        Ok(self
+            .world
+            .node(Role::Players)?
+            .supervisor(&path)
+            .context("no tournament")?
+            .incarnation())
     }
 
     /// Tells and counts what has happened so far.
     fn tell_events(&mut self) -> anyhow::Result<()> {
-        loop {
-            match self.events.try_recv() {
-                Ok(event) => {
-                    self.count(&event);
-                    self.teller.event(&event)?;
+        let mut heard = Vec::new();
+        for member in self.world.members() {
+            loop {
+                match member.next_event() {
+                    Ok(event) => {
+                        self.teller.event(&member.name, &event)?;
+                        heard.push(event);
+                    }
+                    Err(TryRecvError::Lagged(lost)) => self.teller.lost(lost)?,
+                    Err(TryRecvError::Empty | TryRecvError::Closed) => break,
                 }
-                Err(broadcast::error::TryRecvError::Lagged(lost)) => self.teller.lost(lost)?,
-                Err(_empty) => return Ok(()),
             }
         }
+        heard.iter().for_each(|event| self.count(event));
+        Ok(())
     }
 
     fn count(&mut self, event: &Event) {
@@ -198,12 +251,13 @@ impl Story {
     async fn end(mut self) -> anyhow::Result<()> {
         let healed = self.heal().await;
         self.tell_events()?;
-        self.teller.chapter("The tree at the end")?;
-        self.teller.tree(&self.node.snapshot().await)?;
+        self.teller.chapter("The trees at the end")?;
+        self.tell_trees().await?;
         self.teller.chapter("The scores")?;
         let mut lines = Vec::new();
         for (player, expected) in PLAYERS.into_iter().zip(self.won.iter().copied()) {
-            let score = self.node.registers().get::<Score>(score_key(player)).await?;
+            let registers = self.world.node(Role::Scores)?.registers();
+            let score = registers.get::<Score>(score_key(player)).await?;
             lines.push(ScoreLine { player, expected, found: score.unwrap_or_default().points });
         }
         self.teller.scores(&lines)?;
@@ -217,7 +271,7 @@ impl Story {
             restarts: self.restarts,
         };
         self.teller.verdict(&verdict)?;
-        self.node.stop().await?;
+        self.world.stop().await?;
         ensure!(verdict.is_good(), "the demo did not end as it should");
         Ok(())
     }
@@ -225,19 +279,28 @@ impl Story {
     /// A demo whose faults did not bite proves nothing.
     fn every_fault_was_seen(&self) -> bool {
         let kinds = ["panic", "killed", "hung", "error", "meltdown"];
-        self.failures >= FAULTS.len() && kinds.iter().all(|&kind| self.kinds.contains(kind))
+        let gone = u32::from(self.world.is_alone(Role::Rooms));
+        self.failures >= FAULTS.len() - 1
+            && self.returned == gone
+            && kinds.iter().all(|&kind| self.kinds.contains(kind))
     }
 
-    /// Waits until everything runs.
-    async fn heal(&self) -> bool {
-        let mut events = self.node.events();
-        let whole = async {
-            while !self.node.snapshot().await.is_healthy() {
-                // Whatever the outcome: something has happened, or events were lost.
-                drop(events.recv().await);
+    /// Waits until everything runs, on all nodes.
+    async fn heal(&mut self) -> bool {
+        for member in self.world.members() {
+            let Ok(node) = member.node() else { return false };
+            let mut events = node.events();
+            let whole = async {
+                while !node.snapshot().await.is_healthy() {
+                    // Whatever the outcome: something has happened, or events were lost.
+                    drop(events.recv().await);
+                }
+            };
+            if tokio::time::timeout(PATIENCE, whole).await.is_err() {
+                return false;
             }
-        };
-        tokio::time::timeout(PATIENCE, whole).await.is_ok()
+        }
+        true
     }
 }
 
@@ -263,5 +326,25 @@ async fn ask<M: Send + 'static, R: Send + 'static>(
 async fn reborn<M: Send + 'static>(handle: &Handle<M>, before: u64) -> anyhow::Result<()> {
     let life = tokio::time::timeout(PATIENCE, handle.next_life(before)).await;
     life.context("it did not come back in time")?.context("it will not come back")?;
+    Ok(())
+}
+
+/// Kills an actor, and waits for its next life.
+async fn kill<M: Send + 'static>(handle: &Handle<M>) -> anyhow::Result<()> {
+    let before = handle.incarnation();
+    handle.actor_ref().context("it does not run")?.kill();
+    reborn(handle, before).await
+}
+
+/// Kills a supervisor with all that is below it, and waits for its next life.
+async fn kill_supervisor(handle: &SupervisorHandle) -> anyhow::Result<()> {
+    let before = handle.incarnation();
+    handle.cell().context("it does not run")?.kill();
+    let back = async {
+        while handle.incarnation() == before || handle.presence() != Presence::Up {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, back).await.context("it did not come back in time")?;
     Ok(())
 }

@@ -61,8 +61,10 @@ impl Teller {
         self.emit("chapter", json!({ "title": title }), |paint| format!("\n{}", paint.bold(title)))
     }
 
-    pub(super) fn tree(self, tree: &TreeNode) -> anyhow::Result<()> {
-        self.emit("tree", json!({ "tree": tree }), |paint| paint.tree(tree))
+    pub(super) fn tree(self, node: &str, tree: &TreeNode) -> anyhow::Result<()> {
+        self.emit("tree", json!({ "node": node, "tree": tree }), |paint| {
+            format!("{}\n{}", paint.yellow(&format!("node {node}")), paint.tree(tree))
+        })
     }
 
     /// A failure that the demo is about to make.
@@ -72,10 +74,10 @@ impl Teller {
         })
     }
 
-    /// Something that happened in the tree. Starts and dead letters are told to programs only.
-    pub(super) fn event(self, event: &Event) -> anyhow::Result<()> {
+    /// Something that happened in a node's tree. Starts and dead letters are told to programs only.
+    pub(super) fn event(self, node: &str, event: &Event) -> anyhow::Result<()> {
         if self.json {
-            return self.emit("event", json!({ "event": event }), |_| String::new());
+            return self.emit("event", json!({ "node": node, "event": event }), |_| String::new());
         }
         let path = &event.path;
         let paint = self.paint;
@@ -102,7 +104,7 @@ impl Teller {
             }
             _ => return Ok(()),
         };
-        print(&format!("          {line}"))
+        print(&format!("{:>10}  {line}", paint.dim(node)))
     }
 
     pub(super) fn lost(self, count: u64) -> anyhow::Result<()> {
@@ -141,8 +143,8 @@ impl Teller {
                 verdict.kinds.len()
             );
             let judgement = match (healed, scores_right) {
-                (true, true) => paint.green("the tree healed and no score was lost"),
-                (false, _) => paint.red("the tree did NOT heal"),
+                (true, true) => paint.green("everything healed and no score was lost"),
+                (false, _) => paint.red("NOT everything healed"),
                 (true, false) => paint.red("a score is WRONG"),
             };
             summary + &judgement

@@ -11,7 +11,7 @@ use macula_core::identity::NodeId;
 use macula_core::path::InvalidId;
 use macula_core::shell::{Driver, Effects, Inbox, Shell};
 use macula_core::supervision::{Start, Worker};
-use tokio::task::AbortHandle;
+use tokio_util::sync::CancellationToken;
 
 use super::Pool;
 use super::config::Config;
@@ -51,7 +51,7 @@ pub(crate) fn worker(
 /// What the policy wants done.
 pub(crate) struct Deeds {
     pool: Pool,
-    dials: BTreeMap<AttemptId, AbortHandle>,
+    dials: BTreeMap<AttemptId, CancellationToken>,
 }
 
 impl Debug for Deeds {
@@ -63,7 +63,7 @@ impl Debug for Deeds {
 impl Drop for Deeds {
     fn drop(&mut self) {
         self.pool.0.roster.end();
-        self.dials.values().for_each(AbortHandle::abort);
+        self.dials.values().for_each(CancellationToken::cancel);
     }
 }
 
@@ -74,7 +74,7 @@ impl Effects<Policy> for Deeds {
             Output::Dial { attempt, peer, address } => self.dial(attempt, peer, address, inbox),
             Output::Abort { attempt } => {
                 if let Some(dial) = self.dials.remove(&attempt) {
-                    dial.abort();
+                    dial.cancel();
                 }
             }
             Output::Grant { ticket, conn } => {
@@ -131,11 +131,18 @@ impl Deeds {
         inbox: &Inbox<Input>,
     ) {
         let (pool, inbox) = (self.pool.clone(), inbox.clone());
-        let task = tokio::spawn(async move {
+        let given_up = CancellationToken::new();
+        self.dials.retain(|_, dial| !dial.is_cancelled());
+        self.dials.insert(attempt, given_up.clone());
+        drop(tokio::spawn(async move {
+            // When the attempt is over it is no more to be given up.
+            let over = given_up.clone().drop_guard();
             let Some((endpoint, gone)) = pool.0.current.get() else {
                 return failed(&pool, peer, attempt, &DialError::Down, &inbox);
             };
-            match endpoint.dial(address, Some(peer)).await {
+            let dialled = endpoint.dial_until(&given_up, address, Some(peer)).await;
+            drop(over);
+            match dialled {
                 Ok(connection) => {
                     pool.0.faults.remove(&peer);
                     pool.took(connection, gone, |conn, peer, incarnation| Input::Dialed {
@@ -147,9 +154,7 @@ impl Deeds {
                 }
                 Err(error) => failed(&pool, peer, attempt, &error, &inbox),
             }
-        });
-        self.dials.retain(|_, dial| !dial.is_finished());
-        self.dials.insert(attempt, task.abort_handle());
+        }));
     }
 
     fn close(&self, conn: ConnId, why: Why) {
@@ -178,6 +183,7 @@ fn failed(pool: &Pool, peer: NodeId, attempt: AttemptId, error: &DialError, inbo
         DialError::Unreachable { .. }
         | DialError::Protocol { .. }
         | DialError::NoSocket { .. }
+        | DialError::GivenUp
         | DialError::Down => Fault::Unreachable,
     };
     inbox.push(Input::DialFailed { attempt, fault });

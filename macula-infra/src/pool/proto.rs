@@ -21,8 +21,11 @@
 //! Both sides may dial at once. Each side lets go only of connections that it dialled itself: when
 //! there is one of each kind, the node with the greater id drains its own. So never do both sides
 //! let go of the one that the other keeps. A second connection dialled by the peer means that the
-//! peer has lost the first; a higher incarnation means that the peer was restarted. Then the older
-//! ones are closed at once.
+//! peer has lost the first, or lets it go; so it is drained. A higher incarnation means that the peer
+//! was restarted, and that the older ones are dead; they are closed at once.
+//!
+//! A dial that is given up may make a connection all the same, which its acceptor may have begun to
+//! use. So a connection is never simply dropped: it is drained too.
 
 mod connections;
 mod dialling;

@@ -17,6 +17,7 @@ use s2n_quic::{Client, Connection as Quic, Server};
 use s2n_quic_core::transport::parameters::ValidationError;
 use tokio::sync::{Mutex, Semaphore, mpsc};
 use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 
 use super::admission::{Census, Gate};
 use super::config::{Config, Congestion};
@@ -137,8 +138,28 @@ impl Endpoint {
         address: SocketAddr,
         expected: Option<macula_core::identity::NodeId>,
     ) -> Result<Connection, DialError> {
+        self.dial_until(&CancellationToken::new(), address, expected).await
+    }
+
+    /// As [`dial`](Self::dial), unless it is given up before the peer can have taken the connection.
+    /// After that it goes on, since the peer may have begun to use it.
+    ///
+    /// # Errors
+    ///
+    /// As [`dial`](Self::dial), and [`DialError::GivenUp`].
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`dial`](Self::dial).
+    pub async fn dial_until(
+        &self,
+        given_up: &CancellationToken,
+        address: SocketAddr,
+        expected: Option<macula_core::identity::NodeId>,
+    ) -> Result<Connection, DialError> {
         let within = self.0.shared.config.handshake_timeout;
-        let dialled = tokio::time::timeout(within, self.0.shared.dial(address, expected)).await;
+        let dial = self.0.shared.dial(given_up, address, expected);
+        let dialled = tokio::time::timeout(within, dial).await;
         dialled.unwrap_or(Err(DialError::TimedOut { address, within }))
     }
 
@@ -158,6 +179,7 @@ impl Endpoint {
 impl Shared {
     async fn dial(
         &self,
+        given_up: &CancellationToken,
         address: SocketAddr,
         expected: Option<macula_core::identity::NodeId>,
     ) -> Result<Connection, DialError> {
@@ -166,7 +188,12 @@ impl Shared {
         let name = DialName { number, expected }.encode();
         let dialler = self.dialler(address).await?;
         let connect = Connect::new(address).with_server_name(name.as_str());
-        let quic = match dialler.client.connect(connect).await {
+        let connected = tokio::select! {
+            biased;
+            () = given_up.cancelled() => return Err(DialError::GivenUp),
+            connected = dialler.client.connect(connect) => connected,
+        };
+        let quic = match connected {
             Ok(quic) => quic,
             Err(QuicError::MaxHandshakeDurationExceeded { .. }) => {
                 let within = self.config.handshake_timeout;

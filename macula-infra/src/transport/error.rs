@@ -87,6 +87,9 @@ pub enum DialError {
         /// Where.
         address: SocketAddr,
     },
+    /// Whoever dialled has given up.
+    #[error("the dial was given up")]
+    GivenUp,
     /// The endpoint is down, and will be back.
     #[error("the endpoint of this node is restarting")]
     Down,

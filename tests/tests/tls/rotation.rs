@@ -107,14 +107,14 @@ async fn certificates_authorities_and_pins_are_replaced_under_load_and_no_call_f
         let credentials = Credentials::new(&showing, trust(&[&old]), Enforcement::Enforce, || NOW);
         Node::start(seed, credentials.unwrap(), Duration::from_secs(lifetime)).await
     };
-    let (one, two) = (start(1, 10).await, start(2, 86_400).await);
+    let (one, two) = (start(1, 10).await, start(2, 10).await);
     one.infra.mesh.introduce(two.infra.mesh.node(), two.infra.mesh.listening());
     assert_eq!(one.ask(&two, 1).await, Ok(1));
     let both = trust(&[&old, &new]);
     let first = [(&old, trust(&[&old])), (&old, both.clone()), (&new, both)];
     replaced(&one, &two, &first).await;
     // Connections have a lifetime. Once they were made anew, nobody needs the old authority.
-    let load = Load::start(&one, &two, Ways::There);
+    let load = Load::start(&one, &two, Ways::ThereAndBack);
     let links = (one.link_ids(), two.link_ids());
     let anew = |node: &Node, old: &BTreeSet<_>| {
         let now = node.link_ids();

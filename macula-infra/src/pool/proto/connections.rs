@@ -57,7 +57,7 @@ impl Policy {
             self.stats.stale += 1;
             return self.close(id, Why::Stale);
         }
-        self.supersede(id);
+        self.supersede(now, id);
         self.waiting.push_back(Waiting::Newcomer(id));
         self.timers.set(Timer::Newcomer(id), now + self.config.room_wait);
         self.admit(now);
@@ -79,9 +79,10 @@ impl Policy {
             .filter(|(_, other)| other.state != State::Closing)
     }
 
-    /// Closes what a new connection proves to be dead: those of earlier lives of the peer, and those
-    /// that the peer dialled before, if it has dialled this one.
-    fn supersede(&mut self, id: ConnId) {
+    /// Lets go of what a new connection proves to be past: it closes those of earlier lives of the
+    /// peer, and drains those that the peer dialled before, if it has dialled this one. The peer has
+    /// lost these, or is letting go of them with something still in flight.
+    fn supersede(&mut self, now: Instant, id: ConnId) {
         let Some(conn) = self.conns.get(&id) else { return };
         let (incarnation, dialled) = (conn.incarnation, conn.dialled);
         let dead: Vec<(ConnId, Why)> = self
@@ -89,7 +90,7 @@ impl Policy {
             .filter_map(|(other, held)| {
                 if held.incarnation < incarnation {
                     Some((other, Why::Stale))
-                } else if !dialled && !held.dialled {
+                } else if !dialled && !held.dialled && held.state != State::Draining {
                     Some((other, Why::Duplicate))
                 } else {
                     None
@@ -97,11 +98,14 @@ impl Policy {
             })
             .collect();
         for (other, why) in dead {
-            match why {
-                Why::Stale => self.stats.stale += 1,
-                _ => self.stats.duplicates += 1,
+            if why == Why::Stale {
+                self.stats.stale += 1;
+                self.close(other, why);
+            } else {
+                self.stats.duplicates += 1;
+                self.leaving(now, other);
+                self.out.push_back(Output::Drain { conn: other, why });
             }
-            self.close(other, why);
         }
     }
 
@@ -114,7 +118,7 @@ impl Policy {
             self.stats.stale += 1;
             return self.close(id, Why::Stale);
         }
-        self.supersede(id);
+        self.supersede(now, id);
         let lifetime = self.config.lifetime.mul_f64(self.ages(id));
         let lifetime = spread(lifetime, LIFETIME_JITTER, &mut self.entropy);
         let Some(conn) = self.conns.get_mut(&id) else { return };
@@ -122,7 +126,7 @@ impl Policy {
             return;
         }
         conn.state = State::Up;
-        let (peer, dialled) = (conn.peer, conn.dialled);
+        let peer = conn.peer;
         self.timers.set(Timer::Idle(id), now + self.config.idle_ttl);
         self.timers.set(Timer::Expire(id), now + lifetime);
         self.timers.clear(Timer::Redial(peer));
@@ -134,10 +138,6 @@ impl Policy {
         self.resolve(now, peer);
         self.choose(peer);
         self.grant_all(now, peer);
-        if !dialled && self.local > peer {
-            // The peer's connection would win over what this node is dialling.
-            self.end_dial(peer);
-        }
     }
 
     /// The acceptor of a connection waits a little for its dialler to replace it.

@@ -105,19 +105,8 @@ impl Policy {
             self.end_dial(id);
         }
         self.insert(now, (conn, id, incarnation), true, exempt);
-        if !expected && attempt != ADOPTED {
-            // A dial that was given up has made a connection all the same.
-            let spare = self.peers.get(&id).is_some_and(|peer| peer.used.is_some());
-            if spare {
-                self.stats.duplicates += 1;
-                self.close(conn, Why::Duplicate);
-                return;
-            }
-            if self.live() > self.config.live_high {
-                self.stats.overloaded += 1;
-                self.close(conn, Why::Overloaded);
-                return;
-            }
+        if !expected && attempt != ADOPTED && self.is_spare(now, conn, id) {
+            return;
         }
         self.establish(now, conn);
         let left =
@@ -129,6 +118,25 @@ impl Policy {
         }
         self.admit(now);
         self.take_slots(now);
+    }
+
+    /// Whether a connection that a given-up dial has made all the same is one too many. It is let go
+    /// in good order, since the peer may have begun to use it, and needs no room for that.
+    fn is_spare(&mut self, now: Instant, conn: ConnId, id: NodeId) -> bool {
+        let why = if self.peers.get(&id).is_some_and(|peer| peer.used.is_some()) {
+            self.stats.duplicates += 1;
+            Why::Duplicate
+        } else if self.live() > self.config.live_high {
+            self.stats.overloaded += 1;
+            Why::Overloaded
+        } else {
+            return false;
+        };
+        if let Some(conn) = self.conns.get_mut(&conn) {
+            conn.exempt = true;
+        }
+        self.drain(now, conn, why);
+        true
     }
 
     pub(super) fn dial_failed(&mut self, now: Instant, attempt: AttemptId, fault: Fault) {

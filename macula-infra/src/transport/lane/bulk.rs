@@ -11,8 +11,9 @@ use super::BULK;
 use super::reader::{ReadError, receive};
 use crate::transport::connection::{Closed, Opener};
 
-/// How much of a body is allocated before it has come, in bytes.
-const AHEAD_MAX: usize = 1024 * 1024;
+/// How much of a body is reserved before it has come, in bytes. Memory that nothing is written to
+/// costs an honest system nothing but addresses.
+const AHEAD_MAX: usize = 32 * 1024 * 1024;
 
 /// The longest piece of a body that the QUIC stack is given at once, in bytes.
 const PIECE: usize = 256 * 1024;
@@ -147,7 +148,7 @@ impl Debug for Body {
 impl Body {
     /// Reads a body whose length was announced.
     ///
-    /// No more than a megabyte is allocated ahead of what has really come.
+    /// No more than 32 MiB are reserved ahead of what has really come.
     ///
     /// # Errors
     ///

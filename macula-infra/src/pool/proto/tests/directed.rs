@@ -74,7 +74,7 @@ fn addresses_race_a_quarter_of_a_second_apart() {
     assert_eq!(told[2..], [use_it(peer, 7), grant(1, 7)]);
     // The loser of the race that wins too late is one too many.
     let late = tell(&mut policy, now + ms(520), dialed(1, 8, peer));
-    assert_eq!(late, [close(8, Why::Duplicate)]);
+    assert_eq!(late, [Output::Drain { conn: ConnId(8), why: Why::Duplicate }]);
 }
 
 #[test]
@@ -211,7 +211,9 @@ fn a_peer_that_dials_again_has_lost_what_it_had() {
     let (mut policy, now, peer) = (policy(Config::default()), begin(), nodes(8)[1]);
     tell(&mut policy, now, accepted(1, peer, 1));
     let told = tell(&mut policy, now + ms(1), accepted(2, peer, 1));
-    assert_eq!(told, [close(1, Why::Duplicate), unuse(peer, 1), use_it(peer, 2)]);
+    let drain = Output::Drain { conn: ConnId(1), why: Why::Duplicate };
+    assert_eq!(told, [unuse(peer, 1), drain, use_it(peer, 2)]);
+    tell(&mut policy, now + ms(2), closed(1, true));
     let told = tell(&mut policy, now + ms(2), accepted(3, peer, 2));
     assert_eq!(told, [close(2, Why::Stale), unuse(peer, 2), use_it(peer, 3)]);
     assert_eq!(tell(&mut policy, now + ms(3), accepted(4, peer, 1)), [close(4, Why::Stale)]);

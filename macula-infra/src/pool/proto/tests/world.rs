@@ -43,6 +43,8 @@ struct World {
     queue: BTreeMap<(Instant, u64), Event>,
     numbers: u64,
     granted: u32,
+    /// How many wires were closed outright, with whatever was on them.
+    cut_off: u32,
     faulty: bool,
     bug: Option<Bug>,
 }
@@ -59,6 +61,7 @@ impl World {
             queue: BTreeMap::new(),
             numbers: 0,
             granted: 0,
+            cut_off: 0,
             faulty: false,
             bug,
             ids,
@@ -212,6 +215,7 @@ impl World {
                 }
                 Output::Drain { conn, .. } => self.leave(node, conn),
                 Output::Close { conn, .. } => {
+                    self.cut_off += 1;
                     if let Some((wire, end)) = self.find(node, conn) {
                         self.cut(wire, end, Duration::ZERO, true);
                         let there = self.latency();
@@ -264,6 +268,9 @@ fn crossing(seed: u64, bug: Option<Bug>) -> Result<(), String> {
     world.run_until(end);
     if world.granted != 2 {
         return Err(format!("{} of 2 wishes were granted", world.granted));
+    }
+    if world.cut_off > 0 {
+        return Err("a connection was closed outright, and the other side may have used it".into());
     }
     world.agreed(0, 1)
 }

@@ -34,6 +34,10 @@ const ARRIVALS_MAX: usize = 256;
 /// The code with which a peer has no connection at all (RFC 9000, section 20.1).
 const CONNECTION_REFUSED: u64 = 0x2;
 
+/// How many packets of one stream are sent in a row when several have something to send: enough for
+/// long bodies to come in long pieces, and few enough for a lane not to wait.
+const STREAM_BATCH: u8 = 16;
+
 /// A connection that a peer has dialled.
 pub type Arrival = Connection;
 
@@ -365,6 +369,7 @@ fn quic_limits(config: &Config) -> Result<QuicLimits, StartError> {
             .with_max_open_remote_unidirectional_streams(config.streams_max.into())?
             .with_max_open_local_unidirectional_streams(config.streams_max.into())?
             .with_max_open_remote_bidirectional_streams(0)?
+            .with_stream_batch_size(STREAM_BATCH)?
             .with_max_ack_delay(Duration::from_millis(5))
     };
     limits().map_err(|error: ValidationError| StartError::Quic(error.to_string()))

@@ -8,12 +8,15 @@ use s2n_quic::stream::ReceiveStream;
 use serde::Serialize;
 
 use super::BULK;
-use super::reader::{ReadError, receive};
+use super::reader::{ReadError, receive, receive_some};
 use crate::transport::connection::{Closed, Opener};
 
 /// How much of a body is reserved before it has come, in bytes. Memory that nothing is written to
 /// costs an honest system nothing but addresses.
 const AHEAD_MAX: usize = 32 * 1024 * 1024;
+
+/// How many chunks of a body are taken at once.
+const CHUNKS: usize = 32;
 
 /// The longest piece of a body that the QUIC stack is given at once, in bytes.
 const PIECE: usize = 256 * 1024;
@@ -161,14 +164,21 @@ impl Body {
         let wanted = wanted.ok_or_else(|| too_long.clone())?;
         let mut body = BytesMut::with_capacity(wanted.min(AHEAD_MAX));
         body.extend_from_slice(&self.first);
-        while let Some(chunk) = receive(&mut self.stream).await? {
-            if body.len() + chunk.len() > wanted {
-                return Err(ReadError::TooLong { len: len.saturating_add(1), max: len });
+        let mut chunks = [const { Bytes::new() }; CHUNKS];
+        loop {
+            let (count, open) = receive_some(&mut self.stream, &mut chunks).await?;
+            for chunk in chunks.iter_mut().take(count).map(std::mem::take) {
+                if body.len() + chunk.len() > wanted {
+                    return Err(ReadError::TooLong { len: len.saturating_add(1), max: len });
+                }
+                if body.len() + chunk.len() > body.capacity() {
+                    body.reserve((wanted - body.len()).min(body.len().max(AHEAD_MAX)));
+                }
+                body.extend_from_slice(&chunk);
             }
-            if body.len() + chunk.len() > body.capacity() {
-                body.reserve((wanted - body.len()).min(body.len().max(AHEAD_MAX)));
+            if !open {
+                break;
             }
-            body.extend_from_slice(&chunk);
         }
         if body.len() != wanted {
             return Err(ReadError::Truncated);

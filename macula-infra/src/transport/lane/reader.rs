@@ -83,6 +83,14 @@ pub(super) async fn receive(stream: &mut ReceiveStream) -> Result<Option<Bytes>,
     stream.receive().await.map_err(|error| ReadError::from_quic(&error))
 }
 
+/// Takes as many chunks as there are, and says how many, and whether more may come.
+pub(super) async fn receive_some(
+    stream: &mut ReceiveStream,
+    chunks: &mut [Bytes],
+) -> Result<(usize, bool), ReadError> {
+    stream.receive_vectored(chunks).await.map_err(|error| ReadError::from_quic(&error))
+}
+
 /// Reads the frames of a lane.
 pub struct Reader {
     stream: ReceiveStream,

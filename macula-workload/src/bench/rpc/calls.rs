@@ -17,7 +17,10 @@ use crate::bench::report::{Measure, quantile};
 const CALLERS: usize = 64;
 
 /// How long a long body is, in bytes.
-const BULK_LEN: usize = 16 * 1024 * 1024;
+const BULK_LEN: usize = 1024 * 1024;
+
+/// How long a very long one is.
+const HUGE_LEN: usize = 16 * 1024 * 1024;
 
 /// How many long bodies are under way at one time.
 const BULK_CALLERS: usize = 4;
@@ -31,6 +34,7 @@ struct Samples {
     raw_callers: Vec<f64>,
     connects: Vec<f64>,
     bulk: Vec<f64>,
+    huge: Vec<f64>,
     raw_bulk: Vec<f64>,
 }
 
@@ -51,10 +55,12 @@ pub(super) async fn measure(scale: usize) -> anyhow::Result<Vec<Measure>> {
         samples.callers.push(rate(each * CALLERS, concurrent(&nodes.echo, each).await?));
         let calls = part(2_000);
         samples.connects.push(rate(calls, raw.connect_per_call(calls, BODY_LEN).await?));
-        let bodies = (part(400) / BULK_CALLERS).max(1);
-        let len = bodies * BULK_CALLERS * BULK_LEN;
+        let bodies = (part(200) / BULK_CALLERS).max(1);
+        let len = bodies * BULK_CALLERS * HUGE_LEN;
         samples.raw_bulk.push(gigabits(len, raw.bulk(len, 1024 * 1024).await?));
-        samples.bulk.push(gigabits(len, bulk(&nodes.swallow, bodies).await?));
+        let more = bodies * HUGE_LEN / BULK_LEN;
+        samples.bulk.push(gigabits(len, bulk(&nodes.swallow, more, BULK_LEN).await?));
+        samples.huge.push(gigabits(len, bulk(&nodes.swallow, bodies, HUGE_LEN).await?));
     }
     nodes.stop().await?;
     Ok(report(samples))
@@ -66,6 +72,7 @@ fn report(mut samples: Samples) -> Vec<Measure> {
     let raw_sequential = quantile(&mut samples.raw_sequential, 0.5);
     let callers = quantile(&mut samples.callers, 0.5);
     let connects = quantile(&mut samples.connects, 0.5);
+    let raw_bulk = quantile(&mut samples.raw_bulk, 0.5);
     let connection = "a new connection for each call";
     vec![
         Measure::new("sequential", "us", sequential)
@@ -78,7 +85,9 @@ fn report(mut samples: Samples) -> Vec<Measure> {
             .against(connection, connects),
         Measure::new("pooled_gain_64", "1/s", callers).against(connection, connects),
         Measure::new("bulk", "Gbit/s", quantile(&mut samples.bulk, 0.5))
-            .against("one raw stream", quantile(&mut samples.raw_bulk, 0.5)),
+            .against("one raw stream", raw_bulk),
+        Measure::new("bulk_16_mib", "Gbit/s", quantile(&mut samples.huge, 0.5))
+            .against("one raw stream", raw_bulk),
     ]
 }
 
@@ -137,14 +146,18 @@ async fn concurrent(
     Ok(TokioClock.now() - begin)
 }
 
-async fn bulk(swallow: &RemoteHandle<ByteBuf, ByteBuf>, bodies: usize) -> anyhow::Result<Duration> {
+async fn bulk(
+    swallow: &RemoteHandle<ByteBuf, ByteBuf>,
+    bodies: usize,
+    len: usize,
+) -> anyhow::Result<Duration> {
     let within = Duration::from_secs(60);
     let begin = TokioClock.now();
     let mut callers = JoinSet::new();
     for _ in 0..BULK_CALLERS {
         let swallow = swallow.clone();
         callers.spawn(async move {
-            let body = ByteBuf::from(vec![7; BULK_LEN]);
+            let body = ByteBuf::from(vec![7; len]);
             for _ in 0..bodies {
                 swallow.call_within(within, &body).await?;
             }

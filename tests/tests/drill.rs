@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
+use macula_core::clock::{Clock as _, TokioClock};
 use macula_core::entropy::Entropy;
 use macula_core::supervision::{Mailbox, Worker};
 use macula_workload::identity::EphemeralRealm;
@@ -143,9 +144,10 @@ async fn killer(
         while done.load(Ordering::Relaxed) < next {
             bell.notified().await;
         }
-        let victim = nodes[usize::try_from(dice.below(2)).unwrap()];
+        let [one, two] = nodes;
+        let victim = if dice.chance(0.5) { one } else { two };
         let what = kill(victim, &mut dice);
-        let begin = tokio::time::Instant::now();
+        let begin = TokioClock.now();
         let back = async {
             // A number that nobody else asks.
             while echo.call_within(WITHIN, &u64::MAX).await.is_err() {
@@ -153,7 +155,7 @@ async fn killer(
             }
         };
         tokio::time::timeout(Duration::from_secs(30), back).await.unwrap();
-        gaps.push((what, begin.elapsed()));
+        gaps.push((what, TokioClock.now() - begin));
         next = done.load(Ordering::Relaxed) + KILL_EVERY;
     }
     gaps

@@ -21,16 +21,10 @@ fn pins(seeds: &[u8]) -> Trust {
     Trust::Pin { pins: seeds.iter().map(pin).collect(), realm: None }
 }
 
-/// In which directions callers call.
-#[derive(Clone, Copy)]
-enum Ways {
-    /// From the first node only.
-    There,
-    /// From both.
-    ThereAndBack,
-}
+/// How old a connection becomes, give or take a tenth.
+const LIFETIME: Duration = Duration::from_secs(10);
 
-/// Callers without pause.
+/// Callers without pause, in both directions.
 struct Load {
     calls: Arc<[AtomicU64]>,
     stop: Arc<AtomicBool>,
@@ -38,12 +32,12 @@ struct Load {
 }
 
 impl Load {
-    fn start(one: &Node, two: &Node, ways: Ways) -> Self {
+    fn start(one: &Node, two: &Node) -> Self {
         let callers = 16;
         let calls: Arc<[AtomicU64]> = (0..callers).map(|_| AtomicU64::new(0)).collect();
         let (stop, mut tasks) = (Arc::new(AtomicBool::new(false)), JoinSet::new());
         for number in 0..callers {
-            let back = number % 2 == 1 && matches!(ways, Ways::ThereAndBack);
+            let back = number % 2 == 1;
             let (from, to) = if back { (two, one) } else { (one, two) };
             let echo = from.infra.mesh.remote(to.infra.mesh.node()).handle::<u64, u64>("echo");
             let (calls, stop) = (Arc::clone(&calls), Arc::clone(&stop));
@@ -85,7 +79,7 @@ impl Load {
 /// Replaces what both nodes show and believe, one after the other and step by step, under load. No
 /// call fails, and no connection is closed.
 async fn replaced(one: &Node, two: &Node, steps: &[(&Authority, Trust)]) {
-    let load = Load::start(one, two, Ways::ThereAndBack);
+    let load = Load::start(one, two);
     load.goes_on(50).await;
     let links = (one.link_ids(), two.link_ids());
     for (by, trust) in steps {
@@ -102,19 +96,19 @@ async fn replaced(one: &Node, two: &Node, steps: &[(&Authority, Trust)]) {
 async fn certificates_authorities_and_pins_are_replaced_under_load_and_no_call_fails() {
     let (old, new) = (pki::authority(), pki::named_authority("home", 98));
     let trust = |by: &[&Authority]| realm(by, Vec::new());
-    let start = async |seed: u8, lifetime: u64| {
+    let start = async |seed: u8| {
         let showing = showing(seed, &old, NOW, 3_600);
         let credentials = Credentials::new(&showing, trust(&[&old]), Enforcement::Enforce, || NOW);
-        Node::start(seed, credentials.unwrap(), Duration::from_secs(lifetime)).await
+        Node::start(seed, credentials.unwrap(), LIFETIME).await
     };
-    let (one, two) = (start(1, 10).await, start(2, 10).await);
+    let (one, two) = (start(1).await, start(2).await);
     one.infra.mesh.introduce(two.infra.mesh.node(), two.infra.mesh.listening());
     assert_eq!(one.ask(&two, 1).await, Ok(1));
     let both = trust(&[&old, &new]);
     let first = [(&old, trust(&[&old])), (&old, both.clone()), (&new, both)];
     replaced(&one, &two, &first).await;
     // Connections have a lifetime. Once they were made anew, nobody needs the old authority.
-    let load = Load::start(&one, &two, Ways::ThereAndBack);
+    let load = Load::start(&one, &two);
     let links = (one.link_ids(), two.link_ids());
     let anew = |node: &Node, old: &BTreeSet<_>| {
         let now = node.link_ids();

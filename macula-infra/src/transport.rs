@@ -20,6 +20,8 @@ pub mod lane;
 pub mod metrics;
 mod peer_chain;
 pub mod raw;
+#[cfg(feature = "turmoil")]
+mod simulated;
 pub mod tls;
 mod wire;
 

@@ -409,7 +409,7 @@ macro_rules! started {
                         let builder = $builder2
                             .with_io(io)
                             .map_err(|error| quic(&error))?
-                            .with_random(super::io::Seeded::new(seed))
+                            .with_random(super::simulated::Seeded::new(seed))
                             .map_err(|error| quic(&error))?;
                         (builder.start().map_err(|error| quic(&error))?, event_loop)
                     }

@@ -159,7 +159,7 @@ fn bound(address: SocketAddr) -> Result<UdpSocket, StartError> {
 
 /// The event loop of one endpoint: it ends when this is dropped.
 #[derive(Debug, Default)]
-pub(super) struct EventLoop(Arc<Mutex<Option<AbortHandle>>>);
+pub(super) struct EventLoop(pub(super) Arc<Mutex<Option<AbortHandle>>>);
 
 impl Drop for EventLoop {
     fn drop(&mut self) {
@@ -174,7 +174,7 @@ impl Drop for EventLoop {
 pub(super) enum Io {
     Os(Kept<quic_io::tokio::Provider>),
     #[cfg(feature = "turmoil")]
-    Simulated(Kept<quic_io::turmoil::Provider>),
+    Simulated(super::simulated::Simulated),
 }
 
 /// A provider that keeps hold of its event loop.
@@ -195,30 +195,7 @@ impl Io {
 
     #[cfg(feature = "turmoil")]
     async fn simulated(address: SocketAddr, mtu_max: u16) -> io::Result<Self> {
-        let socket = simulated_socket(address).await?;
-        let inner = quic_io::turmoil::Builder::default()
-            .with_socket(socket)?
-            .with_max_mtu(mtu_max)?
-            .build()?;
-        Ok(Self::Simulated(Kept { inner, kept: Arc::default() }))
-    }
-}
-
-/// How often a simulated port is asked for until the last life of the endpoint has left it.
-#[cfg(feature = "turmoil")]
-const BIND_TRIES_MAX: u32 = 1_000;
-
-#[cfg(feature = "turmoil")]
-async fn simulated_socket(address: SocketAddr) -> io::Result<turmoil::net::UdpSocket> {
-    let mut tries = 0;
-    loop {
-        match turmoil::net::UdpSocket::bind(address).await {
-            Err(error) if error.kind() == io::ErrorKind::AddrInUse && tries < BIND_TRIES_MAX => {
-                tries += 1;
-                tokio::task::yield_now().await;
-            }
-            bound => return bound,
-        }
+        super::simulated::Simulated::bind(address, mtu_max).await.map(Self::Simulated)
     }
 }
 
@@ -239,60 +216,5 @@ impl quic_io::Provider for Kept<quic_io::tokio::Provider> {
         let (task, address) = self.inner.start(endpoint)?;
         *self.kept.lock() = Some(task.abort_handle());
         Ok(address)
-    }
-}
-
-#[cfg(feature = "turmoil")]
-impl quic_io::Provider for Kept<quic_io::turmoil::Provider> {
-    type PathHandle = <quic_io::turmoil::Provider as quic_io::Provider>::PathHandle;
-    type Error = io::Error;
-
-    fn start<E: Endpoint<PathHandle = Self::PathHandle>>(
-        self,
-        endpoint: E,
-    ) -> io::Result<SocketAddress> {
-        let (task, address) = self.inner.start(endpoint)?;
-        *self.kept.lock() = Some(task.abort_handle());
-        Ok(address)
-    }
-}
-
-/// Randomness that a seed replays.
-#[cfg(feature = "turmoil")]
-#[derive(Debug)]
-pub(super) struct Seeded(macula_core::entropy::Entropy);
-
-#[cfg(feature = "turmoil")]
-impl Seeded {
-    pub(super) fn new(seed: u64) -> Self {
-        Self(macula_core::entropy::Entropy::from_seed(seed))
-    }
-
-    fn fill(&mut self, bytes: &mut [u8]) {
-        for chunk in bytes.chunks_mut(8) {
-            let drawn = self.0.next_u64().to_le_bytes();
-            chunk.iter_mut().zip(drawn).for_each(|(to, from)| *to = from);
-        }
-    }
-}
-
-#[cfg(feature = "turmoil")]
-impl s2n_quic::provider::random::Generator for Seeded {
-    fn public_random_fill(&mut self, bytes: &mut [u8]) {
-        self.fill(bytes);
-    }
-
-    fn private_random_fill(&mut self, bytes: &mut [u8]) {
-        self.fill(bytes);
-    }
-}
-
-#[cfg(feature = "turmoil")]
-impl s2n_quic::provider::random::Provider for Seeded {
-    type Generator = Self;
-    type Error = core::convert::Infallible;
-
-    fn start(self) -> Result<Self, Self::Error> {
-        Ok(self)
     }
 }

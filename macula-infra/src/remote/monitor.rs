@@ -10,7 +10,7 @@ use tokio::task::AbortHandle;
 
 use super::FIRST_KIND;
 use super::client::Remote;
-use super::error::CallError;
+use super::error::{CallError, Interruption};
 use super::session::{Calls, Waiting, lost};
 use super::wire::{DEMONITOR, Ended, MONITOR, Watch};
 use crate::link::{InFlight, Link};
@@ -107,6 +107,8 @@ impl Monitor {
 /// A life that is watched over one connection, until this is dropped.
 struct Armed {
     incarnation: u64,
+    /// Which life of its node it belongs to: another one counts its actors' lives anew.
+    node: u64,
     ended: oneshot::Receiver<Ended>,
     on: Option<(InFlight, u64)>,
 }
@@ -124,7 +126,7 @@ impl Drop for Armed {
 
 /// Watches over one connection after the other.
 async fn watch(remote: &Remote, name: &Arc<str>, mut armed: Armed) -> DownReason {
-    let incarnation = armed.incarnation;
+    let life = (armed.incarnation, armed.node);
     loop {
         let link = armed.on.as_ref().map(|(in_flight, _)| Arc::clone(in_flight.link()));
         let leaves = async {
@@ -145,7 +147,7 @@ async fn watch(remote: &Remote, name: &Arc<str>, mut armed: Armed) -> DownReason
             return DownReason::NodeGone(lost(&link).to_string());
         }
         // The next connection is there before the last one is let go.
-        let next = tokio::time::timeout(REARM_WITHIN, arm(remote, name, Some(incarnation))).await;
+        let next = tokio::time::timeout(REARM_WITHIN, arm(remote, name, Some(life))).await;
         armed = match next {
             Ok(Ok(armed)) => armed,
             Ok(Err(CallError::Unavailable(super::Unavailability::NotServed(_)))) => {
@@ -168,11 +170,14 @@ fn reason(ended: Ended) -> DownReason {
     }
 }
 
+/// Watches the life that runs now, or the one that was watched before: which it is of its actor, and
+/// of its node.
 async fn arm(
     remote: &Remote,
     name: &Arc<str>,
-    incarnation: Option<u64>,
+    life: Option<(u64, u64)>,
 ) -> Result<Armed, CallError> {
+    let incarnation = life.map(|(incarnation, _node)| incarnation);
     let here = &remote.calling;
     let (last, ended) = oneshot::channel();
     if remote.node == here.node() {
@@ -183,15 +188,20 @@ async fn arm(
             let reason = reason.map(|reason| reason.to_string()).unwrap_or_default();
             drop(last.send(Ended { incarnation, kind, reason }));
         }));
-        return Ok(Armed { incarnation, ended, on: None });
+        return Ok(Armed { incarnation, node: 0, ended, on: None });
     }
     let in_flight = here.link(remote.node).await?;
     let link = Arc::clone(in_flight.link());
+    let node = link.peer().incarnation;
+    if life.is_some_and(|(_actor, watched)| watched != node) {
+        let why = "its node was started anew".to_owned();
+        return Err(CallError::Interrupted(Interruption::ConnectionLost(why)));
+    }
     let unsupported = || CallError::Unsupported("monitors".to_owned());
     let calls = link.session::<Calls>(FIRST_KIND).ok_or_else(unsupported)?;
     let (id, (first, watched)) = (calls.next_id(), oneshot::channel());
     calls.expect(&link, id, Waiting::Watched(Some(first), last))?;
-    let mut armed = Armed { incarnation: 0, ended, on: Some((in_flight, id)) };
+    let mut armed = Armed { incarnation: 0, node, ended, on: Some((in_flight, id)) };
     let ask = Watch { to: name.to_string(), incarnation };
     let lane = link.lane(Lane::Rpc);
     loop {

@@ -89,8 +89,9 @@ impl Actor for LinkActor {
         let reading = Arc::clone(&link);
         let task = tokio::spawn(async move {
             let closed = tokio::select! {
-                closed = read(Arc::clone(&reading), ends) => closed,
+                biased;
                 () = endpoint_gone.cancelled() => Closed::Here(CloseCode::Dropped),
+                closed = read(Arc::clone(&reading), ends) => closed,
             };
             reading.end.lock().get_or_insert(closed);
             // An actor that has ended already needs no word.

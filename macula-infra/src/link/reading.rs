@@ -54,11 +54,9 @@ impl Reading {
         let Ends { mut streams, mut control } = ends;
         loop {
             tokio::select! {
-                frame = control.next() => match frame {
-                    Ok(Some(frame)) => self.control(frame)?,
-                    Ok(None) => return Err(Closed::There(CloseCode::Dropped)),
-                    Err(error) => return Err(self.broken(error)),
-                },
+                // The one that a peer can keep ready for ever comes last.
+                biased;
+                () = self.link.turn.notified() => self.turn()?,
                 stream = streams.next(), if self.readers.len() < READING_MAX => {
                     let (link, bulks) = (Arc::clone(&self.link), Arc::clone(&self.bulks));
                     let stream = stream?;
@@ -74,7 +72,11 @@ impl Reading {
                     Ok(Err(error)) => return Err(self.broken(error)),
                     Err(panicked) => return Err(Closed::Other(panicked.to_string())),
                 },
-                () = self.link.turn.notified() => self.turn()?,
+                frame = control.next() => match frame {
+                    Ok(Some(frame)) => self.control(frame)?,
+                    Ok(None) => return Err(Closed::There(CloseCode::Dropped)),
+                    Err(error) => return Err(self.broken(error)),
+                },
             }
         }
     }

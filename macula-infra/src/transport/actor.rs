@@ -195,6 +195,7 @@ async fn distrust(current: Current, credentials: Credentials) {
     loop {
         let wait = next.saturating_sub(credentials.now()).min(LOOK_MAX);
         tokio::select! {
+            biased;
             changed = changes.changed() => if changed.is_err() { return },
             () = current.0.joined.notified() => {
                 next = next.min(look(&current.fresh(), false, &credentials));

@@ -75,6 +75,10 @@ use host::{Host, Identities, address};
 /// How often the scenario is asked whether the mesh has healed, in virtual time.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
+/// For how long the mesh has to be healed to count as such: longer than a dial that was under way
+/// takes.
+const SETTLED_FOR: Duration = Duration::from_secs(2);
+
 /// How many of the last entries a failure tells.
 const LINES_MAX: usize = 60;
 
@@ -227,33 +231,53 @@ impl World {
             running.step()?;
         }
         running.heal(&mut weather);
-        let (calm, mut next) = (running.sim.elapsed(), running.sim.elapsed());
-        let is_healed = |running: &Running<'_, S>| scenario.healed(&running.look(calm));
-        loop {
-            running.step()?;
-            let now = running.sim.elapsed();
-            if now >= next {
-                next = now + LOOK_EVERY;
-                if is_healed(&running) {
-                    break;
-                }
-            }
-            if now - calm > self.healing_max {
-                return Err(format!("it has not healed: {:?}", running.look(calm)));
-            }
-        }
-        let healed = running.sim.elapsed();
+        let healed_after = self.healing(scenario, &mut running)?;
         running.tell_all(&What::Healed);
-        while running.sim.elapsed() - healed < self.calm {
-            running.step()?;
-            if running.sim.elapsed() >= next {
-                next = running.sim.elapsed() + LOOK_EVERY;
-                if !is_healed(&running) {
-                    return Err(format!("it has not stayed healed: {:?}", running.look(calm)));
+        self.calm_phase(scenario, &mut running, self.storm)?;
+        Ok(healed_after)
+    }
+
+    /// Runs until the mesh has been healed for a while.
+    fn healing<S: Scenario>(
+        &self,
+        scenario: &S,
+        running: &mut Running<'_, S>,
+    ) -> Result<Duration, String> {
+        let begin = running.sim.elapsed();
+        let mut healed_at = None;
+        loop {
+            running.step_until(running.sim.elapsed() + LOOK_EVERY)?;
+            let (now, look) = (running.sim.elapsed(), running.look(begin));
+            if !scenario.healed(&look) {
+                healed_at = None;
+                if now - begin > self.healing_max {
+                    return Err(format!("it has not healed: {look:?}"));
                 }
+                continue;
+            }
+            let healed_at = *healed_at.get_or_insert(now);
+            if now - healed_at >= SETTLED_FOR {
+                return Ok(healed_at - begin);
             }
         }
-        Ok(healed - calm)
+    }
+
+    /// Runs on, and holds the mesh to what it is.
+    fn calm_phase<S: Scenario>(
+        &self,
+        scenario: &S,
+        running: &mut Running<'_, S>,
+        since: Duration,
+    ) -> Result<(), String> {
+        let begin = running.sim.elapsed();
+        while running.sim.elapsed() - begin < self.calm {
+            running.step_until(running.sim.elapsed() + LOOK_EVERY)?;
+            let look = running.look(since);
+            if !scenario.healed(&look) {
+                return Err(format!("it has not stayed healed: {look:?}"));
+            }
+        }
+        Ok(())
     }
 }
 
@@ -335,6 +359,13 @@ impl<S: Scenario> Running<'_, S> {
                 }
             }
         });
+        Ok(())
+    }
+
+    fn step_until(&mut self, end: Duration) -> Result<(), String> {
+        while self.sim.elapsed() < end {
+            self.step()?;
+        }
         Ok(())
     }
 

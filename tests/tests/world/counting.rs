@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::invariants;
 
 /// How long faults come.
-pub(crate) const STORM: Duration = Duration::from_secs(8);
+pub(crate) const STORM: Duration = Duration::from_secs(6);
 
 /// How long a call may take.
 pub(crate) const WITHIN: Duration = Duration::from_millis(800);
@@ -200,7 +200,7 @@ impl Client {
                     Seen::Failed { call, may_have_run, why }
                 }
             });
-            self.pause(60).await;
+            self.pause(150).await;
         }
     }
 

@@ -10,21 +10,25 @@ use std::path::{Path, PathBuf};
 const CODE_LINES_MAX: usize = 500;
 
 /// The rooms in which protocols are pure: no IO, no clock, no randomness of their own, no `async`.
-const PURE_ROOMS: [&str; 5] = [
+const PURE_ROOMS: [&str; 8] = [
     "macula-core/src/supervision/proto",
     "macula-core/src/machine.rs",
     "macula-core/src/hlc.rs",
     "macula-core/src/wire",
+    "macula-infra/src/pool/proto",
+    "macula-infra/src/transport/tls/judge.rs",
+    "macula-infra/src/transport/tls/name.rs",
     "macula-platform/src/registers/proto",
 ];
 
 /// What no pure room says.
-const IMPURE: [&str; 10] = [
+const IMPURE: [&str; 11] = [
     "async ",
     ".await",
     "tokio::",
     "ractor::",
-    "std::net",
+    "UdpSocket",
+    "TcpStream",
     "std::fs",
     "Instant::now",
     "SystemTime::now",
@@ -141,6 +145,24 @@ fn pure_rooms_stay_pure() {
                 for word in IMPURE.iter().filter(|word| line.contains(**word)) {
                     violations.push(format!("{}:{number}: a pure room says {word:?}", source.path));
                 }
+            }
+        }
+    }
+    none(violations);
+}
+
+/// Where the libraries of QUIC and TLS may be named.
+#[test]
+fn libraries_stay_in_their_rooms() {
+    let rooms =
+        [("s2n_quic", "macula-infra/src/transport"), ("rustls::", "macula-infra/src/transport")];
+    let mut violations = Vec::new();
+    for source in sources().iter().filter(|source| source.path.contains("/src/")) {
+        for (number, line) in source.code() {
+            for (library, _) in
+                rooms.iter().filter(|(library, room)| line.contains(library) && !source.is_in(room))
+            {
+                violations.push(format!("{}:{number}: names {library}", source.path));
             }
         }
     }

@@ -26,6 +26,9 @@ use super::{FIRST_KIND, metrics};
 use crate::link::InFlight;
 use crate::pool::Pool;
 
+/// How long a call that waits for its node leaves a pool alone that has said no.
+const ASK_AGAIN: Duration = Duration::from_millis(10);
+
 /// How long a call waits if it does not say.
 const WITHIN: Duration = Duration::from_secs(5);
 
@@ -177,7 +180,7 @@ impl<Q: Serialize, R: DeserializeOwned> RemoteHandle<Q, R> {
                         }
                         _ => {
                             last = why;
-                            tokio::task::yield_now().await;
+                            tokio::time::sleep(ASK_AGAIN).await;
                         }
                     },
                     connected => return connected,

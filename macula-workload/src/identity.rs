@@ -5,13 +5,14 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use macula_core::clock::{Clock as _, TokioClock};
-use macula_core::identity::file::{FileError, read_key, read_public};
+use macula_core::identity::file::{FileError, read_key, read_public, read_secret};
 use macula_core::identity::{
     Authority, Certificate, IssueError, MalformedCertificate, NoEntropy, NodeId, Validity,
     crl_from_pem, self_signed,
 };
 use macula_infra::transport::tls::{
-    Credentials, Enforcement, IncompleteCredentials, JoinToken, Realm, Showing, Trust,
+    Credentials, Enforcement, IncompleteCredentials, InvalidJoinToken, JoinToken, Realm, Showing,
+    Trust,
 };
 
 pub use macula_core::identity::{Keypair, SpkiPin};
@@ -76,6 +77,14 @@ pub enum Error {
         path: PathBuf,
         /// Why not.
         source: MalformedCertificate,
+    },
+    /// A file holds no join token.
+    #[error("{}: {source}", path.display())]
+    JoinToken {
+        /// Which file.
+        path: PathBuf,
+        /// Why not.
+        source: InvalidJoinToken,
     },
     /// The parts do not belong together.
     #[error(transparent)]
@@ -214,7 +223,8 @@ impl Tls {
         let folder = self.directory.clone().unwrap_or_default();
         let authorities = certificates(&folder.join(REALM_CERTIFICATES))?;
         let path = folder.join(REVOKED);
-        let revocation_lists = if path.exists() {
+        // A link that leads nowhere is no absence.
+        let revocation_lists = if path.symlink_metadata().is_ok() {
             let text = read_public(&path)?;
             crl_from_pem(&text).map_err(|source| Error::Malformed { path, source })?
         } else {
@@ -225,7 +235,9 @@ impl Tls {
 
     fn token(&self) -> Result<Option<JoinToken>, Error> {
         let Some(path) = &self.join_token_file else { return Ok(None) };
-        Ok(Some(JoinToken::new(read_public(path)?.trim())))
+        let text = read_secret(path)?;
+        let token = JoinToken::new(text.trim());
+        Ok(Some(token.map_err(|source| Error::JoinToken { path: path.clone(), source })?))
     }
 }
 

@@ -12,7 +12,7 @@ use rustls_pki_types::PrivatePkcs8KeyDer;
 use time::OffsetDateTime;
 use zeroize::Zeroizing;
 
-use super::certificate::{Certificate, MalformedCertificate, ROLE, Validity};
+use super::certificate::{Certificate, MalformedCertificate, ROLE, Validity, read_pem};
 use super::keypair::{InvalidKey, Keypair, NoEntropy};
 use super::node_id::NodeId;
 
@@ -152,6 +152,18 @@ impl Authority {
         self.key.to_pem()
     }
 
+    /// Whether this authority has issued a node's certificate: its own is none.
+    ///
+    /// # Errors
+    ///
+    /// [`MalformedCertificate`].
+    pub fn has_issued(&self, certificate: &Certificate) -> Result<bool, MalformedCertificate> {
+        let (own, facts) = (self.certificate.facts()?, certificate.facts()?);
+        Ok(!facts.is_ca
+            && facts.issuer == own.subject
+            && certificate.is_signed_by(self.key.node_id()))
+    }
+
     /// Issues a certificate for a node, of which only the public key is needed.
     ///
     /// # Errors
@@ -224,19 +236,13 @@ pub fn crl_to_pem(der: &[u8]) -> String {
     pem::encode(&pem::Pem::new(CRL_LABEL, der))
 }
 
-/// The revocation lists of a text in PEM, in DER.
+/// The revocation lists of a text in PEM, in DER. There is at least one.
 ///
 /// # Errors
 ///
-/// [`MalformedCertificate::Pem`].
+/// [`MalformedCertificate`] if one is cut off or damaged, or there is none.
 pub fn crl_from_pem(text: &str) -> Result<Vec<Vec<u8>>, MalformedCertificate> {
-    let wrong = |error: &dyn std::fmt::Display| MalformedCertificate::Pem(error.to_string());
-    let parts = pem::parse_many(text).map_err(|error| wrong(&error))?;
-    let read = |part: pem::Pem| match part.tag() {
-        CRL_LABEL => Ok(part.into_contents()),
-        other => Err(wrong(&format!("a {other} in place of a revocation list"))),
-    };
-    parts.into_iter().map(read).collect()
+    read_pem(text, CRL_LABEL, "revocation list")
 }
 
 fn signer(key: &Keypair) -> Result<KeyPair, IssueError> {

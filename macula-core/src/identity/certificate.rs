@@ -10,7 +10,7 @@ use sha2::{Digest as _, Sha256};
 use x509_parser::prelude::{FromDer as _, GeneralName, ParsedExtension, X509Certificate};
 use x509_parser::time::ASN1Time;
 
-use super::node_id::NodeId;
+use super::node_id::{NodeId, Signature};
 
 /// The longest certificate, in bytes.
 const DER_LEN_MAX: usize = 64 * 1024;
@@ -51,6 +51,19 @@ pub enum MalformedCertificate {
     /// There is nothing.
     #[error("it is empty")]
     Empty,
+    /// The text holds none.
+    #[error("no whole {0} is in it")]
+    Nothing(&'static str),
+    /// The text holds some, and some that are cut off or damaged.
+    #[error("it holds {begun} {what}s, of which only {whole} are whole")]
+    Damaged {
+        /// Of what.
+        what: &'static str,
+        /// How many begin in it.
+        begun: usize,
+        /// How many of them can be read.
+        whole: usize,
+    },
     /// There is too much.
     #[error("{len} {unit}, at most {max} are read")]
     TooLong {
@@ -73,8 +86,8 @@ pub enum MalformedCertificate {
         /// What the key is, by its algorithm's number.
         found: String,
     },
-    /// The text is no PEM of certificates.
-    #[error("it is no PEM of certificates: {0}")]
+    /// The text is no PEM of what it should hold.
+    #[error("it is no PEM (RFC 7468): {0}")]
     Pem(String),
 }
 
@@ -149,20 +162,25 @@ impl Certificate {
     ///
     /// [`MalformedCertificate`] for the first fault.
     pub fn read_pem_bundle(text: &str) -> Result<Vec<Self>, MalformedCertificate> {
-        let parts =
-            pem::parse_many(text).map_err(|error| MalformedCertificate::Pem(error.to_string()))?;
-        if parts.is_empty() {
-            return Err(MalformedCertificate::Empty);
-        }
+        let parts = read_pem(text, LABEL, "certificate")?;
         if parts.len() > BUNDLE_LEN_MAX {
             let (len, max) = (parts.len(), BUNDLE_LEN_MAX);
             return Err(MalformedCertificate::TooLong { len, unit: "certificates", max });
         }
-        let read = |part: pem::Pem| match part.tag() {
-            LABEL => Self::from_der(part.into_contents()),
-            other => Err(MalformedCertificate::Pem(format!("a {other} is among them"))),
+        parts.into_iter().map(Self::from_der).collect()
+    }
+
+    /// Whether the key of `issuer` has signed it. Nothing else is asked: not its time, not whether
+    /// `issuer` may issue.
+    #[must_use]
+    pub fn is_signed_by(&self, issuer: NodeId) -> bool {
+        let signed = || {
+            let parsed = self.parsed().ok()?;
+            let signature = <[u8; 64]>::try_from(&*parsed.signature_value.data).ok()?;
+            let signature = Signature::from_bytes(signature);
+            issuer.verify(parsed.tbs_certificate.as_ref(), &signature).ok()
         };
-        parts.into_iter().map(read).collect()
+        signed().is_some()
     }
 
     fn parsed(&self) -> Result<X509Certificate<'_>, MalformedCertificate> {
@@ -227,6 +245,29 @@ impl Certificate {
     pub fn spki_sha256(&self) -> Result<SpkiPin, MalformedCertificate> {
         Ok(SpkiPin(Sha256::digest(self.parsed()?.public_key().raw).into()))
     }
+}
+
+/// The bodies of all parts of a text in PEM, each of which has to be whole and labelled `label`:
+/// what cannot be read is not passed over in silence.
+pub(super) fn read_pem(
+    text: &str,
+    label: &str,
+    what: &'static str,
+) -> Result<Vec<Vec<u8>>, MalformedCertificate> {
+    let parts =
+        pem::parse_many(text).map_err(|error| MalformedCertificate::Pem(error.to_string()))?;
+    let (begun, whole) = (text.matches("-----BEGIN").count(), parts.len());
+    if begun != whole {
+        return Err(MalformedCertificate::Damaged { what, begun, whole });
+    }
+    if parts.is_empty() {
+        return Err(MalformedCertificate::Nothing(what));
+    }
+    let read = |part: pem::Pem| match part.tag() {
+        tag if tag == label => Ok(part.into_contents()),
+        other => Err(MalformedCertificate::Pem(format!("a {other} in place of a {what}"))),
+    };
+    parts.into_iter().map(read).collect()
 }
 
 /// Times before 1970 count as 1970: no certificate of ours is that old.

@@ -27,8 +27,18 @@ const PUBLIC_MODE: u32 = 0o644;
 #[expect(clippy::module_name_repetitions, reason = "it is used by its name alone")]
 pub enum FileError {
     /// The system refused.
-    #[error("{}: cannot {what}: {source}; what was there before is untouched", path.display())]
+    #[error("{}: cannot {what}: {source}", path.display())]
     Io {
+        /// Which file.
+        path: PathBuf,
+        /// What could not be done.
+        what: &'static str,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The system refused to write it.
+    #[error("{}: cannot {what}: {source}; what was there before is untouched", path.display())]
+    Write {
         /// Which file.
         path: PathBuf,
         /// What could not be done.
@@ -42,9 +52,9 @@ pub enum FileError {
         /// Which file.
         path: PathBuf,
     },
-    /// Others than the owner may read a key.
+    /// Others than the owner may read a secret.
     #[error(
-        "{}: others may read this key (mode {mode:04o}); mend it with: chmod 600 {}",
+        "{}: others may read this secret (mode {mode:04o}); mend it with: chmod 600 {}",
         path.display(), path.display()
     )]
     Mode {
@@ -90,6 +100,11 @@ fn io(path: &Path, what: &'static str) -> impl FnOnce(std::io::Error) -> FileErr
     move |source| FileError::Io { path, what, source }
 }
 
+fn unwritten(path: &Path, what: &'static str) -> impl FnOnce(std::io::Error) -> FileError {
+    let path = path.to_owned();
+    move |source| FileError::Write { path, what, source }
+}
+
 /// Writes a key into a new file that only its owner may read.
 ///
 /// # Errors
@@ -104,7 +119,7 @@ pub fn write_key(path: &Path, key: &Keypair) -> Result<(), FileError> {
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
             Err(FileError::Exists { path: path.to_owned() })
         }
-        Err(source) => Err(io(path, "create it")(source)),
+        Err(source) => Err(unwritten(path, "create it")(source)),
     }
 }
 
@@ -128,7 +143,7 @@ pub fn write_public(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
 
 fn replace(path: &Path, bytes: &[u8], mode: u32) -> Result<(), FileError> {
     let temporary = written(path, bytes, mode)?;
-    std::fs::rename(&temporary.0, path).map_err(io(path, "replace it"))?;
+    std::fs::rename(&temporary.0, path).map_err(unwritten(path, "replace it"))?;
     settle(path)
 }
 
@@ -149,13 +164,13 @@ fn written(path: &Path, bytes: &[u8], mode: u32) -> Result<Temporary, FileError>
     let beside = path.with_file_name(name);
     let mut options = OpenOptions::new();
     options.write(true).create_new(true).mode(mode);
-    let mut file = options.open(&beside).map_err(io(path, "write beside it"))?;
+    let mut file = options.open(&beside).map_err(unwritten(path, "write beside it"))?;
     let temporary = Temporary(beside);
     // The process may mask modes; these are meant as they are.
     file.set_permissions(std::fs::Permissions::from_mode(mode))
         .and_then(|()| file.write_all(bytes))
         .and_then(|()| file.sync_all())
-        .map_err(io(path, "write beside it"))?;
+        .map_err(unwritten(path, "write beside it"))?;
     Ok(temporary)
 }
 
@@ -175,12 +190,21 @@ fn settle(path: &Path) -> Result<(), FileError> {
 ///
 /// [`FileError`].
 pub fn read_key(path: &Path) -> Result<Keypair, FileError> {
+    let text = read_secret(path)?;
+    Keypair::from_pem(&text).map_err(|source| FileError::Key { path: path.to_owned(), source })
+}
+
+/// Reads a text that nobody but its owner may read.
+///
+/// # Errors
+///
+/// [`FileError`].
+pub fn read_secret(path: &Path) -> Result<Zeroizing<String>, FileError> {
     let (file, mode) = opened(path, KEY_LEN_MAX)?;
     if mode & 0o077 != 0 {
         return Err(FileError::Mode { path: path.to_owned(), mode });
     }
-    let text = Zeroizing::new(text(path, file, KEY_LEN_MAX)?);
-    Keypair::from_pem(&text).map_err(|source| FileError::Key { path: path.to_owned(), source })
+    text(path, file, KEY_LEN_MAX).map(Zeroizing::new)
 }
 
 /// Reads a text that everybody may read.

@@ -155,10 +155,37 @@ fn a_revocation_list_survives_its_form() {
 }
 
 #[test]
+fn what_is_cut_off_or_damaged_is_not_passed_over() {
+    let text = crl_to_pem(&authority().revocation_list(&[], 1, valid()).unwrap());
+    let cut = &text[..text.len() - 30];
+    for bad in ["", "garbage", cut, &format!("{text}{cut}"), &format!("{cut}{text}")] {
+        assert!(crl_from_pem(bad).is_err(), "{bad}");
+    }
+    let one = authority().certificate().to_pem();
+    let told = Certificate::read_pem_bundle(&format!("{one}{}", &one[..300])).unwrap_err();
+    assert_eq!(told.to_string(), "it holds 2 certificates, of which only 1 are whole");
+    let changed = one.replacen("-----END CERTIFICATE-----", "-----END KEY-----", 1);
+    assert!(Certificate::read_pem_bundle(&changed).is_err());
+}
+
+#[test]
+fn an_authority_knows_what_it_has_issued() {
+    let (home, node) = (authority(), key(1).node_id());
+    let twin = Authority::with_key("home", key(8), valid()).unwrap();
+    let issued = home.issue(node, valid(), &[]).unwrap();
+    assert_eq!(home.has_issued(&issued), Ok(true));
+    assert_eq!(twin.has_issued(&issued), Ok(false), "another realm of the same name");
+    assert_eq!(home.has_issued(home.certificate()), Ok(false), "its own is no node's");
+}
+
+#[test]
 fn a_bundle_has_certificates_and_nothing_else() {
     let one = authority().certificate().to_pem();
     assert_eq!(Certificate::read_pem_bundle(&format!("{one}{one}")).unwrap().len(), 2);
-    assert_eq!(Certificate::read_pem_bundle(""), Err(MalformedCertificate::Empty));
+    assert_eq!(
+        Certificate::read_pem_bundle("").unwrap_err().to_string(),
+        "no whole certificate is in it"
+    );
     let with_key = format!("{one}{}", *key(1).to_pem());
     assert!(matches!(Certificate::read_pem_bundle(&with_key), Err(MalformedCertificate::Pem(_))));
     let many = one.repeat(65);

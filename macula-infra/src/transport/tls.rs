@@ -19,7 +19,7 @@ mod trust;
 pub use credentials::{Credentials, IncompleteCredentials, Showing};
 pub use judge::{Judged, judge};
 pub use refusal::Refusal;
-pub use trust::{Enforcement, JoinToken, Realm, Trust};
+pub use trust::{Enforcement, InvalidJoinToken, JoinToken, Realm, Trust};
 
 pub(super) use name::{DialName, Expectation};
 pub(super) use rustls_glue::{client_config, server_config};

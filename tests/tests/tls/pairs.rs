@@ -18,7 +18,7 @@ async fn good(seed: u8, trust: Trust, enforcement: Enforcement) -> (Good, Socket
 }
 
 fn ids(allow: &[NodeId], token: Option<&str>) -> Trust {
-    let token = token.map(JoinToken::new);
+    let token = token.map(|token| JoinToken::new(token).unwrap());
     Trust::NodeId { allow: allow.iter().copied().collect(), token }
 }
 
@@ -57,9 +57,12 @@ async fn an_acceptor_does_not_hear_of_a_dialler_that_wanted_another() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_newcomer_is_told_why_it_is_turned_away() {
-    for (shown, why) in [(Some("juin"), "wrong join token"), (None, "no join token")] {
+    for (shown, why) in
+        [(Some("the wrong join token"), "wrong join token"), (None, "no join token")]
+    {
         let (one, _) = good(1, ids(&[], shown), Enforcement::Enforce).await;
-        let (mut two, address) = good(2, ids(&[], Some("join")), Enforcement::Enforce).await;
+        let (mut two, address) =
+            good(2, ids(&[], Some("the right join token")), Enforcement::Enforce).await;
         let dialled = one.endpoint.dial(address, Some(pki::node(2))).await;
         let told = matches!(&dialled, Err(DialError::RefusedByPeer { why: told, .. }) if told.contains(why));
         assert!(told, "{dialled:?}");
@@ -67,7 +70,8 @@ async fn a_newcomer_is_told_why_it_is_turned_away() {
         assert!(two.arrivals.try_recv().is_err());
         // Reported only, it is let in.
         let (one, _) = good(1, ids(&[], shown), Enforcement::Enforce).await;
-        let (mut two, address) = good(2, ids(&[], Some("join")), Enforcement::Report).await;
+        let (mut two, address) =
+            good(2, ids(&[], Some("the right join token")), Enforcement::Report).await;
         let dialled: Connection = one.endpoint.dial(address, Some(pki::node(2))).await.unwrap();
         let arrived = two.arrivals.recv().await.unwrap();
         assert_eq!((dialled.opener.node, arrived.opener.node), (pki::node(2), pki::node(1)));

@@ -28,11 +28,26 @@ pub struct Realm {
 #[derive(Clone, PartialEq, Eq)]
 pub struct JoinToken(String);
 
+/// A text is no join token.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("a join token of {len} bytes: it has to have 16 to 256, so that nobody guesses it")]
+pub struct InvalidJoinToken {
+    /// How long the text is.
+    len: usize,
+}
+
 impl JoinToken {
     /// Takes the text.
-    #[must_use]
-    pub fn new(text: impl Into<String>) -> Self {
-        Self(text.into())
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidJoinToken`] unless it has 16 to 256 bytes.
+    pub fn new(text: impl Into<String>) -> Result<Self, InvalidJoinToken> {
+        let text = text.into();
+        match text.len() {
+            16..=256 => Ok(Self(text)),
+            len => Err(InvalidJoinToken { len }),
+        }
     }
 
     /// The text, for the hello that shows it.

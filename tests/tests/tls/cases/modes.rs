@@ -90,7 +90,7 @@ pub(super) fn pins() -> Vec<Case> {
 
 /// Trust by node id.
 fn ids(allow: &[NodeId], token: Option<&str>) -> Trust {
-    let token = token.map(JoinToken::new);
+    let token = token.map(|token| JoinToken::new(token).unwrap());
     Trust::NodeId { allow: allow.iter().copied().collect(), token }
 }
 
@@ -108,9 +108,19 @@ pub(super) fn node_ids() -> Vec<Case> {
     };
     vec![
         crossed("not on the list", "not_allowed", &own, ids(&[pki::node(3)], None)),
-        crossed("a wrong join token", "not_allowed", &shown("juin"), ids(&[], Some("join"))),
-        crossed("an empty join token", "not_allowed", &shown(""), ids(&[], Some("join"))),
-        crossed("no join token", "not_allowed", &own, ids(&[], Some("join"))),
+        crossed(
+            "a wrong join token",
+            "not_allowed",
+            &shown("the wrong join token"),
+            ids(&[], Some("the right join token")),
+        ),
+        crossed(
+            "an empty join token",
+            "not_allowed",
+            &shown(""),
+            ids(&[], Some("the right join token")),
+        ),
+        crossed("no join token", "not_allowed", &own, ids(&[], Some("the right join token"))),
         case("by id, expired", "expired", &expired, ids(&[me], None)),
         case("by id, signed with another's key", "no_proof", &stolen, ids(&[me], None)),
         Case::both("by id, and nobody is expected", "wrong_node", own.clone())
@@ -120,7 +130,8 @@ pub(super) fn node_ids() -> Vec<Case> {
         Case::both("another node than expected", "wrong_node", fine())
             .expecting(Some(pki::node(3)))
             .only_accepts(),
-        Case::control("the right join token", shown("join")).trust(ids(&[], Some("join"))),
+        Case::control("the right join token", shown("the right join token"))
+            .trust(ids(&[], Some("the right join token"))),
         Case::control("on the list", own.clone()).trust(ids(&[me], None)),
         Case::control("nobody is expected in a realm", fine()).expecting(None).only_accepts(),
     ]

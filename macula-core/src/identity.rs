@@ -17,7 +17,8 @@ mod keypair;
 mod node_id;
 
 pub use authority::{
-    Authority, InvalidRealm, IssueError, Revocation, crl_from_pem, crl_to_pem, self_signed,
+    Authority, InvalidRealm, IssueError, Revocation, check_name, crl_from_pem, crl_to_pem,
+    self_signed,
 };
 pub use certificate::{Certificate, Facts, InvalidPin, MalformedCertificate, SpkiPin, Validity};
 pub use envelope::Envelope;

@@ -12,13 +12,13 @@ pub const ID_LEN_MAX: usize = 128;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidId {
     /// Nothing was given.
-    #[error("a child id must not be empty")]
+    #[error("an id must not be empty")]
     Empty,
     /// Too many bytes.
-    #[error("a child id has at most {ID_LEN_MAX} bytes, and this one has {0}")]
+    #[error("an id has at most {ID_LEN_MAX} bytes, and this one has {0}")]
     TooLong(usize),
     /// A character outside the alphabet.
-    #[error("a child id has only letters, digits and `_ - . : # @`, and {0:?} holds {1:?}")]
+    #[error("an id has only letters, digits and `_ - . : # @`, and {0:?} holds {1:?}")]
     Character(String, char),
 }
 

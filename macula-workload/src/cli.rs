@@ -161,8 +161,19 @@ pub(crate) fn main() -> ExitCode {
         Err(Failure::Usage(error)) => (error, 2),
     };
     // Standard error may be closed; the exit code still tells.
-    drop(writeln!(std::io::stderr(), "macula: {error:#}"));
+    drop(writeln!(std::io::stderr(), "macula: {}", told(&error)));
     ExitCode::from(code)
+}
+
+/// An error and its causes, without those whose words are in what was said before.
+fn told(error: &anyhow::Error) -> String {
+    error.chain().map(ToString::to_string).fold(String::new(), |told, cause| {
+        match told.is_empty() {
+            true => cause,
+            false if told.contains(&cause) => told,
+            false => format!("{told}: {cause}"),
+        }
+    })
 }
 
 /// Writes a line of data. A reader that has gone away is no failure, and no reason to go on.
@@ -197,12 +208,26 @@ pub(crate) fn load(file: Option<&Path>, sets: &[String]) -> Result<Config, Failu
     Config::load(file, env, sets).map_err(|errors| Failure::Usage(errors.into()))
 }
 
+/// Why a node did not start, and whether it could have been known before.
+fn unstarted(error: macula_workload::node::Error) -> Failure {
+    use macula_workload::node::Error as E;
+    match error {
+        E::Config(_) | E::Identity(_) => Failure::Usage(error.into()),
+        _ => Failure::Ran(error.into()),
+    }
+}
+
 /// The runtime that a command runs its node on.
 pub(crate) fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
     Ok(tokio::runtime::Builder::new_multi_thread().enable_all().build()?)
 }
 
 fn run_bench(args: &BenchArgs) -> Result<(), Failure> {
+    if cfg!(debug_assertions) {
+        let text =
+            "a debug build is slow, and slow in another way: figures count only from --release";
+        drop(writeln!(std::io::stderr(), "{text}"));
+    }
     let suite = bench::run(args.suite, args.scale)?;
     let text = if args.json {
         serde_json::to_string(&suite).map_err(anyhow::Error::from)?

@@ -1,6 +1,7 @@
 //! What a node shows and believes: from the files of its directory, or made on the fly.
 
 use std::collections::BTreeSet;
+use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -86,6 +87,15 @@ pub enum Error {
         /// Why not.
         source: InvalidJoinToken,
     },
+    /// Another process runs as the node.
+    #[error(
+        "{}: another process on this machine runs as this node, and the two would end each other's \
+         connections; use the identity of another node (macula init --join)", path.display()
+    )]
+    InUse {
+        /// The key that it has locked.
+        path: PathBuf,
+    },
     /// The parts do not belong together.
     #[error(transparent)]
     Incomplete(#[from] IncompleteCredentials),
@@ -95,6 +105,12 @@ pub enum Error {
     /// The system gives no randomness.
     #[error(transparent)]
     NoEntropy(#[from] NoEntropy),
+}
+
+/// Keeps other processes of this machine from running as the same node.
+#[derive(Debug)]
+pub struct Lock {
+    _key: File,
 }
 
 /// A realm that lives as long as this process, and that nobody else knows.
@@ -183,8 +199,14 @@ impl Tls {
         if self.directory.is_none() && self.trust == Mode::Realm {
             return ephemeral();
         }
-        let (showing, trust) = self.read()?;
-        Ok(credentials(&showing, trust, self.enforcement)?)
+        let showing = match &self.directory {
+            Some(folder) => shown_in(folder)?,
+            None => {
+                let key = Keypair::generate()?;
+                Showing { chain: vec![vouched(&key)?], key }
+            }
+        };
+        Ok(credentials(&showing, self.read_trust()?, self.enforcement)?)
     }
 
     /// Reads the files anew into what is in use.
@@ -193,30 +215,42 @@ impl Tls {
     ///
     /// [`Error`]; what was in use still is.
     pub fn reload(&self, credentials: &Credentials) -> Result<(), Error> {
-        if self.directory.is_some() {
-            let (showing, trust) = self.read()?;
-            credentials.replace(&showing, trust, self.enforcement)?;
+        if let Some(folder) = &self.directory {
+            let showing = shown_in(folder)?;
+            credentials.replace(&showing, self.read_trust()?, self.enforcement)?;
+        } else if self.trust != Mode::Realm {
+            credentials.believe(self.read_trust()?, self.enforcement)?;
         }
         Ok(())
     }
 
-    fn read(&self) -> Result<(Showing, Trust), Error> {
-        let trust = match self.trust {
+    /// Sees to it that no other process on this machine runs as the node of the directory, for as
+    /// long as the lock is kept: two nodes of one id end each other's connections.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InUse`].
+    pub fn lock(&self) -> Result<Option<Lock>, Error> {
+        let Some(folder) = &self.directory else { return Ok(None) };
+        let path = folder.join(NODE_KEY);
+        let unlocked = |what, source| FileError::Io { path: path.clone(), what, source };
+        let key = File::open(&path).map_err(|error| unlocked("open it", error))?;
+        match key.try_lock() {
+            Ok(()) => Ok(Some(Lock { _key: key })),
+            Err(TryLockError::WouldBlock) => Err(Error::InUse { path }),
+            Err(TryLockError::Error(error)) => Err(unlocked("lock it", error).into()),
+        }
+    }
+
+    fn read_trust(&self) -> Result<Trust, Error> {
+        Ok(match self.trust {
             Mode::Realm => Trust::Realm(self.realm()?),
             Mode::Pin => {
                 let realm = self.pin_and_realm.then(|| self.realm()).transpose()?;
                 Trust::Pin { pins: self.pins.clone(), realm }
             }
             Mode::NodeId => Trust::NodeId { allow: self.allow.clone(), token: self.token()? },
-        };
-        let Some(folder) = &self.directory else {
-            let key = Keypair::generate()?;
-            let chain = vec![vouched(&key)?];
-            return Ok((Showing { key, chain }, trust));
-        };
-        let key = read_key(&folder.join(NODE_KEY))?;
-        let chain = certificates(&folder.join(NODE_CERTIFICATE))?;
-        Ok((Showing { key, chain }, trust))
+        })
     }
 
     fn realm(&self) -> Result<Realm, Error> {
@@ -239,6 +273,13 @@ impl Tls {
         let token = JoinToken::new(text.trim());
         Ok(Some(token.map_err(|source| Error::JoinToken { path: path.clone(), source })?))
     }
+}
+
+/// What the node of a folder shows.
+fn shown_in(folder: &Path) -> Result<Showing, Error> {
+    let key = read_key(&folder.join(NODE_KEY))?;
+    let chain = certificates(&folder.join(NODE_CERTIFICATE))?;
+    Ok(Showing { key, chain })
 }
 
 fn certificates(path: &Path) -> Result<Vec<Certificate>, Error> {

@@ -121,9 +121,9 @@ impl Builder {
     /// If the future is dropped, what had started is stopped.
     pub async fn start(self) -> Result<Node, Error> {
         let Self { config, workloads, credentials, simulation } = self;
-        let credentials = match credentials {
-            Some(credentials) => credentials,
-            None => config.tls.credentials()?,
+        let (credentials, lock) = match credentials {
+            Some(credentials) => (credentials, None),
+            None => (config.tls.credentials()?, config.tls.lock()?),
         };
         let (entropy, parts) = match simulation {
             None => (None, (None, None, incarnation(&credentials))),
@@ -150,7 +150,7 @@ impl Builder {
         let overrides = config.overrides(&ChildSpec::from(root.clone()))?;
         let root = root.start(TreeOptions { overrides, entropy }).await?;
         let shutdown = config.node.shutdown;
-        Ok(Node { root, infrastructure, platform, workload, shutdown })
+        Ok(Node { root, infrastructure, platform, workload, shutdown, _lock: lock })
     }
 }
 
@@ -221,6 +221,8 @@ pub struct Node {
     platform: Platform,
     workload: SupervisorHandle,
     shutdown: Duration,
+    /// Goes with the node, so that its identity can be used again.
+    _lock: Option<crate::identity::Lock>,
 }
 
 impl Node {

@@ -76,7 +76,7 @@ fn init_makes_a_realm_with_its_first_node_and_overwrites_nothing() {
     let home = folder.at("home");
     let made = told(&["init", &home, "--realm", "lobby", "--role", "gateway", "--json"]);
     assert_eq!(made["realm"], "lobby");
-    assert_eq!(made["files"].as_array().unwrap().len(), 5);
+    assert_eq!(made["files"].as_array().unwrap().len(), 6);
     for key in ["node.key", "realm.key"] {
         let mode = std::fs::metadata(folder.0.join("home").join(key)).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600, "{key}");
@@ -101,7 +101,7 @@ fn init_makes_a_realm_with_its_first_node_and_overwrites_nothing() {
     assert_eq!(folder.files("half"), [("node.pem".to_owned(), b"mine".to_vec())]);
 
     let bad = run(&["init", &folder.at("bad"), "--realm", "a b"]);
-    assert_eq!(bad.status.code(), Some(1));
+    assert_eq!(bad.status.code(), Some(2));
     assert!(!folder.0.join("bad").exists());
 }
 
@@ -165,12 +165,68 @@ fn revoke_keeps_all_that_was_revoked_before() {
         assert_eq!(said["revoked"], revoked, "{said}");
     }
     let other = folder.at("other");
-    told(&["init", &other, "--realm", "else", "--json"]);
+    let realm = text(&run(&["identity", "show", "--dir", &home]).stdout);
+    let realm = realm.lines().last().unwrap().strip_prefix("realm ").unwrap().to_owned();
+    told(&["init", &other, "--realm", &realm, "--json"]);
     let before = folder.files("home");
     let file = format!("{other}/node.pem");
-    let foreign = run(&["identity", "revoke", "--dir", &home, "--certificate", &file]);
-    assert_eq!(foreign.status.code(), Some(1));
+    // Another realm, though of the same name; and the realm itself, which is no node.
+    for file in [file, format!("{home}/realm.pem")] {
+        let foreign = run(&["identity", "revoke", "--dir", &home, "--certificate", &file]);
+        assert_eq!(foreign.status.code(), Some(1));
+        assert!(text(&foreign.stderr).contains("no node's certificate"), "{foreign:?}");
+    }
+    let unknown = told(&["identity", "show", "--dir", &other, "--json"]);
+    let node = unknown["node"].as_str().unwrap();
+    let unknown = run(&["identity", "revoke", "--dir", &home, "--node", node]);
+    assert!(text(&unknown.stderr).contains("knows of no certificate"), "{unknown:?}");
+    assert_eq!(run(&["identity", "revoke", "--dir", &home]).status.code(), Some(2));
     assert_eq!(folder.files("home"), before);
+}
+
+#[test]
+fn revoke_takes_back_all_that_a_node_has_ever_got() {
+    let folder = Folder::new("revoke-all");
+    let (home, away) = (folder.at("home"), folder.at("away"));
+    told(&["init", &home, "--json"]);
+    let node = told(&["init", &away, "--join", &home, "--json"])["node"].clone();
+    for _ in 0..2 {
+        told(&["identity", "rotate", "--dir", &away, "--realm-dir", &home, "--json"]);
+    }
+    let revoke = ["identity", "revoke", "--dir", &home, "--node", node.as_str().unwrap(), "--json"];
+    let said = told(&revoke);
+    assert_eq!((said["serials"].as_array().unwrap().len(), &said["revoked"]), (3, &3.into()));
+    let again = told(&revoke);
+    assert_eq!((again["serials"].as_array().unwrap().len(), &again["revoked"]), (0, &3.into()));
+}
+
+#[test]
+fn the_files_of_an_identity_are_checked_with_the_configuration() {
+    let folder = Folder::new("check");
+    let home = folder.at("home");
+    told(&["init", &home, "--json"]);
+    let config = folder.at("home/macula.toml");
+    let said = |what: &str| {
+        let output = run(&["run", "--check", "--config", &config]);
+        assert_eq!(output.status.code(), Some(2), "{what}");
+        let said = text(&output.stderr);
+        assert!(said.contains(what), "{said}");
+        said
+    };
+    let good = std::fs::read(folder.0.join("home/node.pem")).unwrap();
+    std::fs::write(folder.0.join("home/node.pem"), &good[..300]).unwrap();
+    said("certificates, of which only 0 are whole");
+    std::fs::remove_file(folder.0.join("home/node.pem")).unwrap();
+    let missing = said("cannot open it");
+    assert_eq!(missing.matches("No such file").count(), 1, "said again and again: {missing}");
+    std::fs::write(folder.0.join("home/node.pem"), &good).unwrap();
+    for bad in ["", "garbage", "-----BEGIN X509 CRL-----\nMIIB"] {
+        std::fs::write(folder.0.join("home/revoked.pem"), bad).unwrap();
+        said("revocation list");
+    }
+    std::fs::remove_file(folder.0.join("home/revoked.pem")).unwrap();
+    std::os::unix::fs::symlink("nowhere", folder.0.join("home/revoked.pem")).unwrap();
+    said("revoked.pem");
 }
 
 #[test]

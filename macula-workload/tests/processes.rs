@@ -138,19 +138,25 @@ fn two_nodes_of_a_realm_call_each_other_and_a_stranger_is_refused() {
     let folders = Folders::new("calls");
     let (a, b) = (folders.init("a", None), folders.init("b", Some("a")));
     folders.init("stranger", None);
+    folders.init("guest", Some("a"));
     let a = Running::start(&folders, "a", a);
     let mut b = Running::start(&folders, "b", b);
 
+    // A node that runs is not asked with its own identity.
+    let twin = folders.ping("a", &b, "7");
+    assert_eq!(twin.status.code(), Some(2));
+    assert!(text(&twin.stderr).contains("another process"), "{}", text(&twin.stderr));
+
     let question = json!({ "text": "h\u{e9}", "numbers": [1, -2, 2.5, null, true] });
-    answered(&folders.ping("a", &b, &question.to_string()), &b, &question);
-    answered(&folders.ping("b", &a, "7"), &a, &json!(7));
+    answered(&folders.ping("guest", &b, &question.to_string()), &b, &question);
+    answered(&folders.ping("guest", &a, "7"), &a, &json!(7));
 
     let refused = folders.ping("stranger", &b, "7");
     assert_eq!(refused.status.code(), Some(1));
     assert!(refused.stdout.is_empty());
     assert!(text(&refused.stderr).contains("refused"), "{}", text(&refused.stderr));
     // The other side does not know of it, and goes on.
-    answered(&folders.ping("a", &b, "8"), &b, &json!(8));
+    answered(&folders.ping("guest", &b, "8"), &b, &json!(8));
     a.stop();
     b.signal("TERM");
     b.says("the node has stopped");
@@ -160,6 +166,7 @@ fn two_nodes_of_a_realm_call_each_other_and_a_stranger_is_refused() {
 fn a_node_takes_a_new_certificate_and_a_revocation_while_it_runs() {
     let folders = Folders::new("reload");
     let (a, b) = (folders.init("a", None), folders.init("b", Some("a")));
+    let guest = folders.init("guest", Some("a"));
     let mut a = Running::start(&folders, "a", a);
     let mut b = Running::start(&folders, "b", b);
     let (home, away) = (folders.at("a"), folders.at("b"));
@@ -167,25 +174,62 @@ fn a_node_takes_a_new_certificate_and_a_revocation_while_it_runs() {
     assert_eq!(rotated["node"], b.node.as_str());
     b.signal("HUP");
     b.says("the identity was read anew");
-    answered(&folders.ping("a", &b, "1"), &b, &json!(1));
-    answered(&folders.ping("b", &a, "2"), &a, &json!(2));
+    answered(&folders.ping("guest", &b, "1"), &b, &json!(1));
 
     // What cannot be read changes nothing.
     let good = std::fs::read(folders.0.join("b/node.pem")).unwrap();
     std::fs::write(folders.0.join("b/node.pem"), "no certificate").unwrap();
     b.signal("HUP");
     b.says("the identity was not read anew");
-    answered(&folders.ping("a", &b, "3"), &b, &json!(3));
+    answered(&folders.ping("guest", &b, "3"), &b, &json!(3));
     std::fs::write(folders.0.join("b/node.pem"), good).unwrap();
 
-    let file = folders.at("b/node.pem");
-    told(&["identity", "revoke", "--dir", &home, "--certificate", &file, "--json"]);
+    answered(&folders.ping("guest", &a, "4"), &a, &json!(4));
+    told(&["identity", "revoke", "--dir", &home, "--node", &guest, "--json"]);
     a.signal("HUP");
     a.says("the identity was read anew");
-    let refused = folders.ping("b", &a, "4");
+    let refused = folders.ping("guest", &a, "5");
     assert_eq!(refused.status.code(), Some(1), "{}", text(&refused.stdout));
+    // What was revoked stays so, whatever becomes of the file.
+    for bad in ["", "garbage", "-----BEGIN X509 CRL-----\nMIIB"] {
+        std::fs::write(folders.0.join("a/revoked.pem"), bad).unwrap();
+        a.signal("HUP");
+        a.says("the identity was not read anew");
+    }
+    std::fs::remove_file(folders.0.join("a/revoked.pem")).unwrap();
+    a.signal("HUP");
+    let said = a.says("the identity was not read anew");
+    assert!(said.contains("would be believed again"), "{said}");
+    assert_eq!(folders.ping("guest", &a, "6").status.code(), Some(1));
     a.stop();
     b.stop();
+}
+
+#[test]
+fn a_node_takes_other_pins_while_it_runs() {
+    let folders = Folders::new("pins");
+    let a = folders.init("a", None);
+    folders.init("friend", Some("a"));
+    folders.init("other", Some("a"));
+    let mut a = Running::start(&folders, "a", a);
+    answered(&folders.ping("other", &a, "1"), &a, &json!(1));
+
+    let file = folders.0.join("a/macula.toml");
+    let good = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, "[tls\n").unwrap();
+    a.signal("HUP");
+    a.says("the identity was not read anew");
+    answered(&folders.ping("other", &a, "2"), &a, &json!(2));
+
+    let friend = told(&["identity", "show", "--dir", &folders.at("friend"), "--json"]);
+    let pins = format!("[tls]\ntrust = \"pin\"\npins = [{}]\n", friend["pin"]);
+    std::fs::write(&file, good.replace("[tls]\n", &pins)).unwrap();
+    a.signal("HUP");
+    a.says("the identity was read anew");
+    answered(&folders.ping("friend", &a, "3"), &a, &json!(3));
+    let refused = folders.ping("other", &a, "4");
+    assert_eq!(refused.status.code(), Some(1), "{}", text(&refused.stdout));
+    a.stop();
 }
 
 #[test]

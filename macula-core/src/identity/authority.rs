@@ -16,11 +16,8 @@ use super::certificate::{Certificate, MalformedCertificate, ROLE, Validity, read
 use super::keypair::{InvalidKey, Keypair, NoEntropy};
 use super::node_id::NodeId;
 
-/// The longest name of a realm, in bytes.
-const REALM_LEN_MAX: usize = 64;
-
-/// The longest name of a role, in bytes.
-const ROLE_LEN_MAX: usize = 64;
+/// The longest name of a realm or a role, in bytes.
+const NAME_LEN_MAX: usize = 64;
 
 /// How a revocation list is called in PEM.
 const CRL_LABEL: &str = "X509 CRL";
@@ -109,7 +106,7 @@ impl Authority {
     ///
     /// [`IssueError`].
     pub fn with_key(realm: &str, key: Keypair, valid: Validity) -> Result<Self, IssueError> {
-        let realm = name(realm, REALM_LEN_MAX)?.to_owned();
+        let realm = check_name(realm)?.to_owned();
         let mut params = params(&realm, valid)?;
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
@@ -257,7 +254,7 @@ fn leaf(node: NodeId, valid: Validity, roles: &[&str]) -> Result<CertificatePara
     let text = |text: String| rcgen::string::Ia5String::try_from(text);
     params.subject_alt_names = vec![SanType::DnsName(text(format!("{node}.macula"))?)];
     for role in roles {
-        let role = name(role, ROLE_LEN_MAX)?;
+        let role = check_name(role)?;
         params.subject_alt_names.push(SanType::URI(text(format!("{ROLE}{role}"))?));
     }
     params.is_ca = IsCa::ExplicitNoCa;
@@ -297,10 +294,15 @@ fn dates(valid: Validity) -> Result<(OffsetDateTime, OffsetDateTime), IssueError
     }
 }
 
-fn name(text: &str, len_max: usize) -> Result<&str, InvalidRealm> {
+/// Whether a text is a name of a realm or a role: 1 to 64 letters, digits or `- _ .`.
+///
+/// # Errors
+///
+/// [`InvalidRealm`].
+pub fn check_name(text: &str) -> Result<&str, InvalidRealm> {
     let legal = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-    if text.is_empty() || text.len() > len_max || !text.chars().all(legal) {
-        return Err(InvalidRealm(text.chars().take(len_max).collect()));
+    if text.is_empty() || text.len() > NAME_LEN_MAX || !text.chars().all(legal) {
+        return Err(InvalidRealm(text.chars().take(NAME_LEN_MAX).collect()));
     }
     Ok(text)
 }

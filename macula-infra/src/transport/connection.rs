@@ -12,7 +12,7 @@ use s2n_quic::stream::{ReceiveStream, SendStream};
 use super::admission::Counted;
 use super::lane::{Incoming, Reader, incoming};
 use super::peer_chain::ALERT_BASE;
-use super::tls::{Credentials, Judged, Refusal};
+use super::tls::{Credentials, JoinToken, Judged, Refusal};
 
 /// Which side of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -175,7 +175,17 @@ impl Display for Closed {
             Self::There(code) => write!(f, "closed by the peer ({})", code.as_str()),
             Self::Silent => f.write_str("the peer was not heard any more"),
             Self::Reset => f.write_str("the peer does not know the connection any more"),
-            Self::Alert(alert) => write!(f, "TLS alert {alert}"),
+            Self::Alert(alert) => {
+                let means = match alert {
+                    42..=46 | 48 | 49 => "it does not believe this node; its log says why",
+                    40 | 80 => "the handshake failed there; its log says why",
+                    70 => "it does not speak TLS 1.3",
+                    116 => "it wants a certificate",
+                    120 => "it does not speak macula/1",
+                    _ => "RFC 8446, section 6, says which that is",
+                };
+                write!(f, "TLS alert {alert}: {means}")
+            }
             Self::Other(text) => f.write_str(text),
         }
     }
@@ -188,8 +198,11 @@ pub struct Opener {
     pub(super) handle: Handle,
     /// Who is at the other end.
     pub node: NodeId,
-    /// Whether its identity was proved. Only reported peers' may not be.
+    /// Whether it has proved to own its node's key. Only a peer that is reported may not have, and
+    /// only if its certificate names no key.
     pub proved: bool,
+    /// Whether it was trusted when it came. A peer that is reported was not.
+    pub trusted: bool,
     /// Which life of it.
     pub incarnation: u64,
     /// Which side this node is.
@@ -204,8 +217,8 @@ pub struct Opener {
     pub not_after: Duration,
     /// How often trust had been replaced when the peer was judged.
     pub(super) generation: u64,
-    /// Whether a join token let it in.
-    pub(super) by_token: bool,
+    /// The join token that let it in.
+    pub(super) by_token: Option<JoinToken>,
     pub(super) chain: Arc<[Vec<u8>]>,
     pub(super) _counted: Option<Counted>,
 }
@@ -239,11 +252,17 @@ impl Opener {
     /// The [`Refusal`], if it is enforced.
     pub fn rejudge(&self, credentials: &Credentials) -> Result<(), Refusal> {
         let expected = (self.side == Side::Dialler).then_some(self.node);
+        let peer = format!("{} at {}", self.node.short(), self.address);
         match credentials.judge(self.side, expected, &self.chain) {
-            Ok(Judged { .. }) => Ok(()),
-            // A newcomer's token was accepted once; that is not taken back.
-            Err(Refusal::NotAllowed(_)) if self.by_token => Ok(()),
-            Err(refusal) => credentials.refuse(refusal),
+            Ok(Judged { node, .. }) if node != self.node => {
+                let refusal = Refusal::FalseClaim { proved: node, claimed: self.node };
+                credentials.refuse(refusal, peer)
+            }
+            Ok(Judged { token_due: false, .. }) => Ok(()),
+            // The token is not asked for again, but it has to be the one that is known now.
+            Ok(Judged { .. }) if self.by_token == credentials.join_token() => Ok(()),
+            Ok(Judged { .. }) => credentials.refuse(Refusal::WrongToken(self.node), peer),
+            Err(refusal) => credentials.refuse(refusal, peer),
         }
     }
 }

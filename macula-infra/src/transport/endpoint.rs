@@ -258,9 +258,7 @@ fn dial_error(failed: Failed, address: SocketAddr) -> DialError {
         Failed::TurnedAway(away) => DialError::RefusedByPeer { address, why: away.why },
         Failed::Protocol(what) => DialError::Protocol { address, what },
         Failed::Closed(closed) => match closed {
-            Closed::Alert(alert) => {
-                DialError::RefusedByPeer { address, why: format!("TLS alert {alert}") }
-            }
+            Closed::Alert(_) => DialError::RefusedByPeer { address, why: closed.to_string() },
             Closed::There(CloseCode::Overloaded) => {
                 DialError::Busy { address, why: "overloaded".to_owned() }
             }

@@ -3,6 +3,7 @@
 //! A dialler's QUIC connection is up before the acceptor has judged its certificate, so it counts
 //! only once the acceptor's welcome has come.
 
+use std::fmt::Display;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -19,7 +20,7 @@ use super::connection::{Closed, Connection, Opener, Side, Streams};
 use super::endpoint::Me;
 use super::lane::{Incoming, Lane, ReadError, Reader, incoming};
 use super::peer_chain::Heard;
-use super::tls::{Credentials, Expectation, Judged, Refusal};
+use super::tls::{self, Credentials, Expectation, JoinToken, Judged, Refusal};
 use super::wire::{Hello, LISTEN_MAX, TurnedAway, Welcome, kind};
 
 /// Why a greeting failed.
@@ -58,12 +59,28 @@ struct Fresh {
     streams: Streams,
     address: SocketAddr,
     chain: Arc<[Vec<u8>]>,
+    /// Whose key the peer has proved to own, whether it is trusted or not.
+    proved: Option<NodeId>,
     generation: u64,
+}
+
+/// A peer, as logs name it.
+struct Peer {
+    node: NodeId,
+    address: SocketAddr,
+}
+
+impl Display for Peer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} at {}", self.node.short(), self.address)
+    }
 }
 
 /// What both sides learn of each other.
 struct Met {
+    /// None if the peer is not trusted, which is only reported.
     judged: Option<Judged>,
+    by_token: Option<JoinToken>,
     claimed: NodeId,
     incarnation: u64,
     listen: Vec<SocketAddr>,
@@ -77,12 +94,17 @@ pub(super) async fn dial(
     limits: Limits,
 ) -> Result<Connection, Failed> {
     let mut fresh = fresh(quic, &me.credentials)?;
-    let judged = judged(&me.credentials, Side::Dialler, expected.node(), &fresh.chain)?;
+    let judged = judged(&me.credentials, Side::Dialler, expected.node(), &fresh)?;
     let hello = Hello {
         node: me.credentials.node(),
         incarnation: me.incarnation,
         listen: me.listen.clone(),
-        token: me.credentials.join_token().map(|token| token.reveal().to_owned()),
+        // It is a secret, and not for peers that are only let be.
+        token: me
+            .credentials
+            .join_token()
+            .filter(|_token| judged.is_some())
+            .map(|token| token.reveal().to_owned()),
     };
     let out = say(&fresh.handle, kind::HELLO, &hello, &limits).await?;
     let (control, frame) = first(&mut fresh.streams, limits).await?;
@@ -93,8 +115,8 @@ pub(super) async fn dial(
         return Err(Failed::Protocol(format!("kind {:#04x} in place of a welcome", frame.kind.0)));
     }
     let Welcome { node: claimed, incarnation, listen } = read(&frame, &limits)?;
-    believe(&me.credentials, judged.as_ref(), claimed)?;
-    let met = Met { judged, claimed, incarnation, listen };
+    believe(&me.credentials, &fresh, claimed)?;
+    let met = Met { judged, by_token: None, claimed, incarnation, listen };
     Ok(made(fresh, Side::Dialler, met, (control, out, None)))
 }
 
@@ -106,57 +128,65 @@ pub(super) async fn accept(
     counted: Counted,
 ) -> Result<Connection, Failed> {
     let mut fresh = fresh(quic, &me.credentials)?;
-    let judged = judged(&me.credentials, Side::Acceptor, None, &fresh.chain)?;
+    let judged = judged(&me.credentials, Side::Acceptor, None, &fresh)?;
     let (control, frame) = first(&mut fresh.streams, limits).await?;
     if frame.kind != kind::HELLO {
         return Err(Failed::Protocol(format!("kind {:#04x} in place of a hello", frame.kind.0)));
     }
     let Hello { node: claimed, incarnation, listen, token } = read(&frame, &limits)?;
-    if judged.as_ref().is_some_and(|judged| judged.token_due)
-        && let Err(refusal) = admit(&me.credentials, claimed, token.as_deref())
-    {
-        let why = TurnedAway { busy: false, why: refusal.to_string() };
-        turn_away(&fresh.handle, &why, &limits).await;
-        return Err(refusal.into());
+    let mut by_token = None;
+    if let Some(Judged { node, token_due: true, .. }) = &judged {
+        match admit(&me.credentials, &fresh, *node, token.as_deref()) {
+            Ok(token) => by_token = token,
+            Err(refusal) => {
+                let why = TurnedAway { busy: false, why: refusal.to_string() };
+                turn_away(&fresh.handle, &why, &limits).await;
+                return Err(refusal.into());
+            }
+        }
     }
-    believe(&me.credentials, judged.as_ref(), claimed)?;
+    believe(&me.credentials, &fresh, claimed)?;
     let welcome = Welcome {
         node: me.credentials.node(),
         incarnation: me.incarnation,
         listen: me.listen.clone(),
     };
-    let met = Met { judged, claimed, incarnation, listen };
+    let met = Met { judged, by_token, claimed, incarnation, listen };
     let out = say(&fresh.handle, kind::WELCOME, &welcome, &limits).await?;
     Ok(made(fresh, Side::Acceptor, met, (control, out, Some(counted))))
 }
 
 /// Whether the peer is who it says it is, and somebody else than this node.
-fn believe(
-    credentials: &Credentials,
-    judged: Option<&Judged>,
-    claimed: NodeId,
-) -> Result<(), Refusal> {
-    if claimed == credentials.node() {
+fn believe(credentials: &Credentials, fresh: &Fresh, claimed: NodeId) -> Result<(), Refusal> {
+    let node = fresh.proved.unwrap_or(claimed);
+    let peer = Peer { node, address: fresh.address };
+    if node == credentials.node() || claimed == credentials.node() {
         // Nothing can be done with such a connection, so it is not made in any case.
-        credentials.refuse_always(&Refusal::Myself);
+        credentials.refuse_always(&Refusal::Myself, &peer);
         return Err(Refusal::Myself);
     }
-    match judged.map(|judged| judged.node) {
+    match fresh.proved {
         Some(proved) if proved != claimed => {
-            credentials.refuse(Refusal::FalseClaim { proved, claimed })
+            credentials.refuse(Refusal::FalseClaim { proved, claimed }, &peer)
         }
         Some(_) | None => Ok(()),
     }
 }
 
-/// Whether a newcomer's token lets it in.
-fn admit(credentials: &Credentials, node: NodeId, shown: Option<&str>) -> Result<(), Refusal> {
+/// The token that lets a newcomer in; none if it is let in without, which is reported.
+fn admit(
+    credentials: &Credentials,
+    fresh: &Fresh,
+    node: NodeId,
+    shown: Option<&str>,
+) -> Result<Option<JoinToken>, Refusal> {
     let refusal = match (credentials.join_token(), shown) {
-        (Some(token), Some(shown)) if token.matches(shown) => return Ok(()),
+        (Some(token), Some(shown)) if token.matches(shown) => return Ok(Some(token)),
         (_, Some(_)) => Refusal::WrongToken(node),
         (_, None) => Refusal::NotAllowed(node),
     };
-    credentials.refuse(refusal)
+    credentials.refuse(refusal, Peer { node, address: fresh.address })?;
+    Ok(None)
 }
 
 /// Says why there will be no connection, and waits until the peer has heard it.
@@ -178,11 +208,12 @@ pub(super) async fn overloaded(mut quic: Quic, why: &str, limits: &Limits) {
 fn fresh(quic: Quic, credentials: &Credentials) -> Result<Fresh, Failed> {
     let generation = credentials.generation();
     let address = quic.remote_addr().map_err(|error| Closed::from_quic(&error))?;
-    let heard = quic.query_event_context(|heard: &Heard| heard.0.clone());
+    let heard = quic.query_event_context(|heard: &Heard| heard.chain.clone());
     let chain = heard.ok().flatten().unwrap_or_default();
     let (mut handle, streams) = quic.split();
     handle.keep_alive(true).map_err(|error| Closed::from_quic(&error))?;
-    Ok(Fresh { handle, streams: Streams(streams), address, chain, generation })
+    let proved = tls::proved_node(&chain);
+    Ok(Fresh { handle, streams: Streams(streams), address, chain, proved, generation })
 }
 
 /// Judges the peer; none if it is refused and reported only.
@@ -190,12 +221,14 @@ fn judged(
     credentials: &Credentials,
     judging: Side,
     expected: Option<NodeId>,
-    chain: &[Vec<u8>],
+    fresh: &Fresh,
 ) -> Result<Option<Judged>, Refusal> {
-    match credentials.judge(judging, expected, chain) {
+    match credentials.judge(judging, expected, &fresh.chain) {
         Ok(judged) => Ok(Some(judged)),
         // The handshake has counted whatever it could see.
-        Err(Refusal::NoCertificate) => credentials.refuse(Refusal::NoCertificate).map(|()| None),
+        Err(Refusal::NoCertificate) => {
+            credentials.refuse(Refusal::NoCertificate, fresh.address).map(|()| None)
+        }
         Err(refusal) if credentials.enforces() => Err(refusal),
         Err(_reported) => Ok(None),
     }
@@ -239,18 +272,25 @@ fn made(
     met: Met,
     (control, control_out, counted): (Reader, SendStream, Option<Counted>),
 ) -> Connection {
-    let Met { judged, claimed, incarnation, mut listen } = met;
+    let Met { judged, by_token, claimed, mut incarnation, mut listen } = met;
     listen.truncate(LISTEN_MAX);
-    let proved = judged.is_some();
-    let by_token = judged.as_ref().is_some_and(|judged| judged.token_due);
-    let (node, roles, not_after) = match judged {
-        Some(judged) => (judged.node, judged.roles, judged.not_after),
-        None => (claimed, Vec::new(), std::time::Duration::MAX),
+    let node = fresh.proved.unwrap_or(claimed);
+    if fresh.proved.is_none() {
+        // Whoever may not be the node that it claims to be ends no connection of that node, and
+        // teaches nobody where it can be dialled.
+        incarnation = 0;
+        listen.clear();
+    }
+    let trusted = judged.is_some();
+    let (roles, not_after) = match judged {
+        Some(judged) => (judged.roles, judged.not_after),
+        None => (Vec::new(), std::time::Duration::MAX),
     };
     let opener = Opener {
         handle: fresh.handle,
         node,
-        proved,
+        proved: fresh.proved.is_some(),
+        trusted,
         incarnation,
         side,
         address: fresh.address,

@@ -1,9 +1,12 @@
 //! What the QUIC library's events tell: the peer's certificates, and why handshakes failed.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use s2n_quic::connection::Error as QuicError;
-use s2n_quic::provider::event::events::{ConnectionClosed, EndpointType, TlsExporterReady};
+use s2n_quic::provider::event::events::{
+    ConnectionClosed, ConnectionStarted, EndpointType, SocketAddress, TlsExporterReady,
+};
 use s2n_quic::provider::event::{ConnectionInfo, ConnectionMeta, Location, Subscriber};
 
 use super::tls::{Credentials, Refusal};
@@ -51,9 +54,14 @@ pub(super) fn refused_here(error: &QuicError) -> Option<Refusal> {
 #[derive(Debug)]
 pub(super) struct Ear(pub(super) Credentials);
 
-/// What is known of one connection: the chain that its peer showed, once it has.
+/// What is known of one connection.
 #[derive(Debug, Default)]
-pub(super) struct Heard(pub(super) Option<Arc<[Vec<u8>]>>);
+pub(super) struct Heard {
+    /// The chain that its peer showed, once it has.
+    pub(super) chain: Option<Arc<[Vec<u8>]>>,
+    /// Where the peer was at first.
+    address: Option<SocketAddr>,
+}
 
 impl Subscriber for Ear {
     type ConnectionContext = Heard;
@@ -62,25 +70,39 @@ impl Subscriber for Ear {
         Heard::default()
     }
 
+    fn on_connection_started(
+        &mut self,
+        heard: &mut Heard,
+        _meta: &ConnectionMeta,
+        event: &ConnectionStarted<'_>,
+    ) {
+        heard.address = match event.path.remote_addr {
+            SocketAddress::IpV4 { ip, port, .. } => Some((*ip, port).into()),
+            SocketAddress::IpV6 { ip, port, .. } => Some((*ip, port).into()),
+            _ => None,
+        };
+    }
+
     fn on_tls_exporter_ready(
         &mut self,
         heard: &mut Heard,
         _meta: &ConnectionMeta,
         event: &TlsExporterReady<'_>,
     ) {
-        heard.0 = Some(event.session.peer_cert_chain_der().unwrap_or_default().into());
+        heard.chain = Some(event.session.peer_cert_chain_der().unwrap_or_default().into());
     }
 
     fn on_connection_closed(
         &mut self,
-        _heard: &mut Heard,
+        heard: &mut Heard,
         meta: &ConnectionMeta,
         event: &ConnectionClosed,
     ) {
         // The verifiers have counted what they were asked about.
         let dials = matches!(meta.endpoint_type, EndpointType::Client { .. });
         if let Some(refusal) = refused_unasked(&event.error, dials) {
-            self.0.refuse_always(&refusal);
+            let address = heard.address.map_or_else(|| "unknown".to_owned(), |at| at.to_string());
+            self.0.refuse_always(&refusal, address);
         }
     }
 }

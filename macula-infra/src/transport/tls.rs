@@ -11,6 +11,7 @@
 
 mod credentials;
 mod judge;
+mod lists;
 mod name;
 mod refusal;
 mod rustls_glue;
@@ -18,11 +19,12 @@ mod trust;
 
 pub use credentials::{Credentials, IncompleteCredentials, Showing};
 pub use judge::{Judged, judge};
+pub use lists::UnusableList;
 pub use refusal::Refusal;
 pub use trust::{Enforcement, InvalidJoinToken, JoinToken, Realm, Trust};
 
 pub(super) use name::{DialName, Expectation};
-pub(super) use rustls_glue::{client_config, server_config};
+pub(super) use rustls_glue::{client_config, proved_node, server_config};
 
 /// What both sides have to agree upon to talk at all (ALPN, RFC 7301).
 pub const ALPN: &[u8] = b"macula/1";

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
-use macula_workload::{Config, Node, NodeId, node};
+use macula_workload::{Config, Node, NodeId};
 use serde_json::Value;
 
 use super::{Failure, load, log, print, runtime};
@@ -21,7 +21,7 @@ pub(super) struct CallArgs {
     /// The question, in JSON.
     #[arg(value_name = "JSON")]
     question: String,
-    /// The configuration whose identity asks.
+    /// The configuration whose identity asks. No other process may run as that node.
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
     /// Set one key, over file and environment.
@@ -49,8 +49,7 @@ pub(super) fn run(args: &CallArgs) -> Result<(), Failure> {
 async fn call(args: &CallArgs, config: Config, question: &Value) -> Result<(), Failure> {
     let node = match Node::builder().config(config).start().await {
         Ok(node) => node,
-        Err(error @ node::Error::Config(_)) => return Err(Failure::Usage(error.into())),
-        Err(error) => return Err(Failure::Ran(error.into())),
+        Err(error) => return Err(super::unstarted(error)),
     };
     let answer = ask(&node, args, question).await;
     // What was answered counts, however the node ends.

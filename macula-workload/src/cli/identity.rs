@@ -11,7 +11,7 @@ use macula_core::identity::{Facts, Keypair};
 use macula_workload::identity::{NODE_CERTIFICATE, NODE_KEY, REALM_CERTIFICATES};
 use serde::Serialize;
 
-use super::realm;
+use super::realm::{self, ledger};
 use super::{Failure, print};
 
 /// How many old keys a folder keeps.
@@ -26,9 +26,9 @@ pub(super) enum IdentityCommand {
     /// A node that runs takes a new certificate when it gets SIGHUP. A new key is a new node id, and
     /// is taken only at a restart.
     Rotate(RotateArgs),
-    /// Take back a node's certificate, in the folder that holds the realm's key.
+    /// Take back all certificates of a node, in the folder that holds the realm's key.
     ///
-    /// Nodes believe it no longer as soon as they have the new revoked.pem and got SIGHUP.
+    /// Nodes believe them no longer as soon as they have the new revoked.pem and got SIGHUP.
     Revoke(revoke::RevokeArgs),
 }
 
@@ -87,11 +87,12 @@ pub(super) fn run(command: &IdentityCommand) -> Result<(), Failure> {
 fn tell(folder: &Path, json: bool) -> anyhow::Result<()> {
     let (certificate, facts) = realm::certificate(folder)?;
     let realm = folder.join(REALM_CERTIFICATES);
-    let realm = realm.exists().then(|| realm::certificate_in(&realm)).transpose()?;
+    let there = realm.symlink_metadata().is_ok();
+    let realm = there.then(|| realm::certificate_in(&realm)).transpose()?;
     let told = Told {
         node: facts.node_id.to_string(),
         pin: certificate.spki_sha256()?.to_string(),
-        serial: hex(&facts.serial),
+        serial: ledger::hex(&facts.serial),
         not_before: realm::date(facts.validity.not_before),
         not_after: realm::date(facts.validity.not_after),
         issuer: facts.issuer,
@@ -112,7 +113,9 @@ fn tell(folder: &Path, json: bool) -> anyhow::Result<()> {
 
 fn rotate(args: &RotateArgs) -> anyhow::Result<()> {
     let folder = &args.dir;
-    let authority = realm::authority(args.realm_dir.as_deref().unwrap_or(folder))?;
+    let realm_folder = args.realm_dir.as_deref().unwrap_or(folder);
+    let authority = realm::authority(realm_folder)
+        .context("a certificate is issued where the realm's key is (--realm-dir)")?;
     let believed = realm::certificates_in(&folder.join(REALM_CERTIFICATES))?;
     ensure!(
         believed.contains(authority.certificate()),
@@ -121,18 +124,26 @@ fn rotate(args: &RotateArgs) -> anyhow::Result<()> {
         authority.realm()
     );
     let old_key = read_key(&folder.join(NODE_KEY))?;
-    let (_, Facts { roles, .. }) = realm::certificate(folder)?;
+    let (_, Facts { roles, validity, serial, .. }) = realm::certificate(folder)?;
     let roles: Vec<&str> = roles.iter().map(String::as_str).collect();
     let new_key = args.new_key.then(Keypair::generate).transpose()?;
     let node = new_key.as_ref().unwrap_or(&old_key).node_id();
-    let certificate = authority.issue(node, realm::days(args.days), &roles)?.to_pem();
+    let certificate = authority.issue(node, realm::days(args.days), &roles)?;
+    ledger::issue(realm_folder, &certificate.facts()?)?;
+    let (certificate, old_id) = (certificate.to_pem(), old_key.node_id());
+    let until = realm::date(validity.not_after);
+    let old = format!("the old certificate, serial {}, holds until {until}", ledger::hex(&serial));
     let advice = match new_key {
-        None => "a node that runs takes it when it gets SIGHUP".to_owned(),
+        None => format!("a node that runs takes it when it gets SIGHUP; {old}"),
         Some(key) => {
             let kept = keep(folder, &old_key)?;
             replace_key(&folder.join(NODE_KEY), &key)?;
-            let kept = kept.display();
-            format!("the old key is {kept}; a node that runs takes a new key only at a restart")
+            let (kept, realm) = (kept.display(), realm_folder.display());
+            format!(
+                "the old key is {kept}; a node that runs takes a new key only at a restart\n{old}; \
+                 take it back with: macula identity revoke --dir {realm} --node {old_id}\nother \
+                 nodes know this one as {old_id}: put {node} into their [peers]"
+            )
         }
     };
     let written = write_public(&folder.join(NODE_CERTIFICATE), certificate.as_bytes());
@@ -157,9 +168,4 @@ fn keep(folder: &Path, key: &Keypair) -> anyhow::Result<PathBuf> {
     };
     write_key(&path, key).context("nothing changed: the old key cannot be kept")?;
     Ok(path)
-}
-
-/// Bytes as hexadecimal digits.
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -6,13 +6,13 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use macula_core::identity::file::{read_public, write_key, write_public};
-use macula_core::identity::{Authority, Keypair};
+use macula_core::identity::{Authority, Certificate, InvalidRealm, Keypair, check_name};
 use macula_workload::identity::{
     NODE_CERTIFICATE, NODE_KEY, REALM_CERTIFICATES, REALM_KEY, REVOKED,
 };
 use macula_workload::{Config, NodeId};
 
-use super::realm::{self, CONFIGURATION};
+use super::realm::{self, CONFIGURATION, ledger};
 use super::{Failure, print};
 
 /// How long a realm's own certificate holds at least, in days.
@@ -23,9 +23,9 @@ pub(super) struct InitArgs {
     /// The folder to make. Nothing in it is overwritten.
     #[arg(value_name = "DIR")]
     directory: PathBuf,
-    /// The name of the new realm.
-    #[arg(long, default_value = "macula", conflicts_with = "join")]
-    realm: String,
+    /// The name of the new realm. Without it, it is called after its key: macula-xxxxxxxx.
+    #[arg(long, value_name = "NAME", conflicts_with = "join", value_parser = name)]
+    realm: Option<String>,
     /// Make a node of the realm whose key is in this folder, and not a new realm.
     #[arg(long, value_name = "DIR")]
     join: Option<PathBuf>,
@@ -36,7 +36,7 @@ pub(super) struct InitArgs {
     #[arg(long, default_value_t = 365, value_parser = clap::value_parser!(u32).range(1..=36_500))]
     days: u32,
     /// A role that the certificate gives to the node; may be said again.
-    #[arg(long = "role", value_name = "ROLE")]
+    #[arg(long = "role", value_name = "ROLE", value_parser = name)]
     roles: Vec<String>,
     /// Print one JSON object.
     #[arg(long)]
@@ -50,8 +50,10 @@ struct Plan {
     founds: bool,
     revoked: Option<String>,
     key: Keypair,
-    certificate: String,
+    certificate: Certificate,
     configuration: String,
+    /// How many other nodes it names.
+    peers: usize,
 }
 
 /// Another node, and where it can be dialled.
@@ -62,7 +64,8 @@ struct Peer {
 
 pub(super) fn run(args: &InitArgs) -> Result<(), Failure> {
     let plan = plan(args)?;
-    let files = write(&args.directory, &plan)?;
+    let ledger = args.join.as_ref().unwrap_or(&args.directory);
+    let files = write(&args.directory, &plan, ledger)?;
     let node = plan.key.node_id();
     if args.json {
         let told = serde_json::json!({
@@ -79,6 +82,11 @@ pub(super) fn run(args: &InitArgs) -> Result<(), Failure> {
         }
         print(&told)?;
     }
+    if args.join.is_some() && plan.peers == 0 {
+        let other = "the node of the other folder says of no address where it can be dialled, so this \
+                     node knows none: put one into [peers], or say it with --at";
+        drop(writeln!(std::io::stderr(), "{other}"));
+    }
     let configuration = args.directory.join(CONFIGURATION);
     let hint = format!("start it with: macula run --config {}", configuration.display());
     drop(writeln!(std::io::stderr(), "{hint}"));
@@ -89,20 +97,25 @@ fn plan(args: &InitArgs) -> anyhow::Result<Plan> {
     let (authority, peer, revoked) = match &args.join {
         None => {
             let valid = realm::days(args.days.max(REALM_DAYS));
-            (Authority::generate(&args.realm, valid)?, None, None)
+            let key = Keypair::generate()?;
+            let called_after = || format!("macula-{}", short(&key.node_id().to_string()));
+            let name = args.realm.clone().unwrap_or_else(called_after);
+            (Authority::with_key(&name, key, valid)?, None, None)
         }
         Some(other) => {
             let revoked = other.join(REVOKED);
-            let revoked = revoked.exists().then(|| read_public(&revoked)).transpose()?;
+            let there = revoked.symlink_metadata().is_ok();
+            let revoked = there.then(|| read_public(&revoked)).transpose()?;
             (realm::authority(other)?, peer(other)?, revoked)
         }
     };
     let key = Keypair::generate()?;
     let roles: Vec<&str> = args.roles.iter().map(String::as_str).collect();
-    let certificate = authority.issue(key.node_id(), realm::days(args.days), &roles)?.to_pem();
+    let certificate = authority.issue(key.node_id(), realm::days(args.days), &roles)?;
     let configuration = configuration(key.node_id(), args.listen, peer.as_ref());
     let founds = args.join.is_none();
-    Ok(Plan { authority, founds, revoked, key, certificate, configuration })
+    let peers = usize::from(peer.is_some());
+    Ok(Plan { authority, founds, revoked, key, certificate, configuration, peers })
 }
 
 /// The node of another folder, if it is configured to listen where others can find it.
@@ -118,9 +131,19 @@ fn peer(folder: &Path) -> anyhow::Result<Option<Peer>> {
     Ok(Some(Peer { node, addresses }).filter(|peer| !peer.addresses.is_empty()))
 }
 
+/// A name of a realm or a role.
+fn name(text: &str) -> Result<String, InvalidRealm> {
+    check_name(text).map(str::to_owned)
+}
+
+/// The first characters of a node id.
+fn short(id: &str) -> String {
+    id.chars().take(8).collect()
+}
+
 fn configuration(node: NodeId, listen: SocketAddr, peer: Option<&Peer>) -> String {
     let id = node.to_string();
-    let name: String = id.chars().take(8).collect();
+    let name = short(&id);
     let mut text = format!(
         "# The node {id}.\n# What is not said here is as in examples/macula.toml, which explains \
          every key.\n\n[node]\nname = \"node-{name}\"\n\n[transport]\n# Where others may dial. Port \
@@ -137,8 +160,17 @@ fn configuration(node: NodeId, listen: SocketAddr, peer: Option<&Peer>) -> Strin
 }
 
 /// Writes all files or none, and gives their names.
-fn write(folder: &Path, plan: &Plan) -> anyhow::Result<Vec<PathBuf>> {
-    let all = [NODE_KEY, NODE_CERTIFICATE, REALM_KEY, REALM_CERTIFICATES, REVOKED, CONFIGURATION];
+fn write(folder: &Path, plan: &Plan, ledger: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    let all = [
+        NODE_KEY,
+        NODE_CERTIFICATE,
+        REALM_KEY,
+        REALM_CERTIFICATES,
+        REVOKED,
+        ledger::ISSUED,
+        ledger::REVOKED,
+        CONFIGURATION,
+    ];
     let there = realm::present(folder, &all);
     if !there.is_empty() {
         let there: Vec<String> = there.iter().map(|path| path.display().to_string()).collect();
@@ -148,7 +180,10 @@ fn write(folder: &Path, plan: &Plan) -> anyhow::Result<Vec<PathBuf>> {
     std::fs::create_dir_all(folder)
         .with_context(|| format!("cannot make the folder {}", folder.display()))?;
     let mut files = Vec::new();
-    let done = fill(folder, plan, &mut files);
+    let noted = plan.certificate.facts().map_err(anyhow::Error::from);
+    let done = fill(folder, plan, &mut files)
+        .and_then(|()| ledger::issue(ledger, &noted?))
+        .map(|()| files.extend((ledger == folder).then(|| folder.join(ledger::ISSUED))));
     if done.is_err() {
         // Only what was made here goes again.
         files.iter().for_each(|file| drop(std::fs::remove_file(file)));
@@ -170,7 +205,7 @@ fn fill(folder: &Path, plan: &Plan, files: &mut Vec<PathBuf>) -> anyhow::Result<
     if let Some(revoked) = &plan.revoked {
         public(REVOKED, revoked)?;
     }
-    public(NODE_CERTIFICATE, &plan.certificate)?;
+    public(NODE_CERTIFICATE, &plan.certificate.to_pem())?;
     public(CONFIGURATION, &plan.configuration)?;
     let mut secret = |name: &str, key: &Keypair| -> anyhow::Result<()> {
         let path = folder.join(name);

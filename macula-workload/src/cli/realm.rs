@@ -1,9 +1,11 @@
 //! The files of a node and of a realm, as the commands make and mend them.
 
+pub(super) mod ledger;
+
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use macula_core::clock::{Clock as _, TokioClock};
 use macula_core::identity::file::{read_key, read_public};
 use macula_core::identity::{Authority, Certificate, Facts, Keypair, Validity};
@@ -31,9 +33,15 @@ pub(super) fn date(since_epoch: Duration) -> String {
 
 /// The authority whose key is in a folder.
 pub(super) fn authority(folder: &Path) -> anyhow::Result<Authority> {
-    let key = read_key(&folder.join(REALM_KEY)).with_context(|| {
-        format!("only the folder that holds the realm's key, {REALM_KEY}, can issue and revoke")
-    })?;
+    let path = folder.join(REALM_KEY);
+    if path.symlink_metadata().is_err() {
+        bail!(
+            "nothing changed: there is no {}; the realm's key is needed to issue and revoke: say \
+             which folder has it",
+            path.display()
+        );
+    }
+    let key = read_key(&path)?;
     let certificate = read_public(&folder.join(REALM_CERTIFICATES))?;
     Authority::from_pem(&certificate, &key.to_pem())
         .with_context(|| format!("the realm in {}", folder.display()))

@@ -1,7 +1,6 @@
 //! `macula run`: a node until a signal.
 
 use anyhow::Context as _;
-use macula_workload::config::Tls;
 use macula_workload::supervision::{Event, ExitReason};
 use macula_workload::{Config, Node, node};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -15,25 +14,27 @@ pub(super) fn run(args: &RunArgs) -> Result<(), Failure> {
     if args.check {
         return check(&config);
     }
-    runtime()?.block_on(serve(config, args.json))
+    runtime()?.block_on(serve(config, args))
 }
 
-/// Says whether the configuration fits the tree of a node.
+/// Says whether a node can be made of the configuration: it fits the tree, and the files of its
+/// identity are good.
 fn check(config: &Config) -> Result<(), Failure> {
+    config.tls.credentials().map_err(|error| Failure::Usage(error.into()))?;
     let (ping, _) = ping::worker()?;
     let tree = node::declared_tree_with(vec![ping]).map_err(anyhow::Error::from)?;
     config.overrides(&tree).map_err(|errors| Failure::Usage(errors.into()))?;
     Ok(print("the configuration is good")?)
 }
 
-async fn serve(config: Config, json: bool) -> Result<(), Failure> {
+async fn serve(config: Config, args: &RunArgs) -> Result<(), Failure> {
+    let json = args.json;
     let mut stop = Stop::new()?;
-    let mut reload = Reload::new(config.tls.clone())?;
+    let mut reload = Reload::new(args, config.clone())?;
     let (ping, handle) = ping::worker()?;
     let node = match Node::builder().config(config).workload(ping).start().await {
         Ok(node) => node,
-        Err(error @ node::Error::Config(_)) => return Err(Failure::Usage(error.into())),
-        Err(error) => return Err(Failure::Ran(error.into())),
+        Err(error) => return Err(super::unstarted(error)),
     };
     ping::serve(&node, &handle)?;
     let actors = node.snapshot().await.len();
@@ -62,7 +63,11 @@ enum Ended {
 
 /// Waits for the first signal and stops the node in order, unless it ends by itself or a second
 /// signal comes.
-async fn until_stopped(node: Node, reload: &mut Reload, stop: &mut Stop) -> Result<Ended, Failure> {
+async fn until_stopped(
+    node: Node,
+    reload: &mut Reload<'_>,
+    stop: &mut Stop,
+) -> Result<Ended, Failure> {
     loop {
         tokio::select! {
             name = stop.next() => {
@@ -85,29 +90,46 @@ async fn until_stopped(node: Node, reload: &mut Reload, stop: &mut Stop) -> Resu
     }
 }
 
-/// The signal that asks a node to read the files of its identity anew, and where they are.
-struct Reload {
-    tls: Tls,
+/// The signal that asks a node to read anew whom it believes and what it shows.
+struct Reload<'a> {
+    args: &'a RunArgs,
+    /// What is in use.
+    config: Config,
     hangup: Signal,
 }
 
-impl Reload {
-    fn new(tls: Tls) -> anyhow::Result<Self> {
+impl<'a> Reload<'a> {
+    fn new(args: &'a RunArgs, config: Config) -> anyhow::Result<Self> {
         let hangup = signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?;
-        Ok(Self { tls, hangup })
+        Ok(Self { args, config, hangup })
     }
 
     /// After a failure all is as it was.
-    fn now(&self, node: &Node) {
-        match self.tls.reload(node.mesh().credentials()) {
-            Ok(()) if self.tls.directory.is_none() => {
-                tracing::info!("the identity is from no files, and stays as it is");
+    fn now(&mut self, node: &Node) {
+        match self.read(node) {
+            Ok(()) => {
+                let (trust, directory) = (&self.config.tls.trust, &self.config.tls.directory);
+                tracing::info!(?trust, ?directory, "the identity was read anew");
             }
-            Ok(()) => tracing::info!("the identity was read anew"),
             Err(error) => {
+                let error = super::told(&error);
                 tracing::error!(%error, "the identity was not read anew; what was in use still is");
             }
         }
+    }
+
+    fn read(&mut self, node: &Node) -> anyhow::Result<()> {
+        let mut read = load(self.args.config.as_deref(), &self.args.sets).map_err(|failure| {
+            let (Failure::Ran(error) | Failure::Usage(error)) = failure;
+            error
+        })?;
+        read.tls.reload(node.mesh().credentials())?;
+        self.config.tls = std::mem::take(&mut read.tls);
+        read.tls = self.config.tls.clone();
+        if read != self.config {
+            tracing::warn!("beside [tls] the configuration has changed too: that takes a restart");
+        }
+        Ok(())
     }
 }
 

@@ -152,7 +152,8 @@ fn bytes() -> Vec<Case> {
         Case::both("a byte follows", "malformed", shows(vec![long])),
         Case::both("a text in place of a certificate", "malformed", shows(vec![b"hello".to_vec()])),
         Case::both("a bit of the signature flipped", "bad_signature", flipped(|der| der.len() - 9)),
-        Case::both("a bit of the key flipped", "bad_signature", flips(true)),
+        Case::both("a bit of the key flipped", "bad_signature", flips(true))
+            .cannot("it would have another node's id"),
         Case::both("a key that is none any more", "wrong_key_type", flips(false)),
     ]
 }
@@ -171,7 +172,8 @@ fn keys() -> Vec<Case> {
     let large = pki::issued(|leaf| leaf.custom_extensions.push(pki::unknown(16 * 1024, false)));
     let impostor = Bad { claims: pki::node(3), ..fine() };
     vec![
-        Case::both("signed with another's key", "no_proof", stolen),
+        Case::both("signed with another's key", "no_proof", stolen)
+            .cannot("it would have another's node id"),
         Case::both("an ECDSA key", "wrong_key_type", ecdsa),
         Case::both("the name of another node", "name_mismatch", shows(vec![other])),
         Case::both("five certificates", "too_long", shows(long)),

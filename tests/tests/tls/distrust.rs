@@ -1,10 +1,11 @@
 //! Connections whose peer's certificate ends, or is taken back.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use macula_core::identity::{Authority, Revocation, Validity};
 use macula_infra::remote::DownReason;
-use macula_infra::transport::tls::{Credentials, Enforcement, Showing, Trust};
+use macula_infra::transport::tls::{Credentials, Enforcement, JoinToken, Showing, Trust};
 use macula_infra::transport::{CloseCode, Closed};
 
 use crate::pki;
@@ -163,4 +164,25 @@ async fn whoever_is_struck_off_the_list_loses_its_connection() {
         one.root.stop().await;
         two.root.stop().await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_came_with_a_join_token_stays_as_long_as_it_is_the_token() {
+    let by = authority();
+    let token = |text: &str| JoinToken::new(text).unwrap();
+    let ids = |text: &str| Trust::NodeId { allow: BTreeSet::new(), token: Some(token(text)) };
+    let own = showing(1, &by, now(), 3_600);
+    let before = ids("the first join token");
+    let one = node(&own, 1, before.clone(), Enforcement::Enforce).await;
+    let two = node(&showing(2, &by, now(), 3_600), 2, before.clone(), Enforcement::Enforce).await;
+    two.infra.mesh.introduce(one.infra.mesh.node(), one.infra.mesh.listening());
+    assert_eq!(two.ask(&one, 1).await, Ok(1));
+    let link = one.infra.mesh.links().into_iter().next().unwrap();
+    one.credentials().replace(&own, before, Enforcement::Enforce).unwrap();
+    assert_eq!(two.ask(&one, 2).await, Ok(2));
+    one.credentials().believe(ids("the second join token"), Enforcement::Enforce).unwrap();
+    until("the connection is closed", || link.ended().is_some()).await;
+    assert_eq!(one.credentials().refusals().get("wrong_token"), Some(&1));
+    one.root.stop().await;
+    two.root.stop().await;
 }

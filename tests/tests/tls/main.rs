@@ -9,6 +9,7 @@ mod admission;
 mod cases;
 mod distrust;
 mod judgement;
+mod lists;
 mod matrix;
 mod old;
 mod pairs;

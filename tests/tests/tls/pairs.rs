@@ -29,7 +29,7 @@ async fn a_node_does_not_talk_to_itself() {
             let (mut good, address) = good(1, pki::trust(), enforcement).await;
             let dialled = good.endpoint.dial(address, expected).await;
             assert!(dialled.is_err(), "{dialled:?}");
-            good.until_refused("wrong_node").await;
+            good.until_refused("myself").await;
             assert!(good.arrivals.try_recv().is_err());
         }
     }
@@ -57,16 +57,17 @@ async fn an_acceptor_does_not_hear_of_a_dialler_that_wanted_another() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_newcomer_is_told_why_it_is_turned_away() {
-    for (shown, why) in
-        [(Some("the wrong join token"), "wrong join token"), (None, "no join token")]
-    {
+    for (shown, why, kind) in [
+        (Some("the wrong join token"), "wrong join token", "wrong_token"),
+        (None, "no join token", "not_allowed"),
+    ] {
         let (one, _) = good(1, ids(&[], shown), Enforcement::Enforce).await;
         let (mut two, address) =
             good(2, ids(&[], Some("the right join token")), Enforcement::Enforce).await;
         let dialled = one.endpoint.dial(address, Some(pki::node(2))).await;
         let told = matches!(&dialled, Err(DialError::RefusedByPeer { why: told, .. }) if told.contains(why));
         assert!(told, "{dialled:?}");
-        assert_eq!(two.refused("not_allowed"), 1);
+        assert_eq!(two.refused(kind), 1);
         assert!(two.arrivals.try_recv().is_err());
         // Reported only, it is let in.
         let (one, _) = good(1, ids(&[], shown), Enforcement::Enforce).await;
@@ -75,6 +76,6 @@ async fn a_newcomer_is_told_why_it_is_turned_away() {
         let dialled: Connection = one.endpoint.dial(address, Some(pki::node(2))).await.unwrap();
         let arrived = two.arrivals.recv().await.unwrap();
         assert_eq!((dialled.opener.node, arrived.opener.node), (pki::node(2), pki::node(1)));
-        assert_eq!(two.refused("not_allowed"), 1);
+        assert_eq!(two.refused(kind), 1);
     }
 }

@@ -1,7 +1,7 @@
 //! What a node shows and believes at the moment: replaced as a whole, without a restart.
 
 use std::collections::BTreeMap;
-use std::fmt::Debug;
+use std::fmt::{Debug, Display};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -13,7 +13,8 @@ use rustls::sign::CertifiedKey;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use tokio::sync::watch;
 
-use super::judge::{Judged, judge};
+use super::judge::{Judged, judge, judge_own};
+use super::lists::{self, UnusableList};
 use super::refusal::Refusal;
 use super::trust::{Enforcement, Trust};
 use crate::transport::connection::Side;
@@ -46,6 +47,9 @@ pub enum IncompleteCredentials {
     /// The trust accepts nobody at all.
     #[error("{0}, so nobody would be accepted")]
     NobodyTrusted(&'static str),
+    /// A revocation list cannot be used.
+    #[error(transparent)]
+    List(#[from] UnusableList),
     /// A node keeps its key for as long as it runs.
     #[error(
         "the key belongs to node {found}, and this is node {node}: restart it to change its key"
@@ -67,6 +71,7 @@ pub struct Showing {
     pub chain: Vec<Certificate>,
 }
 
+#[derive(Clone)]
 struct State {
     shown: Arc<CertifiedKey>,
     trust: Trust,
@@ -113,8 +118,9 @@ impl Credentials {
         enforcement: Enforcement,
         calendar: impl Fn() -> Duration + Send + Sync + 'static,
     ) -> Result<Self, IncompleteCredentials> {
-        let state = State::new(showing, trust, enforcement)?;
-        Ok(Self(Arc::new(Shared {
+        trust.check()?;
+        let state = State { shown: Arc::new(shown(showing)?), trust, enforcement };
+        let credentials = Self(Arc::new(Shared {
             node: showing.key.node_id(),
             secret: showing.key.clone(),
             state: ArcSwap::from_pointee(state),
@@ -123,7 +129,9 @@ impl Credentials {
             dials: AtomicU64::new(1),
             notes: Mutex::new(BTreeMap::new()),
             counts: metrics::Refusals::default(),
-        })))
+        }));
+        credentials.tell_own();
+        Ok(credentials)
     }
 
     /// Replaces certificate and trust. New handshakes use them at once; live connections stay, but
@@ -131,7 +139,8 @@ impl Credentials {
     ///
     /// # Errors
     ///
-    /// [`IncompleteCredentials`]; what was in use before still is.
+    /// [`IncompleteCredentials`]; what was in use before still is. Among them is a revocation list
+    /// that is older than the one in use, or gone.
     pub fn replace(
         &self,
         showing: &Showing,
@@ -142,9 +151,51 @@ impl Credentials {
         if found != self.0.node {
             return Err(IncompleteCredentials::OtherNode { node: self.0.node, found });
         }
-        self.0.state.store(Arc::new(State::new(showing, trust, enforcement)?));
+        let shown = Arc::new(shown(showing)?);
+        self.put(trust, |trust| State { shown, trust, enforcement })
+    }
+
+    /// Replaces what is believed, and goes on to show what is shown.
+    ///
+    /// # Errors
+    ///
+    /// As [`replace`](Self::replace).
+    pub fn believe(
+        &self,
+        trust: Trust,
+        enforcement: Enforcement,
+    ) -> Result<(), IncompleteCredentials> {
+        let shown = self.shown();
+        self.put(trust, |trust| State { shown, trust, enforcement })
+    }
+
+    fn put(
+        &self,
+        trust: Trust,
+        state: impl FnOnce(Trust) -> State,
+    ) -> Result<(), IncompleteCredentials> {
+        trust.check()?;
+        if let (Some(old), Some(new)) = (self.0.state.load().trust.realm(), trust.realm()) {
+            lists::forgets_nothing(old, new)?;
+        }
+        self.0.state.store(Arc::new(state(trust)));
         self.0.changes.send_modify(|generation| *generation += 1);
+        self.tell_own();
         Ok(())
+    }
+
+    /// Why the realm's members will refuse this node's own certificate, if they will.
+    #[must_use]
+    pub fn own_fault(&self) -> Option<Refusal> {
+        let state = self.0.state.load();
+        judge_own(&state.trust, &state.shown.cert, self.now()).err()
+    }
+
+    fn tell_own(&self) {
+        if let Some(refusal) = self.own_fault() {
+            let here = self.0.node.short();
+            tracing::warn!(%here, "the realm's nodes will refuse this node: {refusal}");
+        }
     }
 
     /// Who this node is.
@@ -208,24 +259,24 @@ impl Credentials {
         }
     }
 
-    /// Counts and tells a refusal. Gives it back if it is to end the connection.
-    pub(crate) fn refuse(&self, refusal: Refusal) -> Result<(), Refusal> {
+    /// Counts and tells a refusal of a peer. Gives it back if it is to end the connection.
+    pub(crate) fn refuse(&self, refusal: Refusal, peer: impl Display) -> Result<(), Refusal> {
         let enforced = self.enforces();
         self.0.counts.add(&refusal, enforced);
-        let kind = refusal.kind();
+        let (kind, here) = (refusal.kind(), self.0.node.short());
         if enforced {
-            tracing::warn!(node = %self.0.node.short(), kind, "a peer was refused: {refusal}");
+            tracing::warn!(%here, %peer, kind, "a peer was refused: {refusal}");
             return Err(refusal);
         }
-        tracing::warn!(node = %self.0.node.short(), kind, "a peer would be refused: {refusal}");
+        tracing::warn!(%here, %peer, kind, "a peer would be refused: {refusal}");
         Ok(())
     }
 
     /// Counts and tells a refusal that has happened, whatever is enforced.
-    pub(in crate::transport) fn refuse_always(&self, refusal: &Refusal) {
+    pub(in crate::transport) fn refuse_always(&self, refusal: &Refusal, peer: impl Display) {
         self.0.counts.add(refusal, true);
-        let kind = refusal.kind();
-        tracing::warn!(node = %self.0.node.short(), kind, "a peer was refused: {refusal}");
+        let (kind, here) = (refusal.kind(), self.0.node.short());
+        tracing::warn!(%here, %peer, kind, "a peer was refused: {refusal}");
     }
 
     pub(in crate::transport) fn next_dial(&self) -> u64 {
@@ -249,36 +300,34 @@ impl Credentials {
     }
 }
 
-impl State {
-    fn new(
-        showing: &Showing,
-        trust: Trust,
-        enforcement: Enforcement,
-    ) -> Result<Self, IncompleteCredentials> {
-        let leaf = showing.chain.first().ok_or(IncompleteCredentials::NoCertificate)?;
-        let facts =
-            leaf.facts().map_err(|error| IncompleteCredentials::Malformed(error.to_string()))?;
-        let node = showing.key.node_id();
-        if facts.node_id != node {
-            return Err(IncompleteCredentials::OtherKey { certified: facts.node_id, node });
+/// What is shown, as the TLS library has it.
+fn shown(showing: &Showing) -> Result<CertifiedKey, IncompleteCredentials> {
+    let leaf = showing.chain.first().ok_or(IncompleteCredentials::NoCertificate)?;
+    let facts =
+        leaf.facts().map_err(|error| IncompleteCredentials::Malformed(error.to_string()))?;
+    let node = showing.key.node_id();
+    if facts.node_id != node {
+        return Err(IncompleteCredentials::OtherKey { certified: facts.node_id, node });
+    }
+    let der = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(showing.key.to_pkcs8_der().to_vec()));
+    let signer = rustls::crypto::aws_lc_rs::sign::any_supported_type(&der)
+        .map_err(|error| IncompleteCredentials::Key(error.to_string()))?;
+    let chain = showing.chain.iter().map(|held| CertificateDer::from(held.der().to_vec()));
+    Ok(CertifiedKey::new(chain.collect(), signer))
+}
+
+impl Trust {
+    /// Whether it can be used: it accepts somebody, and what it takes back is sound.
+    fn check(&self) -> Result<(), IncompleteCredentials> {
+        if let Self::Pin { pins, .. } = self
+            && pins.is_empty()
+        {
+            return Err(IncompleteCredentials::NobodyTrusted("there is no pin"));
         }
-        match &trust {
-            Trust::Realm(realm) | Trust::Pin { realm: Some(realm), .. }
-                if realm.authorities.is_empty() =>
-            {
-                return Err(IncompleteCredentials::NobodyTrusted("the realm has no authority"));
-            }
-            Trust::Pin { pins, .. } if pins.is_empty() => {
-                return Err(IncompleteCredentials::NobodyTrusted("there is no pin"));
-            }
-            Trust::Realm(_) | Trust::Pin { .. } | Trust::NodeId { .. } => {}
+        let Some(realm) = self.realm() else { return Ok(()) };
+        if realm.authorities.is_empty() {
+            return Err(IncompleteCredentials::NobodyTrusted("the realm has no authority"));
         }
-        let der =
-            PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(showing.key.to_pkcs8_der().to_vec()));
-        let signer = rustls::crypto::aws_lc_rs::sign::any_supported_type(&der)
-            .map_err(|error| IncompleteCredentials::Key(error.to_string()))?;
-        let chain =
-            showing.chain.iter().map(|held| CertificateDer::from(held.der().to_vec())).collect();
-        Ok(Self { shown: Arc::new(CertifiedKey::new(chain, signer)), trust, enforcement })
+        Ok(lists::check(realm)?)
     }
 }

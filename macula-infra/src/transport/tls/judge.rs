@@ -8,8 +8,9 @@ use webpki::{
     BorrowedCertRevocationList, CertRevocationList, EndEntityCert, KeyUsage, RevocationCheckDepth,
     RevocationOptions, RevocationOptionsBuilder, UnknownStatusPolicy, VerifiedPath,
 };
-use x509_parser::prelude::{CertificateRevocationList, FromDer as _, X509Certificate};
+use x509_parser::prelude::{FromDer as _, X509Certificate};
 
+use super::lists::has_signed;
 use super::name::Expectation;
 use super::refusal::Refusal;
 use super::trust::{Realm, Trust};
@@ -97,6 +98,21 @@ pub fn judge(
     }
 }
 
+/// Judges a node's own certificate as its realm's members will. Trust without a realm says nothing
+/// of it.
+///
+/// # Errors
+///
+/// The first [`Refusal`] that applies.
+pub(super) fn judge_own(
+    trust: &Trust,
+    chain: &[impl AsRef<[u8]>],
+    now: Duration,
+) -> Result<(), Refusal> {
+    let Some(realm) = trust.realm() else { return Ok(()) };
+    judge(&Trust::Realm(realm.clone()), Side::Acceptor, None, chain, now).map(drop)
+}
+
 impl Expectation {
     pub(in crate::transport) const fn node(self) -> Option<NodeId> {
         match self {
@@ -178,20 +194,8 @@ fn issued(
     Ok(())
 }
 
-fn algorithms() -> &'static [&'static dyn SignatureVerificationAlgorithm] {
+pub(super) fn algorithms() -> &'static [&'static dyn SignatureVerificationAlgorithm] {
     rustls::crypto::aws_lc_rs::default_provider().signature_verification_algorithms.all
-}
-
-/// Whether an authority has signed a revocation list.
-fn has_signed(authority: &CertificateDer<'_>, list: &[u8]) -> bool {
-    let (Ok((_, authority)), Ok((_, list))) =
-        (X509Certificate::from_der(authority), CertificateRevocationList::from_der(list))
-    else {
-        return false;
-    };
-    let key = &authority.public_key().subject_public_key.data;
-    let (message, signature) = (list.tbs_cert_list.as_ref(), &list.signature_value.data);
-    algorithms().iter().any(|by| by.verify_signature(key, message, signature).is_ok())
 }
 
 /// Whether an authority allows as many others below it. The library asks only those in between.

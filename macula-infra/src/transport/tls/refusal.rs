@@ -115,7 +115,7 @@ pub enum Refusal {
 
 impl Refusal {
     /// All the words of [`kind`](Self::kind).
-    pub const KINDS: [&'static str; 23] = [
+    pub const KINDS: [&'static str; 26] = [
         "no_certificate",
         "malformed",
         "too_long",
@@ -133,8 +133,11 @@ impl Refusal {
         "revocation_list",
         "not_pinned",
         "wrong_node",
+        "anonymous",
+        "myself",
         "name_mismatch",
         "not_allowed",
+        "wrong_token",
         "no_proof",
         "false_claim",
         "wrong_protocol",
@@ -161,9 +164,12 @@ impl Refusal {
             Self::Revoked => "revoked",
             Self::RevocationList(_) => "revocation_list",
             Self::NotPinned => "not_pinned",
-            Self::WrongNode { .. } | Self::Anonymous | Self::Myself => "wrong_node",
+            Self::WrongNode { .. } => "wrong_node",
+            Self::Anonymous => "anonymous",
+            Self::Myself => "myself",
             Self::NameMismatch => "name_mismatch",
-            Self::NotAllowed(_) | Self::WrongToken(_) => "not_allowed",
+            Self::NotAllowed(_) => "not_allowed",
+            Self::WrongToken(_) => "wrong_token",
             Self::NoProof => "no_proof",
             Self::FalseClaim { .. } => "false_claim",
             Self::WrongProtocol => "wrong_protocol",

@@ -1,8 +1,9 @@
 //! The judgement inside rustls: what its verifiers and resolvers ask, answered by [`Credentials`].
 
-use std::fmt::Debug;
+use std::fmt::{Debug, Display};
 use std::sync::Arc;
 
+use macula_core::identity::{Certificate, NodeId, Signature};
 use rustls::client::ResolvesClientCert;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::CryptoProvider;
@@ -40,24 +41,58 @@ fn passed(refusal: Refusal) -> rustls::Error {
     rustls::Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(refusal))))
 }
 
+/// The node whose key a peer with this chain has proved to own: no handshake ends without the proof
+/// for a certificate that names a node.
+pub(in crate::transport) fn proved_node(chain: &[impl AsRef<[u8]>]) -> Option<NodeId> {
+    chain.first().and_then(|leaf| shown_node(leaf.as_ref()))
+}
+
+/// The node whose key a certificate is for.
+fn shown_node(leaf: &[u8]) -> Option<NodeId> {
+    Some(Certificate::from_der(leaf).ok()?.facts().ok()?.node_id)
+}
+
+/// A peer, as its certificate has it.
+struct Shown<'a>(&'a [u8]);
+
+impl Display for Shown<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match shown_node(self.0) {
+            Some(node) => Display::fmt(&node.short(), f),
+            None => f.write_str("unknown"),
+        }
+    }
+}
+
 impl Verifier {
     fn chain<'a>(leaf: &'a CertificateDer<'_>, above: &'a [CertificateDer<'_>]) -> Vec<&'a [u8]> {
         std::iter::once(leaf).chain(above).map(AsRef::as_ref).collect()
     }
 
-    /// A certificate that is not believed but reported may have no key to check with.
+    /// Whether the peer owns the key that it has shown. That is never reported only: a node id that
+    /// is not proved would be another node's. A certificate that is reported as unreadable has no
+    /// such key, and its peer no proved node id.
     fn proof(
         &self,
         message: &[u8],
         leaf: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        let proved = rustls::crypto::verify_tls13_signature(message, leaf, signed, algorithms);
-        proved.or_else(|_unproved| {
-            self.credentials.refuse(Refusal::NoProof).map_err(passed)?;
-            Ok(HandshakeSignatureValid::assertion())
-        })
+        let Some(node) = shown_node(leaf) else {
+            // Whatever was wrong with the certificate is counted by now.
+            return match self.credentials.enforces() {
+                true => Err(passed(Refusal::NoProof)),
+                false => Ok(HandshakeSignatureValid::assertion()),
+            };
+        };
+        let signature = <[u8; 64]>::try_from(signed.signature()).map(Signature::from_bytes);
+        let proved = signed.scheme == SignatureScheme::ED25519
+            && signature.is_ok_and(|signature| node.verify(message, &signature).is_ok());
+        if !proved {
+            self.credentials.refuse_always(&Refusal::NoProof, Shown(leaf));
+            return Err(passed(Refusal::NoProof));
+        }
+        Ok(HandshakeSignatureValid::assertion())
     }
 }
 
@@ -74,7 +109,7 @@ impl ServerCertVerifier for Verifier {
         let expected = dial.and_then(|dial| dial.expected.node());
         let judged = self.credentials.judge(Side::Dialler, expected, &Self::chain(leaf, above));
         if let Err(refusal) = judged {
-            self.credentials.refuse(refusal).map_err(|refusal| {
+            self.credentials.refuse(refusal, Shown(leaf)).map_err(|refusal| {
                 if let Some(dial) = dial {
                     self.credentials.note(dial.number, refusal.clone());
                 }
@@ -124,7 +159,7 @@ impl ClientCertVerifier for Verifier {
     ) -> Result<ClientCertVerified, rustls::Error> {
         let judged = self.credentials.judge(Side::Acceptor, None, &Self::chain(leaf, above));
         if let Err(refusal) = judged {
-            self.credentials.refuse(refusal).map_err(passed)?;
+            self.credentials.refuse(refusal, Shown(leaf)).map_err(passed)?;
         }
         Ok(ClientCertVerified::assertion())
     }

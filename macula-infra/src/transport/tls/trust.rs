@@ -101,4 +101,12 @@ impl Trust {
             Self::NodeId { .. } => "node-id",
         }
     }
+
+    /// The realm that a peer has to be of, if it has to be of one.
+    pub(super) const fn realm(&self) -> Option<&Realm> {
+        match self {
+            Self::Realm(realm) | Self::Pin { realm: Some(realm), .. } => Some(realm),
+            Self::Pin { realm: None, .. } | Self::NodeId { .. } => None,
+        }
+    }
 }

@@ -1,152 +1,128 @@
-//! `macula identity revoke`: a realm takes a certificate back.
-//!
-//! What is revoked is listed in `revoked.txt`, from which each `revoked.pem` is made anew.
+//! `macula identity revoke`: a realm takes a node's certificates back.
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context as _, ensure};
-use macula_core::identity::file::{read_public, write_public};
-use macula_core::identity::{Revocation, crl_to_pem};
+use anyhow::{Context as _, bail, ensure};
+use macula_core::identity::file::write_public;
+use macula_core::identity::{Authority, NodeId, Revocation, crl_to_pem};
 use macula_workload::identity::REVOKED;
 
-use super::{hex, realm};
+use super::realm::{self, ledger};
 use crate::cli::print;
-
-/// The file of all that the realm has revoked: a line for each, with serial, seconds and node.
-const LIST: &str = "revoked.txt";
 
 /// How many days a list holds. A realm that revokes nothing makes no new one.
 const LIST_DAYS: u32 = 3_650;
 
 #[derive(Debug, clap::Args)]
+#[command(group = clap::ArgGroup::new("whose").required(true))]
 pub(in crate::cli) struct RevokeArgs {
     /// The folder that holds the realm's key.
     #[arg(long, value_name = "DIR", default_value = ".")]
     dir: PathBuf,
-    /// The certificate to take back: the node.pem of a node.
-    #[arg(long, value_name = "FILE")]
-    certificate: PathBuf,
+    /// A certificate of the node, such as its node.pem.
+    #[arg(long, value_name = "FILE", group = "whose")]
+    certificate: Option<PathBuf>,
+    /// The node, of which no certificate is at hand.
+    #[arg(long, value_name = "NODE_ID", group = "whose")]
+    node: Option<NodeId>,
     /// Print one JSON object.
     #[arg(long)]
     json: bool,
 }
 
-/// A certificate that was taken back.
-struct Entry {
-    serial: Vec<u8>,
-    at_s: u64,
-    node: String,
-}
-
 pub(super) fn run(args: &RevokeArgs) -> anyhow::Result<()> {
     let authority = realm::authority(&args.dir)?;
-    let (_, facts) = realm::certificate_in(&args.certificate)?;
-    let issuer = authority.certificate().facts()?.subject;
+    let issued = ledger::read(&args.dir, ledger::ISSUED)?;
+    let (node, shown) = match (&args.certificate, args.node) {
+        (Some(path), _) => shown(&authority, path).map(|(node, serial)| (node, Some(serial)))?,
+        (None, Some(node)) => (node, None),
+        (None, None) => bail!("say --certificate or --node"),
+    };
+    let of_node = issued.iter().filter(|entry| entry.node == node);
+    let serials: Vec<Vec<u8>> = of_node.map(|entry| entry.serial.clone()).chain(shown).collect();
     ensure!(
-        facts.issuer == issuer,
-        "nothing changed: {} was issued by {}, and this realm is {issuer}",
-        args.certificate.display(),
-        facts.issuer
+        !serials.is_empty(),
+        "nothing changed: {} knows of no certificate of {node}",
+        args.dir.join(ledger::ISSUED).display()
     );
-    let mut entries = read(&args.dir)?;
-    let known = entries.iter().any(|entry| entry.serial == facts.serial);
-    if !known {
-        let (at_s, node) = (realm::now().as_secs(), facts.node_id.to_string());
-        entries.push(Entry { serial: facts.serial.clone(), at_s, node });
+    let mut revoked = ledger::read(&args.dir, ledger::REVOKED)?;
+    ensure!(
+        !revoked.is_empty() || realm::present(&args.dir, &[REVOKED]).is_empty(),
+        "nothing changed: {REVOKED} is there and {} is not, and what was revoked would be \
+         forgotten",
+        ledger::REVOKED
+    );
+    let mut new = Vec::new();
+    for serial in serials {
+        if !revoked.iter().any(|known| known.serial == serial) {
+            new.push(serial.clone());
+            revoked.push(ledger::Entry { serial, at_s: realm::now().as_secs(), node });
+        }
     }
-    let revoked: Vec<Revocation> = entries
-        .iter()
-        .map(|entry| Revocation {
-            serial: entry.serial.clone(),
-            at: Duration::from_secs(entry.at_s),
-        })
-        .collect();
-    // The number of a list has to grow; the time does.
-    let number = u64::try_from(realm::now().as_millis()).unwrap_or(u64::MAX);
-    let list = authority.revocation_list(&revoked, number, realm::days(LIST_DAYS))?;
+    let list = list(&authority, &revoked)?;
     // The list from which the other is made comes first: after a failure the next run completes it.
-    write_public(&args.dir.join(LIST), lines(&entries).as_bytes())?;
+    ledger::write(&args.dir, ledger::REVOKED, &revoked)?;
     let path = args.dir.join(REVOKED);
     write_public(&path, crl_to_pem(&list).as_bytes())?;
-    tell(args, &facts.node_id.to_string(), &hex(&facts.serial), &entries, &path)
+    tell(args, node, &new, revoked.len(), &path)
+}
+
+/// Whose certificate is in a file, if it is one that this realm can take back, and its serial.
+fn shown(authority: &Authority, path: &Path) -> anyhow::Result<(NodeId, Vec<u8>)> {
+    let (certificate, facts) = realm::certificate_in(path)?;
+    let issued = authority.has_issued(&certificate).with_context(|| path.display().to_string())?;
+    ensure!(
+        issued,
+        "nothing changed: {} is no node's certificate that the realm {} has issued; it says that it \
+         is {}, issued by {}",
+        path.display(),
+        authority.realm(),
+        facts.subject,
+        facts.issuer
+    );
+    Ok((facts.node_id, facts.serial))
+}
+
+fn list(authority: &Authority, revoked: &[ledger::Entry]) -> anyhow::Result<Vec<u8>> {
+    let revocation = |entry: &ledger::Entry| Revocation {
+        serial: entry.serial.clone(),
+        at: Duration::from_secs(entry.at_s),
+    };
+    let revoked: Vec<Revocation> = revoked.iter().map(revocation).collect();
+    // The number of a list has to grow; the time does.
+    let number = u64::try_from(realm::now().as_millis()).unwrap_or(u64::MAX);
+    Ok(authority.revocation_list(&revoked, number, realm::days(LIST_DAYS))?)
 }
 
 fn tell(
     args: &RevokeArgs,
-    node: &str,
-    serial: &str,
-    entries: &[Entry],
+    node: NodeId,
+    new: &[Vec<u8>],
+    revoked: usize,
     path: &Path,
 ) -> anyhow::Result<()> {
-    let revoked = entries.len();
+    let serials: Vec<String> = new.iter().map(|serial| ledger::hex(serial)).collect();
+    let ledger = args.dir.join(ledger::REVOKED);
     if args.json {
         let told = serde_json::json!({
-            "node": node, "serial": serial, "revoked": revoked, "file": path,
+            "node": node.to_string(), "serials": serials, "revoked": revoked,
+            "files": [path, ledger],
         });
         print(&told.to_string())?;
     } else {
-        let file = path.display();
-        print(&format!("node {node}\nserial {serial}\nrevoked {revoked}\nfile {file}"))?;
+        let mut told = format!("node {node}");
+        serials.iter().for_each(|serial| told.push_str(&format!("\nserial {serial}")));
+        let (path, ledger) = (path.display(), ledger.display());
+        told.push_str(&format!("\nrevoked {revoked}\nfile {path}\nfile {ledger}"));
+        print(&told)?;
     }
-    let advice = "copy the file into the folders of the other nodes, and send them SIGHUP";
+    let advice = format!(
+        "copy {REVOKED} into the folders of the other nodes, and send them SIGHUP: they close their \
+         connections to the node, and it gets no new ones; {} stays here",
+        ledger::REVOKED
+    );
     drop(writeln!(std::io::stderr(), "{advice}"));
     Ok(())
-}
-
-/// What has been revoked so far.
-fn read(folder: &Path) -> anyhow::Result<Vec<Entry>> {
-    let path = folder.join(LIST);
-    if !path.exists() {
-        ensure!(
-            !folder.join(REVOKED).exists(),
-            "nothing changed: {REVOKED} is there and {LIST} is not, and what was revoked would be \
-             forgotten"
-        );
-        return Ok(Vec::new());
-    }
-    let text = read_public(&path)?;
-    let entry = |(index, line): (usize, &str)| {
-        parse(line).with_context(|| format!("{}:{}: not an entry", path.display(), index + 1))
-    };
-    text.lines().enumerate().map(entry).collect()
-}
-
-fn lines(entries: &[Entry]) -> String {
-    let line = |entry: &Entry| format!("{} {} {}\n", hex(&entry.serial), entry.at_s, entry.node);
-    entries.iter().map(line).collect()
-}
-
-fn parse(line: &str) -> Option<Entry> {
-    let mut words = line.split(' ');
-    let serial = bytes(words.next()?)?;
-    let at_s = words.next()?.parse().ok()?;
-    let node = words.next()?.to_owned();
-    words.next().is_none().then_some(Entry { serial, at_s, node })
-}
-
-fn bytes(hex: &str) -> Option<Vec<u8>> {
-    let digits: Option<Vec<u8>> =
-        hex.chars().map(|c| c.to_digit(16).and_then(|digit| u8::try_from(digit).ok())).collect();
-    let digits = digits.filter(|digits| !digits.is_empty() && digits.len() % 2 == 0)?;
-    let byte = |pair: &[u8]| pair.iter().fold(0, |byte: u8, digit| (byte << 4) | digit);
-    Some(digits.chunks(2).map(byte).collect())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{Entry, lines, parse};
-
-    #[test]
-    fn an_entry_is_read_as_it_was_written() {
-        let entry = Entry { serial: vec![0, 0xab, 0x1f], at_s: 7, node: "ada".to_owned() };
-        let line = lines(&[entry]);
-        assert_eq!(line, "00ab1f 7 ada\n");
-        let read = parse(line.trim_end()).unwrap();
-        assert_eq!((read.serial, read.at_s), (vec![0, 0xab, 0x1f], 7));
-        for bad in ["", "00", "0 7 ada", "xx 7 ada", "00 x ada", "00 7 ada more"] {
-            assert!(parse(bad).is_none(), "{bad}");
-        }
-    }
 }

@@ -5,3 +5,5 @@ pub use macula_core::supervision::{
 };
 
 pub use crate::node::Node;
+pub use crate::remote::{CallError, RemoteHandle, ReplyTo};
+pub use macula_core::identity::NodeId;

@@ -2,5 +2,4 @@
 
 pub mod fuzz;
 pub mod seeds;
-pub mod sim;
 pub mod world;

@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use gossip::{Bug, Entry, Gossip, Gossiping, Told};
 use macula_core::entropy::Entropy;
+use macula_core::sim::{Address, Faults, Sim};
 use macula_platform::registers::Register;
 use macula_tests::seeds::{self, Case, FailedSeed};
-use macula_tests::sim::{Address, Faults, Sim};
 
 const NODES: u32 = 5;
 const SEEDS: u64 = 50;

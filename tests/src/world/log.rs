@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use crate::sim::trace::Trace;
+use macula_core::sim::trace::Trace;
 
 /// Something that happens.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

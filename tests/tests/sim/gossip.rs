@@ -9,9 +9,9 @@ use macula_core::entropy::Entropy;
 use macula_core::hlc::Stamp;
 use macula_core::machine::Machine;
 use macula_core::replica::ReplicaId;
+use macula_core::sim::{Address, Birth, Effect, Moment, Node};
 use macula_platform::registers::proto::{Input, Output, Reply, Request, Store, Ticket};
 use macula_platform::registers::{Config, Register};
-use macula_tests::sim::{Address, Birth, Effect, Moment, Node};
 
 /// How often a node compares its table with a peer's.
 const ROUND: Duration = Duration::from_millis(200);

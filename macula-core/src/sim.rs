@@ -14,7 +14,7 @@
 
 mod faults;
 mod network;
-pub(crate) mod trace;
+pub mod trace;
 
 pub use faults::Faults;
 
@@ -23,9 +23,9 @@ use std::fmt::Debug;
 use std::hash::Hash;
 use std::time::{Duration, Instant};
 
-use macula_core::clock::{Clock, TokioClock};
-use macula_core::entropy::Entropy;
-use macula_core::machine::Machine;
+use crate::clock::{Clock, TokioClock};
+use crate::entropy::Entropy;
+use crate::machine::Machine;
 
 use network::{Network, up_to};
 use trace::Trace;
@@ -82,6 +82,11 @@ pub trait Node {
         moment: Moment,
     ) -> <Self::Machine as Machine>::Input;
 
+    /// How many bytes a message has on the wire, if a run is to count them.
+    fn bytes(_message: &Self::Message) -> usize {
+        0
+    }
+
     /// The machine wants something done.
     fn effect(output: <Self::Machine as Machine>::Output) -> Effect<Self::Message, Self::Seen>;
 }
@@ -99,6 +104,15 @@ pub struct Birth<M> {
     pub entropy: Entropy,
     /// The machine of the last life, as it was when it crashed.
     pub remains: Option<M>,
+}
+
+/// What has been sent so far, lost messages included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Sent {
+    /// How many messages.
+    pub messages: u64,
+    /// How many bytes, if [`Node::bytes`] says.
+    pub bytes: u64,
 }
 
 /// Something that a test sees.
@@ -167,6 +181,7 @@ pub struct Sim<N: Node> {
     trace: Trace,
     seen: Vec<Sighting<N::Seen>>,
     misconduct: Option<Misconduct>,
+    sent: Sent,
 }
 
 impl<N: Node> Debug for Sim<N> {
@@ -205,6 +220,7 @@ impl<N: Node> Sim<N> {
             trace: Trace::default(),
             seen: Vec::new(),
             misconduct: None,
+            sent: Sent::default(),
         };
         for address in sim.addresses() {
             sim.start(address);
@@ -235,6 +251,12 @@ impl<N: Node> Sim<N> {
     #[must_use]
     pub const fn events(&self) -> u64 {
         self.trace.events()
+    }
+
+    /// What has been sent so far.
+    #[must_use]
+    pub const fn sent(&self) -> Sent {
+        self.sent
     }
 
     /// The virtual time since the beginning.
@@ -506,6 +528,8 @@ impl<N: Node> Sim<N> {
         match effect {
             Effect::Send(to, message) => {
                 self.trace.event(self.now, "send", (from, to, &message));
+                self.sent.messages += 1;
+                self.sent.bytes += u64::try_from(N::bytes(&message)).unwrap_or(u64::MAX);
                 for at in self.network.arrivals(self.now, (from, to), &self.faults) {
                     let message = message.clone();
                     self.schedule(at - self.now, Event::Deliver { from, to, message });

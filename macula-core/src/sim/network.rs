@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use macula_core::entropy::Entropy;
+use crate::entropy::Entropy;
 
 use super::Address;
 use super::faults::Faults;
@@ -79,8 +79,8 @@ pub(super) fn up_to(entropy: &mut Entropy, max: Duration) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::Network;
+    use crate::entropy::Entropy;
     use crate::sim::{Address, Faults};
-    use macula_core::entropy::Entropy;
     use std::time::Duration;
 
     const LINK: (Address, Address) = (Address(0), Address(1));

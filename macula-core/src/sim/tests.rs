@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use macula_core::machine::Machine;
+use crate::machine::Machine;
 
 use super::{Address, Birth, Effect, Faults, Moment, Node, Sim};
 

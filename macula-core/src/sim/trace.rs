@@ -64,7 +64,7 @@ impl Hasher for Fnv {
 
 /// What happened so far.
 #[derive(Debug)]
-pub(crate) struct Trace {
+pub struct Trace {
     hash: Fnv,
     events: u64,
     lines: VecDeque<String>,
@@ -79,23 +79,30 @@ impl Default for Trace {
 }
 
 impl Trace {
-    pub(crate) fn keep_lines(&mut self, lines_max: usize) {
+    /// Keeps the last events as text.
+    pub fn keep_lines(&mut self, lines_max: usize) {
         self.lines_max = lines_max;
     }
 
-    pub(crate) fn lines(&self) -> impl Iterator<Item = &str> {
+    /// The last events as text, if they are kept.
+    pub fn lines(&self) -> impl Iterator<Item = &str> {
         self.lines.iter().map(String::as_str)
     }
 
-    pub(crate) fn hash(&self) -> u64 {
+    /// One number for all events, in their order.
+    #[must_use]
+    pub fn hash(&self) -> u64 {
         self.hash.finish()
     }
 
-    pub(crate) const fn events(&self) -> u64 {
+    /// How many there were.
+    #[must_use]
+    pub const fn events(&self) -> u64 {
         self.events
     }
 
-    pub(crate) fn event(&mut self, at: Duration, what: &'static str, details: impl Hash + Debug) {
+    /// Notes an event.
+    pub fn event(&mut self, at: Duration, what: &'static str, details: impl Hash + Debug) {
         self.events += 1;
         at.hash(&mut self.hash);
         what.hash(&mut self.hash);

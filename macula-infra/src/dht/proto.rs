@@ -1,0 +1,1 @@
+//! The pure parts: machines without IO, clock or randomness.

@@ -28,7 +28,7 @@ use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::pool::proto::ConnId;
-use crate::transport::lane::{Lane, Sender};
+use crate::transport::lane::{Bulks, Lane, Sender};
 use crate::transport::{CloseCode, Closed, Connection, Goodbye, Opener, Pulse, kind};
 
 pub(crate) use actor::Ended;
@@ -45,6 +45,7 @@ pub struct Link {
     pub id: ConnId,
     opener: Arc<Opener>,
     lanes: [Sender; Lane::ALL.len()],
+    bulks: Bulks,
     limits: Limits,
     body_len_max: usize,
     sessions: session::Sessions,
@@ -139,6 +140,7 @@ impl Link {
         });
         let link = Arc::new(Self {
             id,
+            bulks: Bulks::new(Arc::clone(&opener)),
             opener,
             lanes,
             limits,
@@ -182,7 +184,13 @@ impl Link {
         }
     }
 
-    /// The way to streams of their own.
+    /// The turns of long bodies.
+    #[must_use]
+    pub const fn bulks(&self) -> &Bulks {
+        &self.bulks
+    }
+
+    /// What is known of the connection.
     #[must_use]
     pub const fn opener(&self) -> &Arc<Opener> {
         &self.opener

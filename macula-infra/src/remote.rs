@@ -29,3 +29,6 @@ pub(crate) use session::RemoteService;
 
 /// The first of the kinds of frames that belong to calls.
 pub(crate) const FIRST_KIND: u8 = 0x10;
+
+#[cfg(test)]
+mod tests;

@@ -190,4 +190,4 @@ fn flags(supervisor: Supervisor) -> Supervisor {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -25,7 +25,7 @@ use super::wire::{
 use super::{FIRST_KIND, metrics};
 use crate::link::{InFlight, Link, Service, Session};
 use crate::transport::Closed;
-use crate::transport::lane::{Body, Lane, SendError, send_bulk};
+use crate::transport::lane::{Body, Lane, SendError};
 
 /// How many questions of one peer are open at one time. More are refused.
 const QUESTIONS_MAX: usize = 8_192;
@@ -386,11 +386,12 @@ impl Answer for Calls {
                 let in_flight = link.take_up_for_peer();
                 drop(tokio::spawn(async move {
                     let len = u64::try_from(body.len()).unwrap_or(u64::MAX);
-                    let (opener, limits) = (Arc::clone(link.opener()), *link.limits());
                     let about = BulkReply { bulk_len: len };
-                    let sent = send_bulk(&opener, (REPLY, BULK, id), &about, body, &limits).await;
-                    // The connection is over, and the caller knows.
-                    drop(sent);
+                    if let Ok(stream) = link.bulks().open().await {
+                        let head = (REPLY, BULK, id);
+                        // The connection is over, or the caller does not want it any more.
+                        drop(stream.send(head, &about, body, link.limits()).await);
+                    }
                     drop(in_flight);
                 }));
                 Ok(())
@@ -440,6 +441,7 @@ pub(super) async fn send_call(
         }
     }
     let about = Call { bulk_len: u64::try_from(body.len()).ok(), ..call };
-    let sent = send_bulk(link.opener(), (CALL, BULK, id), &about, body, link.limits()).await;
+    let stream = link.bulks().open().await.map_err(|_closed| lost(link))?;
+    let sent = stream.send((CALL, BULK, id), &about, body, link.limits()).await;
     sent.map_err(|_closed| lost(link))
 }

@@ -13,6 +13,7 @@ mod client;
 mod error;
 mod metrics;
 mod monitor;
+mod outbox;
 mod reply;
 mod serve;
 mod session;

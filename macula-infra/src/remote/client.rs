@@ -275,6 +275,4 @@ impl Answer for Here {
         // A caller that has gone needs no answer.
         drop(self.tell(Err(error.clone())));
     }
-
-    fn done(&self, _id: u64) {}
 }

@@ -102,6 +102,9 @@ pub enum Interruption {
     /// The actor ended with the question, or dropped it without an answer.
     #[error("the actor dropped the question, or ended with it")]
     Dropped,
+    /// The answer was dropped: as much as may wait for the connection already did.
+    #[error("the answer was dropped: too much waits for the connection")]
+    Unsent,
 }
 
 impl CallError {
@@ -151,6 +154,7 @@ impl CallError {
             code::TOO_LARGE if text == "question" => Self::TooLarge { what: "question", len, max },
             code::TOO_LARGE => Self::TooLarge { what: "answer", len, max },
             code::UNSUPPORTED => Self::Unsupported(text),
+            code::UNSENT => Self::Interrupted(Interruption::Unsent),
             _ => Self::Interrupted(Interruption::Dropped),
         }
     }
@@ -172,6 +176,7 @@ impl CallError {
                 Failure { len: *len, max: *max, ..failure(code::TOO_LARGE, (*what).to_owned()) }
             }
             Self::Unsupported(text) => failure(code::UNSUPPORTED, text.clone()),
+            Self::Interrupted(Interruption::Unsent) => failure(code::UNSENT, String::new()),
             Self::Interrupted(_) | Self::NotUnderstood(_) => failure(code::DROPPED, String::new()),
         }
     }
@@ -203,6 +208,7 @@ mod tests {
             CallError::Unavailable(Unavailability::NotServed("a/b".to_owned())),
             CallError::TimedOut { within },
             CallError::Interrupted(Interruption::Dropped),
+            CallError::Interrupted(Interruption::Unsent),
             CallError::RemotePanic,
             CallError::TooLarge { what: "question", len: 9, max: 8 },
             CallError::TooLarge { what: "answer", len: 9, max: 8 },

@@ -14,12 +14,10 @@ use super::error::{CallError, Interruption};
 
 /// Takes answers to a caller: over a connection, or to a caller on this very node.
 pub(super) trait Answer: Send + Sync {
-    /// Sends a reply.
+    /// Sends a reply, which ends the question. On an error the question is still open.
     fn reply(&self, id: u64, reply: &dyn Encodes) -> Result<(), CallError>;
-    /// Says that there will be none.
+    /// Says that there will be none, which ends the question.
     fn fail(&self, id: u64, error: &CallError);
-    /// The question is done with.
-    fn done(&self, id: u64);
 }
 
 /// A reply whose type is not known here.
@@ -61,11 +59,11 @@ impl Cancelled {
         self.bell.notify_waiters();
     }
 
-    fn is_set(&self) -> bool {
+    pub(super) fn is_set(&self) -> bool {
         self.flag.load(Ordering::Acquire)
     }
 
-    async fn wait(&self) {
+    pub(super) async fn wait(&self) {
         loop {
             let bell = self.bell.notified();
             tokio::pin!(bell);
@@ -97,7 +95,17 @@ impl Ticket {
     pub(super) fn fail(&self, error: &CallError) {
         if self.settle() {
             self.answer.fail(self.id, error);
-            self.answer.done(self.id);
+        }
+    }
+}
+
+/// A question that is being answered. If the answer panics while it is encoded, the caller is told.
+struct Answering<'a>(Option<&'a Ticket>);
+
+impl Drop for Answering<'_> {
+    fn drop(&mut self) {
+        if let Some(ticket) = self.0 {
+            ticket.answer.fail(ticket.id, &CallError::RemotePanic);
         }
     }
 }
@@ -185,8 +193,8 @@ impl<R: Serialize + Send + 'static> ReplyTo<R> {
     ///
     /// # Errors
     ///
-    /// [`CallError`] if the answer does not reach its caller: it is too large, which the caller is
-    /// told, or the caller or its node is gone.
+    /// [`CallError`] if the answer does not reach its caller: it is too large or too many answers
+    /// wait, which the caller is told, or the caller or its node is gone.
     pub fn send(mut self, reply: R) -> Result<(), CallError> {
         match std::mem::replace(&mut self.0, Way::Done) {
             Way::Local(port) => {
@@ -196,11 +204,12 @@ impl<R: Serialize + Send + 'static> ReplyTo<R> {
                 if !ticket.settle() {
                     return Err(CallError::Interrupted(Interruption::Dropped));
                 }
+                let mut answering = Answering(Some(&ticket));
                 let sent = ticket.answer.reply(ticket.id, &reply);
+                answering.0 = None;
                 if let Err(error) = &sent {
                     ticket.answer.fail(ticket.id, error);
                 }
-                ticket.answer.done(ticket.id);
                 sent
             }
             Way::Done => Err(CallError::Interrupted(Interruption::Dropped)),

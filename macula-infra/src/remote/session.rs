@@ -9,13 +9,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use macula_core::clock::{Clock as _, TokioClock};
-use macula_core::wire::{EncodeError, Flags, Frame, Kind, from_body};
+use macula_core::wire::{EncodeError, Flags, Frame, Kind, from_body, to_body};
 use parking_lot::Mutex;
 use serde::Serialize;
 use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 
 use super::error::{CallError, Interruption, Refusal};
+use super::outbox::{Late, Outbox, Put};
 use super::reply::{Answer, Cancelled, Encodes, Ticket};
 use super::serve::{Question, Served};
 use super::wire::{
@@ -24,14 +25,23 @@ use super::wire::{
 };
 use super::{FIRST_KIND, metrics};
 use crate::link::{InFlight, Link, Service, Session};
-use crate::transport::Closed;
 use crate::transport::lane::{Body, Lane, SendError};
+use crate::transport::{CloseCode, Closed};
 
 /// How many questions of one peer are open at one time. More are refused.
 const QUESTIONS_MAX: usize = 8_192;
 
 /// How many actors one peer watches here at one time. More are refused.
 const WATCHES_MAX: usize = 8_192;
+
+/// How many bodies of the longest kind may wait as answers on one connection.
+const BODIES_MAX: usize = 4;
+
+/// How many bytes of answers may wait in any case.
+const ANSWERS_LEN_MIN: usize = 16 * 1024 * 1024;
+
+/// How long a peer may leave answers unread before its connection is closed.
+const UNREAD_MAX: Duration = Duration::from_secs(30);
 
 /// The longest time that a question may stay open.
 const WITHIN_MAX: Duration = Duration::from_secs(24 * 3600);
@@ -53,6 +63,9 @@ impl Service for RemoteService {
             numbers: AtomicU64::new(1),
             waiting: Mutex::default(),
             questions: Mutex::default(),
+            outbox: Outbox::new(
+                ANSWERS_LEN_MIN.max(link.body_len_max().saturating_mul(BODIES_MAX)),
+            ),
             watches: Mutex::default(),
         })
     }
@@ -66,6 +79,7 @@ pub(super) enum Waiting {
     Watched(Option<oneshot::Sender<Result<u64, CallError>>>, oneshot::Sender<Ended>),
 }
 
+/// A question, until its answer was taken by the lane.
 struct Open {
     cancelled: Arc<Cancelled>,
     _in_flight: InFlight,
@@ -81,6 +95,8 @@ pub(super) struct Calls {
     waiting: Mutex<Option<BTreeMap<u64, Waiting>>>,
     /// What this node was asked.
     questions: Mutex<BTreeMap<u64, Open>>,
+    /// What this node answers, and the lane has not taken.
+    outbox: Outbox,
     watches: Mutex<BTreeMap<u64, (AbortHandle, InFlight)>>,
 }
 
@@ -156,9 +172,14 @@ impl Calls {
         let cancelled = Arc::new(Cancelled::default());
         {
             let mut questions = self.questions.lock();
-            if questions.len() >= QUESTIONS_MAX || questions.contains_key(&id) {
+            let full = questions.len() >= QUESTIONS_MAX || questions.contains_key(&id);
+            if full || self.outbox.is_high() {
                 drop(questions);
-                let why = format!("at most {QUESTIONS_MAX} questions of one node are open");
+                let why = if full {
+                    format!("at most {QUESTIONS_MAX} questions of one node are open")
+                } else {
+                    "too many answers wait to be read".to_owned()
+                };
                 self.refuse(link, id, &CallError::Refused(Refusal::Busy(why)));
                 return;
             }
@@ -183,24 +204,85 @@ impl Calls {
 
     fn refuse(&self, link: &Arc<Link>, id: u64, error: &CallError) {
         ::metrics::counter!(metrics::QUESTIONS, "outcome" => error.kind()).increment(1);
-        self.put(link, (FAILURE, Flags::default(), id), &error.to_wire());
+        self.put(link, (FAILURE, Flags::default(), id), &error.to_wire(), false);
     }
 
-    /// Sends a frame; in a task, once there is room, if the lane is full. What is sent this way is
-    /// bounded by the number of open questions.
-    fn put<T>(&self, link: &Arc<Link>, head: (Kind, Flags, u64), body: &T)
-    where
-        T: Serialize + Clone + Send + Sync + 'static,
-    {
-        if let Err(SendError::Full { .. }) = link.lane(Lane::Rpc).send(head, body) {
-            let (link, body) = (Arc::clone(link), body.clone());
-            drop(tokio::spawn(async move {
-                let lane = link.lane(Lane::Rpc);
-                while let Err(SendError::Full { .. }) = lane.send(head, &body) {
-                    lane.room().await;
-                }
-            }));
+    /// Sends a frame, or lets it wait for room on the lane.
+    fn put<T: Serialize>(&self, link: &Arc<Link>, head: (Kind, Flags, u64), body: &T, ends: bool) {
+        if self.outbox.is_empty() {
+            let sent = link.lane(Lane::Rpc).send(head, body);
+            if !matches!(sent, Err(SendError::Full { .. })) {
+                return self.ended(head.2, ends);
+            }
         }
+        match to_body(body, link.limits().frame_len_max) {
+            Ok(body) => self.put_late(link, Late { head, body, ends }),
+            Err(_too_long) => self.ended(head.2, ends),
+        }
+    }
+
+    fn put_late(&self, link: &Arc<Link>, late: Late) {
+        match self.outbox.put(late) {
+            Put::Waits => {}
+            Put::First => {
+                if let Some(me) = self.me.upgrade() {
+                    drop(tokio::spawn(me.carry(Arc::clone(link))));
+                }
+            }
+            Put::Full => link.close(CloseCode::Overloaded),
+        }
+    }
+
+    /// Carries what waits to the lane, for as long as something does.
+    async fn carry(self: Arc<Self>, link: Arc<Link>) {
+        let lane = link.lane(Lane::Rpc);
+        while let Some(Late { head, body, ends }) = self.outbox.first() {
+            let unwanted = ends && self.is_cancelled(head.2);
+            if !unwanted && let Err(SendError::Full { .. }) = lane.send_raw(head, &body) {
+                if tokio::time::timeout(UNREAD_MAX, lane.room()).await.is_err() {
+                    let node = link.node().short();
+                    tracing::warn!(node, "a peer does not read the answers to its questions");
+                    link.close(CloseCode::Overloaded);
+                }
+                continue;
+            }
+            self.outbox.taken();
+            self.ended(head.2, ends);
+        }
+    }
+
+    /// A frame was taken by the lane, or nobody wants it any more.
+    fn ended(&self, id: u64, ends: bool) {
+        if ends {
+            let open = self.questions.lock().remove(&id);
+            drop(open);
+        }
+    }
+
+    fn is_cancelled(&self, id: u64) -> bool {
+        self.questions.lock().get(&id).is_none_or(|open| open.cancelled.is_set())
+    }
+
+    /// Sends an answer that is too long for a frame, for as long as its caller waits.
+    fn put_long(&self, link: Arc<Link>, id: u64, body: Bytes) {
+        let open = self.questions.lock().get(&id).map(|open| Arc::clone(&open.cancelled));
+        let Some((cancelled, me)) = open.zip(self.me.upgrade()) else { return };
+        let len = body.len();
+        self.outbox.hold(len);
+        drop(tokio::spawn(async move {
+            let about = BulkReply { bulk_len: u64::try_from(len).unwrap_or(u64::MAX) };
+            let sending = async {
+                let stream = link.bulks().open().await?;
+                stream.send((REPLY, BULK, id), &about, body, link.limits()).await
+            };
+            tokio::select! {
+                // If it is not sent the connection is over, or the caller does not want it.
+                sent = sending => drop(sent),
+                () = cancelled.wait() => {}
+            }
+            me.outbox.release(len);
+            me.ended(id, true);
+        }));
     }
 
     fn watch(&self, link: &Arc<Link>, frame: &Frame) {
@@ -220,7 +302,7 @@ impl Calls {
             Ok(watched) => watched,
             Err(error) => return self.refuse(link, id, &error),
         };
-        self.put(link, (MONITORING, Flags::default(), id), &Watched { incarnation });
+        self.put(link, (MONITORING, Flags::default(), id), &Watched { incarnation }, false);
         let Some(me) = self.me.upgrade() else { return };
         let mut watches = self.watches.lock();
         let (peer, in_flight) = (Arc::clone(link), link.take_up_for_peer());
@@ -231,7 +313,7 @@ impl Calls {
                 kind: reason.as_ref().map(|reason| reason.kind().to_owned()),
                 reason: reason.map(|reason| reason.to_string()).unwrap_or_default(),
             };
-            me.put(&peer, (DOWN, Flags::default(), id), &ended);
+            me.put(&peer, (DOWN, Flags::default(), id), &ended, false);
             me.watches.lock().remove(&id);
         });
         watches.insert(id, (task.abort_handle(), in_flight));
@@ -365,51 +447,40 @@ impl Session for Calls {
 
 impl Answer for Calls {
     fn reply(&self, id: u64, reply: &dyn Encodes) -> Result<(), CallError> {
-        let gone = || CallError::Interrupted(Interruption::ConnectionLost(String::new()));
+        let gone = || CallError::Interrupted(Interruption::Dropped);
         let link = self.link.upgrade().ok_or_else(gone)?;
         let head = (REPLY, Flags::default(), id);
-        match reply.send(link.lane(Lane::Rpc), head) {
-            Ok(()) => Ok(()),
-            Err(SendError::Closed(_)) => Err(lost(&link)),
-            Err(SendError::Full { .. }) => {
-                let body = encoded(reply, link.limits().frame_len_max)?;
-                drop(tokio::spawn(async move {
-                    let lane = link.lane(Lane::Rpc);
-                    while let Err(SendError::Full { .. }) = lane.send_raw(head, &body) {
-                        lane.room().await;
-                    }
-                }));
-                Ok(())
-            }
-            Err(SendError::Encode(EncodeError::TooLong { .. })) => {
+        let sent = if self.outbox.is_empty() {
+            reply.send(link.lane(Lane::Rpc), head)
+        } else {
+            Err(SendError::Full { len: 0, max: 0 })
+        };
+        match sent {
+            Ok(()) => self.ended(id, true),
+            Err(SendError::Closed(_)) => return Err(lost(&link)),
+            Err(SendError::Encode(EncodeError::TooLong { .. }) | SendError::Full { .. }) => {
                 let body = encoded(reply, link.body_len_max())?;
-                let in_flight = link.take_up_for_peer();
-                drop(tokio::spawn(async move {
-                    let len = u64::try_from(body.len()).unwrap_or(u64::MAX);
-                    let about = BulkReply { bulk_len: len };
-                    if let Ok(stream) = link.bulks().open().await {
-                        let head = (REPLY, BULK, id);
-                        // The connection is over, or the caller does not want it any more.
-                        drop(stream.send(head, &about, body, link.limits()).await);
-                    }
-                    drop(in_flight);
-                }));
-                Ok(())
+                if !self.outbox.has_room(body.len()) {
+                    return Err(CallError::Interrupted(Interruption::Unsent));
+                }
+                if body.len() <= link.limits().frame_len_max {
+                    self.put_late(&link, Late { head, body, ends: true });
+                } else {
+                    self.put_long(link, id, body);
+                }
             }
-            Err(SendError::Encode(error)) => Err(CallError::NotUnderstood(error.to_string())),
+            Err(SendError::Encode(error)) => {
+                return Err(CallError::NotUnderstood(error.to_string()));
+            }
         }
+        Ok(())
     }
 
     fn fail(&self, id: u64, error: &CallError) {
         ::metrics::counter!(metrics::QUESTIONS, "outcome" => error.kind()).increment(1);
         if let Some(link) = self.link.upgrade() {
-            self.put(&link, (FAILURE, Flags::default(), id), &error.to_wire());
+            self.put(&link, (FAILURE, Flags::default(), id), &error.to_wire(), true);
         }
-    }
-
-    fn done(&self, id: u64) {
-        let open = self.questions.lock().remove(&id);
-        drop(open);
     }
 }
 

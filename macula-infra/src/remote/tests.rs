@@ -1,14 +1,23 @@
 //! Calls between two tiers in one process, over real QUIC on the loopback interface.
 
+use std::any::Any;
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
+use macula_core::identity::Authority;
 use macula_core::supervision::{Handle, Mailbox, Worker};
+use macula_core::wire::{Flags, Frame, Limits, to_body};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
+use serde::Serialize;
 use serde_bytes::ByteBuf;
 use tokio::task::JoinSet;
 
-use super::ReplyTo;
-use crate::tier::tests::{Node, pair};
+use super::wire::{CALL, Call, FAILURE, REPLY};
+use super::{CallError, ReplyTo};
+use crate::tier::tests::{Node, authority, credentials, node_with, pair};
+use crate::transport::lane::{Incoming, Lane, Reader, Sender};
+use crate::transport::{self, Endpoint, Me, Sockets, Streams};
 
 /// Longer than any test takes: where it passes, something hangs.
 const LONG: Duration = Duration::from_secs(60);
@@ -62,6 +71,71 @@ async fn serve_lengths(node: &Node) {
     mesh.serve("echo", &hands, echo).unwrap().keep();
 }
 
+/// A peer that speaks as it likes.
+struct Peer {
+    _endpoint: Endpoint,
+    rpc: Sender,
+    _control: Reader,
+    /// The connection lives as long as this.
+    _control_out: Box<dyn Any + Send>,
+    streams: Streams,
+}
+
+impl Peer {
+    async fn dial(authority: &Authority, node: &Node) -> Self {
+        let config = transport::Config {
+            listen: Vec::new(),
+            stream_window: 64 * 1024,
+            ..transport::Config::default()
+        };
+        let me = Me {
+            credentials: credentials(authority, 77),
+            incarnation: 1,
+            listen: Vec::new(),
+            seed: None,
+        };
+        let sockets = Arc::new(Sockets::bind(&config).unwrap());
+        let (endpoint, _) = Endpoint::start(config, sockets, me).await.unwrap();
+        let to = node.infra.mesh.listening()[0];
+        let connection = endpoint.dial(to, None).await.unwrap();
+        let (opener, streams, control, control_out) = connection.into_parts();
+        let rpc = Sender::new(opener, Lane::Rpc, Limits::default(), 64 * MIB);
+        Self {
+            _endpoint: endpoint,
+            rpc,
+            _control: control,
+            _control_out: Box::new(control_out),
+            streams,
+        }
+    }
+
+    fn ask<Q: Serialize>(&self, id: u64, to: &str, question: &Q) {
+        let body = to_body(question, 1024).unwrap();
+        let body = serde_bytes::Bytes::new(&body);
+        let call = Call { to, within_ms: 60_000, body, bulk_len: None };
+        self.rpc.send((CALL, Flags::default(), id), &call).unwrap();
+    }
+
+    /// The frames on the node's lane for calls.
+    async fn answers(&mut self) -> Reader {
+        let stream = self.streams.next().await.unwrap();
+        match stream.named(Limits::default()).await.unwrap() {
+            Incoming::Lane(Lane::Rpc, reader) => reader,
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+/// Waits until something is so.
+async fn until(mut so: impl FnMut() -> bool) {
+    let becomes = async {
+        while !so() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::time::timeout(LONG, becomes).await.expect("it has to become so");
+}
+
 fn zeros(len: usize) -> ByteBuf {
     ByteBuf::from(vec![0; len])
 }
@@ -112,5 +186,58 @@ async fn long_bodies_that_are_given_up_leave_a_connection_that_serves() {
     assert_eq!(len.call_within(LONG, &zeros(1)).await, Ok(1));
     assert_eq!(len.call_within(LONG, &zeros(32 * MIB)).await, Ok(32 * MIB));
     assert_eq!(one.infra.mesh.links().len(), 1);
+    stop([one, two]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_that_nobody_reads_keep_their_questions_open_and_more_are_refused() {
+    let authority = authority();
+    let config = transport::Config { body_len_max: 64 * 1024, ..transport::Config::default() };
+    let node = node_with(&authority, 1, config).await;
+    let hands = hands(&node).await;
+    let make =
+        |len: usize, reply: ReplyTo<ByteBuf>| Box::new(move || drop(reply.send(zeros(len)))) as Job;
+    node.infra.mesh.serve("make", &hands, make).unwrap().keep();
+    let mut peer = Peer::dial(&authority, &node).await;
+    for id in 1..=2_000 {
+        peer.ask(id, "make", &(32 * 1024));
+    }
+    let link = node.infra.mesh.links().pop().unwrap();
+    until(|| link.in_flight() > 200).await;
+    let (mut answers, mut told) = (peer.answers().await, BTreeMap::new());
+    while told.len() < 2_000 {
+        let Frame { kind, id, .. } = answers.next().await.unwrap().unwrap();
+        assert_eq!(told.insert(id, kind), None, "question {id} was answered twice");
+    }
+    let count = |wanted| told.values().filter(|kind| **kind == wanted).count();
+    assert_eq!(count(REPLY) + count(FAILURE), 2_000);
+    assert!(count(REPLY) > 200, "{} answers", count(REPLY));
+    assert!(count(FAILURE) > 200, "{} refusals", count(FAILURE));
+    until(|| link.in_flight() == 0).await;
+    node.root.stop().await;
+}
+
+/// An answer that panics while it is encoded.
+struct Unspeakable;
+
+impl Serialize for Unspeakable {
+    fn serialize<S: serde::Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
+        panic!("on purpose")
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_panics_while_it_is_encoded_ends_its_question() {
+    let (one, two) = pair().await;
+    let hands = hands(&two).await;
+    let speak = |(): (), reply: ReplyTo<Unspeakable>| {
+        Box::new(move || drop(reply.send(Unspeakable))) as Job
+    };
+    two.infra.mesh.serve("speak", &hands, speak).unwrap().keep();
+    let remote = one.infra.mesh.remote(two.infra.mesh.node());
+    let answer = remote.handle::<(), ()>("speak").call_within(LONG, &()).await;
+    assert_eq!(answer, Err(CallError::RemotePanic));
+    let link = two.infra.mesh.links().pop().unwrap();
+    until(|| link.in_flight() == 0).await;
     stop([one, two]).await;
 }

@@ -17,7 +17,7 @@ pub(crate) fn authority() -> Authority {
     Authority::with_key("home", Keypair::from_seed([99; 32]), valid).unwrap()
 }
 
-fn credentials(authority: &Authority, seed: u8) -> Credentials {
+pub(crate) fn credentials(authority: &Authority, seed: u8) -> Credentials {
     let key = Keypair::from_seed([seed; 32]);
     let valid = Validity::from_now(NOW, Duration::from_secs(3_600));
     let certificate = authority.issue(key.node_id(), valid, &[]).unwrap();

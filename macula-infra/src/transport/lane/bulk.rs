@@ -27,6 +27,9 @@ const PIECE: usize = 256 * 1024;
 /// How long nothing of a body may come, before it is given up.
 const SILENCE_MAX: Duration = Duration::from_secs(10);
 
+/// How long the peer may take no piece of a body, before it is given up.
+const UNREAD_MAX: Duration = Duration::from_secs(30);
+
 /// The error code of a stream whose body was given up (RFC 9000, section 20.2).
 const GIVEN_UP: u32 = 1;
 
@@ -124,7 +127,8 @@ impl BulkSender {
         stream.send(head.freeze()).await.map_err(|error| broken(&error))?;
         while !body.is_empty() {
             let piece = body.split_to(PIECE.min(body.len()));
-            stream.send(piece).await.map_err(|error| broken(&error))?;
+            let taken = tokio::time::timeout(UNREAD_MAX, stream.send(piece)).await;
+            taken.map_err(|_elapsed| BulkError::Stopped)?.map_err(|error| broken(&error))?;
         }
         stream.finish().map_err(|error| broken(&error))?;
         self.stream.0 = None;

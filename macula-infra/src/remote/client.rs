@@ -15,13 +15,12 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::oneshot;
 
-use super::call::UnderWay;
+use super::call::{Asked, UnderWay};
 use super::error::{CallError, Interruption, Unavailability};
 use super::monitor::Monitor;
 use super::reply::{Answer, Cancelled, Encodes, Ticket};
 use super::serve::{Question, Served};
-use super::session::{Calls, Waiting, encoded, send_call};
-use super::wire::Call;
+use super::session::{Calls, Waiting, encoded};
 use super::{FIRST_KIND, metrics};
 use crate::link::InFlight;
 use crate::pool::Pool;
@@ -153,16 +152,13 @@ impl<Q: Serialize, R: DeserializeOwned> RemoteHandle<Q, R> {
             error => CallError::Unsupported(error.to_string()),
         })?;
         let deadline = TokioClock.now() + within;
-        let answer = async {
-            if self.remote.node == here.node() {
-                return self.ask_here(within, body).await;
-            }
+        let answer = if self.remote.node == here.node() {
+            let answer = tokio::time::timeout_at(deadline.into(), self.ask_here(within, body));
+            answer.await.unwrap_or(Err(CallError::TimedOut { within }))?
+        } else {
             let in_flight = self.connection(deadline).await?;
-            let left = deadline.saturating_duration_since(TokioClock.now());
-            self.ask_there(in_flight, left, body).await
+            self.ask_there(in_flight, &Asked { to: &self.name, body, within, deadline }).await?
         };
-        let answer = tokio::time::timeout_at(deadline.into(), answer).await;
-        let answer = answer.unwrap_or(Err(CallError::TimedOut { within }))?;
         let limits = Limits { frame_len_max: max, ..Limits::default() };
         from_body(&answer, &limits).map_err(|error| CallError::NotUnderstood(error.to_string()))
     }
@@ -191,25 +187,13 @@ impl<Q: Serialize, R: DeserializeOwned> RemoteHandle<Q, R> {
         connected.unwrap_or(Err(CallError::Unavailable(last)))
     }
 
-    async fn ask_there(
-        &self,
-        in_flight: InFlight,
-        within: Duration,
-        body: Bytes,
-    ) -> Result<Bytes, CallError> {
+    async fn ask_there(&self, in_flight: InFlight, asked: &Asked<'_>) -> Result<Bytes, CallError> {
         let link = Arc::clone(in_flight.link());
         let unsupported = || CallError::Unsupported("calls".to_owned());
         let calls = link.session::<Calls>(FIRST_KIND).ok_or_else(unsupported)?;
         let (id, (tell, answer)) = (calls.next_id(), oneshot::channel());
-        calls.expect(&link, id, Waiting::Reply(tell, within))?;
-        let mut under_way = UnderWay::new(in_flight, id);
-        let within_ms = u64::try_from(within.as_millis()).unwrap_or(u64::MAX);
-        let call =
-            Call { to: &self.name, within_ms, body: serde_bytes::Bytes::new(&[]), bulk_len: None };
-        send_call(under_way.link(), id, call, body).await?;
-        let answer = answer.await;
-        under_way.answered();
-        answer.unwrap_or_else(|_closed| Err(super::session::lost(under_way.link())))
+        calls.expect(&link, id, Waiting::Reply(tell, asked.within))?;
+        UnderWay::new(in_flight, id).ask(asked, answer).await
     }
 
     /// An actor of this very node is asked without a network, and with the same guarantees.

@@ -342,8 +342,14 @@ impl Calls {
 
 /// Why a connection that is over has no answer.
 pub(super) fn lost(link: &Link) -> CallError {
-    let why = link.ended().map_or_else(String::new, |closed| closed.to_string());
-    CallError::Interrupted(Interruption::ConnectionLost(why))
+    match link.ended() {
+        Some(closed) => lost_by(&closed),
+        None => CallError::Interrupted(Interruption::ConnectionLost("it is ending".to_owned())),
+    }
+}
+
+pub(super) fn lost_by(closed: &Closed) -> CallError {
+    CallError::Interrupted(Interruption::ConnectionLost(closed.to_string()))
 }
 
 impl Session for Calls {
@@ -457,7 +463,7 @@ impl Answer for Calls {
         };
         match sent {
             Ok(()) => self.ended(id, true),
-            Err(SendError::Closed(_)) => return Err(lost(&link)),
+            Err(SendError::Closed(closed)) => return Err(lost_by(&closed)),
             Err(SendError::Encode(EncodeError::TooLong { .. }) | SendError::Full { .. }) => {
                 let body = encoded(reply, link.body_len_max())?;
                 if !self.outbox.has_room(body.len()) {
@@ -490,29 +496,4 @@ pub(super) fn encoded(reply: &dyn Encodes, len_max: usize) -> Result<Bytes, Call
         EncodeError::TooLong { len, max } => CallError::too_large("answer", len, max),
         other => CallError::NotUnderstood(other.to_string()),
     })
-}
-
-/// A call's frame, and what becomes of a body that is too long for one.
-pub(super) async fn send_call(
-    link: &Arc<Link>,
-    id: u64,
-    call: Call<'_>,
-    body: Bytes,
-) -> Result<(), CallError> {
-    let head = (CALL, Flags::default(), id);
-    let inline = Call { body: serde_bytes::Bytes::new(&body), ..call };
-    let lane = link.lane(Lane::Rpc);
-    loop {
-        match lane.send(head, &inline) {
-            Ok(()) => return Ok(()),
-            Err(SendError::Full { .. }) => lane.room().await,
-            Err(SendError::Closed(_)) => return Err(lost(link)),
-            Err(SendError::Encode(EncodeError::TooLong { .. })) => break,
-            Err(SendError::Encode(error)) => return Err(CallError::Unsupported(error.to_string())),
-        }
-    }
-    let about = Call { bulk_len: u64::try_from(body.len()).ok(), ..call };
-    let stream = link.bulks().open().await.map_err(|_closed| lost(link))?;
-    let sent = stream.send((CALL, BULK, id), &about, body, link.limits()).await;
-    sent.map_err(|_closed| lost(link))
 }

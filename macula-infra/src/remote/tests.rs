@@ -71,6 +71,13 @@ async fn serve_lengths(node: &Node) {
     mesh.serve("echo", &hands, echo).unwrap().keep();
 }
 
+/// Serves zeros, as many as are asked for.
+async fn serve_zeros(node: &Node) {
+    let make =
+        |len: usize, reply: ReplyTo<ByteBuf>| Box::new(move || drop(reply.send(zeros(len)))) as Job;
+    node.infra.mesh.serve("make", &hands(node).await, make).unwrap().keep();
+}
+
 /// A peer that speaks as it likes.
 struct Peer {
     _endpoint: Endpoint,
@@ -194,10 +201,7 @@ async fn answers_that_nobody_reads_keep_their_questions_open_and_more_are_refuse
     let authority = authority();
     let config = transport::Config { body_len_max: 64 * 1024, ..transport::Config::default() };
     let node = node_with(&authority, 1, config).await;
-    let hands = hands(&node).await;
-    let make =
-        |len: usize, reply: ReplyTo<ByteBuf>| Box::new(move || drop(reply.send(zeros(len)))) as Job;
-    node.infra.mesh.serve("make", &hands, make).unwrap().keep();
+    serve_zeros(&node).await;
     let mut peer = Peer::dial(&authority, &node).await;
     for id in 1..=2_000 {
         peer.ask(id, "make", &(32 * 1024));
@@ -239,5 +243,31 @@ async fn an_answer_that_panics_while_it_is_encoded_ends_its_question() {
     assert_eq!(answer, Err(CallError::RemotePanic));
     let link = two.infra.mesh.links().pop().unwrap();
     until(|| link.in_flight() == 0).await;
+    stop([one, two]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_too_large_for_the_other_node_only_is_said_to_be_and_was_not_handled() {
+    let authority = authority();
+    let one = node_with(&authority, 1, transport::Config::default()).await;
+    let small = transport::Config { body_len_max: MIB, ..transport::Config::default() };
+    let two = node_with(&authority, 2, small).await;
+    one.infra.mesh.introduce(two.infra.mesh.node(), two.infra.mesh.listening());
+    serve_lengths(&two).await;
+    serve_zeros(&one).await;
+    let len = one.infra.mesh.remote(two.infra.mesh.node()).handle::<ByteBuf, usize>("len");
+    for _ in 0..5 {
+        let refused = len.call_within(LONG, &zeros(16 * MIB)).await.unwrap_err();
+        assert!(
+            matches!(refused, CallError::TooLarge { what: "question", max: 1_048_576, .. }),
+            "{refused:?}"
+        );
+        assert!(!refused.may_have_run());
+    }
+    assert_eq!(len.call_within(LONG, &zeros(MIB / 2)).await, Ok(MIB / 2));
+    let make = two.infra.mesh.remote(one.infra.mesh.node()).handle::<usize, ByteBuf>("make");
+    let refused = make.call_within(LONG, &(16 * MIB)).await.unwrap_err();
+    assert!(matches!(refused, CallError::TooLarge { what: "answer", .. }), "{refused:?}");
+    assert_eq!(one.infra.mesh.links().len(), 1);
     stop([one, two]).await;
 }

@@ -14,6 +14,7 @@ mod error;
 mod metrics;
 mod monitor;
 mod outbox;
+mod questions;
 mod reply;
 mod serve;
 mod session;

@@ -32,7 +32,7 @@ impl Asked<'_> {
     /// What tells about the question, without its body.
     fn about(&self) -> Call<'_> {
         let left = self.deadline.saturating_duration_since(TokioClock.now());
-        let within_ms = u64::try_from(left.as_millis()).unwrap_or(u64::MAX);
+        let within_ms = u64::try_from(left.as_micros().div_ceil(1_000)).unwrap_or(u64::MAX);
         Call { to: self.to, within_ms, body: serde_bytes::Bytes::new(&[]), bulk_len: None }
     }
 }

@@ -18,9 +18,10 @@ use tokio::sync::oneshot;
 use super::call::{Asked, UnderWay};
 use super::error::{CallError, Interruption, Unavailability};
 use super::monitor::Monitor;
+use super::questions::encoded;
 use super::reply::{Answer, Cancelled, Encodes, Ticket};
 use super::serve::{Question, Served};
-use super::session::{Calls, Waiting, encoded};
+use super::session::{Calls, Waiting};
 use super::{FIRST_KIND, metrics};
 use crate::link::InFlight;
 use crate::pool::Pool;
@@ -205,6 +206,7 @@ impl<Q: Serialize, R: DeserializeOwned> RemoteHandle<Q, R> {
         let ticket = Arc::new(Ticket {
             id: 0,
             caller: here.node(),
+            within,
             deadline: TokioClock.now() + within,
             cancelled: Arc::clone(&cancelled),
             answer: Arc::new(answerer),

@@ -75,6 +75,9 @@ where
                 return;
             }
         };
+        if ticket.is_over() {
+            return ticket.fail(&ticket.timed_out());
+        }
         let message = (self.message)(asked, ReplyTo::remote(Arc::clone(&ticket)));
         let Err(error) = self.handle.cast(message) else { return };
         // Told before the message is dropped, which would tell that it was dropped by a handler.

@@ -3,20 +3,21 @@
 use std::any::Any;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use macula_core::identity::Authority;
 use macula_core::supervision::{Handle, Mailbox, Worker};
-use macula_core::wire::{Flags, Frame, Limits, to_body};
+use macula_core::wire::{Flags, Frame, Limits, from_body, to_body};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use serde::Serialize;
 use serde_bytes::ByteBuf;
 use tokio::task::JoinSet;
 
-use super::wire::{CALL, Call, FAILURE, REPLY};
+use super::wire::{BULK, CALL, Call, FAILURE, Failure, REPLY, code};
 use super::{CallError, ReplyTo};
 use crate::tier::tests::{Node, authority, credentials, node_with, pair};
-use crate::transport::lane::{Incoming, Lane, Reader, Sender};
+use crate::transport::lane::{Bulks, Incoming, Lane, Reader, Sender};
 use crate::transport::{self, Endpoint, Me, Sockets, Streams};
 
 /// Longer than any test takes: where it passes, something hangs.
@@ -82,6 +83,7 @@ async fn serve_zeros(node: &Node) {
 struct Peer {
     _endpoint: Endpoint,
     rpc: Sender,
+    bulks: Bulks,
     _control: Reader,
     /// The connection lives as long as this.
     _control_out: Box<dyn Any + Send>,
@@ -106,10 +108,12 @@ impl Peer {
         let to = node.infra.mesh.listening()[0];
         let connection = endpoint.dial(to, None).await.unwrap();
         let (opener, streams, control, control_out) = connection.into_parts();
+        let bulks = Bulks::new(Arc::clone(&opener));
         let rpc = Sender::new(opener, Lane::Rpc, Limits::default(), 64 * MIB);
         Self {
             _endpoint: endpoint,
             rpc,
+            bulks,
             _control: control,
             _control_out: Box::new(control_out),
             streams,
@@ -270,4 +274,53 @@ async fn what_is_too_large_for_the_other_node_only_is_said_to_be_and_was_not_han
     assert!(matches!(refused, CallError::TooLarge { what: "answer", .. }), "{refused:?}");
     assert_eq!(one.infra.mesh.links().len(), 1);
     stop([one, two]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_comes_too_late_is_not_handled() {
+    let authority = authority();
+    let node = node_with(&authority, 1, transport::Config::default()).await;
+    let (hands, asked) = (hands(&node).await, Arc::new(AtomicU64::new(0)));
+    let count = Arc::clone(&asked);
+    let late = move |_: ByteBuf, reply: ReplyTo<()>| {
+        count.fetch_add(1, Ordering::Relaxed);
+        Box::new(move || drop(reply.send(()))) as Job
+    };
+    node.infra.mesh.serve("late", &hands, late).unwrap().keep();
+    let mut peer = Peer::dial(&authority, &node).await;
+    let call =
+        Call { to: "late", within_ms: 0, body: serde_bytes::Bytes::new(&[]), bulk_len: None };
+    let body = to_body(&zeros(10), 1024).unwrap();
+    let short = Call { body: serde_bytes::Bytes::new(&body), ..call };
+    peer.rpc.send((CALL, Flags::default(), 1), &short).unwrap();
+    let body = to_body(&zeros(MIB), 2 * MIB).unwrap();
+    let long = Call { bulk_len: u64::try_from(body.len()).ok(), ..call };
+    let stream = peer.bulks.open().await.unwrap();
+    // The node need not read it to the end.
+    drop(stream.send((CALL, BULK, 2), &long, body, &Limits::default()).await);
+    let mut answers = peer.answers().await;
+    for _ in 0..2 {
+        let frame = answers.next().await.unwrap().unwrap();
+        assert_eq!(frame.kind, FAILURE, "{frame:?}");
+        let failure: Failure = from_body(&frame.body, &Limits::default()).unwrap();
+        assert_eq!(failure.code, code::EXPIRED);
+    }
+    assert_eq!(asked.load(Ordering::Relaxed), 0);
+    node.root.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_handler_hears_that_the_time_of_its_question_is_over() {
+    let authority = authority();
+    let node = node_with(&authority, 1, transport::Config::default()).await;
+    let mut peer = Peer::dial(&authority, &node).await;
+    // Long enough to reach the handler, and it waits until it is over.
+    let body = to_body(&(), 16).unwrap();
+    let body = serde_bytes::Bytes::new(&body);
+    let call = Call { to: "slow", within_ms: 300, body, bulk_len: None };
+    peer.rpc.send((CALL, Flags::default(), 1), &call).unwrap();
+    let frame = peer.answers().await.next().await.unwrap().unwrap();
+    let failure: Failure = from_body(&frame.body, &Limits::default()).unwrap();
+    assert_eq!((frame.kind, failure.code.as_str()), (FAILURE, code::EXPIRED));
+    node.root.stop().await;
 }

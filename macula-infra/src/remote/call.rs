@@ -9,7 +9,7 @@ use macula_core::wire::{EncodeError, Flags};
 use tokio::sync::oneshot;
 
 use super::FIRST_KIND;
-use super::error::CallError;
+use super::error::{CallError, Refusal};
 use super::session::{Calls, lost, lost_by};
 use super::wire::{BULK, CALL, CANCEL, Call};
 use crate::link::{InFlight, Link};
@@ -26,6 +26,8 @@ pub(super) struct Asked<'a> {
     pub(super) within: Duration,
     /// Until when it does.
     pub(super) deadline: Instant,
+    /// Whether it waits for room on the connection.
+    pub(super) patient: bool,
 }
 
 impl Asked<'_> {
@@ -61,7 +63,8 @@ impl UnderWay {
         answer: oneshot::Receiver<Result<Bytes, CallError>>,
     ) -> Result<Bytes, CallError> {
         let link = Arc::clone(self.link());
-        let stream = self.begin(&link, asked).await?;
+        let begun = tokio::time::timeout_at(asked.deadline.into(), self.begin(&link, asked));
+        let stream = begun.await.unwrap_or_else(|_elapsed| Err(busy(&link)))?;
         self.open = true;
         let answered = tokio::time::timeout_at(
             asked.deadline.into(),
@@ -77,17 +80,21 @@ impl UnderWay {
     async fn begin(&self, link: &Link, asked: &Asked<'_>) -> Result<Option<BulkSender>, CallError> {
         let lane = link.lane(Lane::Rpc);
         let head = (CALL, Flags::default(), self.id);
-        loop {
+        while asked.body.len() <= link.limits().frame_len_max {
             let call = Call { body: serde_bytes::Bytes::new(&asked.body), ..asked.about() };
             match lane.send(head, &call) {
                 Ok(()) => return Ok(None),
-                Err(SendError::Full { .. }) => lane.room().await,
+                Err(SendError::Full { .. }) if asked.patient => lane.room().await,
+                Err(SendError::Full { .. }) => return Err(busy(link)),
                 Err(SendError::Closed(closed)) => return Err(lost_by(&closed)),
                 Err(SendError::Encode(EncodeError::TooLong { .. })) => break,
                 Err(SendError::Encode(error)) => {
                     return Err(CallError::Unsupported(error.to_string()));
                 }
             }
+        }
+        if !asked.patient && !link.bulks().is_free() {
+            return Err(busy(link));
         }
         link.bulks().open().await.map(Some).map_err(|closed| lost_by(&closed))
     }
@@ -119,6 +126,13 @@ impl UnderWay {
         }
         answer.await.unwrap_or_else(|_closed| Err(lost(link)))
     }
+}
+
+/// There was no room on the connection, so that nothing was sent.
+fn busy(link: &Link) -> CallError {
+    let node = link.node().short();
+    let why = format!("the connection to {node} has no room, and nothing was sent");
+    CallError::Refused(Refusal::Busy(why))
 }
 
 impl Drop for UnderWay {

@@ -129,7 +129,8 @@ impl<Q: Serialize, R: DeserializeOwned> RemoteHandle<Q, R> {
     }
 
     /// As [`call`](Self::call), with another bound. It holds for all there is to do: connecting,
-    /// sending, handling and answering.
+    /// sending, handling and answering. A call whose time ends before there was room to send it is
+    /// [`Refusal::Busy`](super::Refusal::Busy), and was not handled.
     ///
     /// # Errors
     ///
@@ -139,13 +140,44 @@ impl<Q: Serialize, R: DeserializeOwned> RemoteHandle<Q, R> {
     ///
     /// As [`call`](Self::call).
     pub async fn call_within(&self, within: Duration, question: &Q) -> Result<R, CallError> {
-        let answer = self.ask(within, question).await;
+        self.counted(within, true, question).await
+    }
+
+    /// As [`call`](Self::call), and never waits for room: if as much waits for the connection as
+    /// may, it is [`Refusal::Busy`](super::Refusal::Busy) at once. Nothing was sent then.
+    ///
+    /// # Errors
+    ///
+    /// As [`call`](Self::call).
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`call`](Self::call).
+    pub async fn try_call(&self, question: &Q) -> Result<R, CallError> {
+        self.try_call_within(WITHIN, question).await
+    }
+
+    /// As [`try_call`](Self::try_call), with another bound for all there is to do.
+    ///
+    /// # Errors
+    ///
+    /// As [`call`](Self::call).
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`call`](Self::call).
+    pub async fn try_call_within(&self, within: Duration, question: &Q) -> Result<R, CallError> {
+        self.counted(within, false, question).await
+    }
+
+    async fn counted(&self, within: Duration, patient: bool, question: &Q) -> Result<R, CallError> {
+        let answer = self.ask(within, patient, question).await;
         let outcome = answer.as_ref().map_or_else(|error| error.kind(), |_| "answered");
         ::metrics::counter!(metrics::CALLS, "outcome" => outcome).increment(1);
         answer
     }
 
-    async fn ask(&self, within: Duration, question: &Q) -> Result<R, CallError> {
+    async fn ask(&self, within: Duration, patient: bool, question: &Q) -> Result<R, CallError> {
         let here = &self.remote.calling;
         let max = here.body_len_max();
         let body = to_body(question, max).map_err(|error| match error {
@@ -158,7 +190,8 @@ impl<Q: Serialize, R: DeserializeOwned> RemoteHandle<Q, R> {
             answer.await.unwrap_or(Err(CallError::TimedOut { within }))?
         } else {
             let in_flight = self.connection(deadline).await?;
-            self.ask_there(in_flight, &Asked { to: &self.name, body, within, deadline }).await?
+            let asked = Asked { to: &self.name, body, within, deadline, patient };
+            self.ask_there(in_flight, &asked).await?
         };
         let limits = Limits { frame_len_max: max, ..Limits::default() };
         from_body(&answer, &limits).map_err(|error| CallError::NotUnderstood(error.to_string()))

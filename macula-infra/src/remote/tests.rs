@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use macula_core::identity::Authority;
+use macula_core::identity::{Authority, NodeId};
 use macula_core::supervision::{Handle, Mailbox, Worker};
 use macula_core::wire::{Flags, Frame, Limits, from_body, to_body};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
@@ -15,9 +15,9 @@ use serde_bytes::ByteBuf;
 use tokio::task::JoinSet;
 
 use super::wire::{BULK, CALL, Call, FAILURE, Failure, REPLY, code};
-use super::{CallError, ReplyTo};
+use super::{CallError, Refusal, ReplyTo};
 use crate::tier::tests::{Node, authority, credentials, node_with, pair};
-use crate::transport::lane::{Bulks, Incoming, Lane, Reader, Sender};
+use crate::transport::lane::{BULKS_MAX, Bulks, Incoming, Lane, Reader, Sender};
 use crate::transport::{self, Endpoint, Me, Sockets, Streams};
 
 /// Longer than any test takes: where it passes, something hangs.
@@ -81,6 +81,7 @@ async fn serve_zeros(node: &Node) {
 
 /// A peer that speaks as it likes.
 struct Peer {
+    node: NodeId,
     _endpoint: Endpoint,
     rpc: Sender,
     bulks: Bulks,
@@ -97,12 +98,9 @@ impl Peer {
             stream_window: 64 * 1024,
             ..transport::Config::default()
         };
-        let me = Me {
-            credentials: credentials(authority, 77),
-            incarnation: 1,
-            listen: Vec::new(),
-            seed: None,
-        };
+        let credentials = credentials(authority, 77);
+        let node_id = credentials.node();
+        let me = Me { credentials, incarnation: 1, listen: Vec::new(), seed: None };
         let sockets = Arc::new(Sockets::bind(&config).unwrap());
         let (endpoint, _) = Endpoint::start(config, sockets, me).await.unwrap();
         let to = node.infra.mesh.listening()[0];
@@ -111,6 +109,7 @@ impl Peer {
         let bulks = Bulks::new(Arc::clone(&opener));
         let rpc = Sender::new(opener, Lane::Rpc, Limits::default(), 64 * MIB);
         Self {
+            node: node_id,
             _endpoint: endpoint,
             rpc,
             bulks,
@@ -323,4 +322,50 @@ async fn a_handler_hears_that_the_time_of_its_question_is_over() {
     let failure: Failure = from_body(&frame.body, &Limits::default()).unwrap();
     assert_eq!((frame.kind, failure.code.as_str()), (FAILURE, code::EXPIRED));
     node.root.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_for_which_there_is_no_room_was_not_sent() {
+    let authority = authority();
+    let config = || transport::Config {
+        lane_len_max: 64 * 1024,
+        send_buffer: 64 * 1024,
+        ..transport::Config::default()
+    };
+    let one = node_with(&authority, 1, config()).await;
+    let mut peer = Peer::dial(&authority, &one).await;
+    let remote = one.infra.mesh.remote(peer.node);
+    let deaf = remote.handle::<ByteBuf, ()>("deaf");
+    // The peer reads none of its lanes.
+    let mut waiting = JoinSet::new();
+    let link = one.infra.mesh.links().pop().unwrap();
+    for _ in 0..64 {
+        let deaf = deaf.clone();
+        waiting.spawn(async move { deaf.call_within(LONG, &zeros(32 * 1024)).await });
+    }
+    // What is under way to the peer may still make room.
+    let mut full = 0;
+    until(|| {
+        full = if link.lane(Lane::Rpc).has_room() { 0 } else { full + 1 };
+        full > 100
+    })
+    .await;
+    let busy = |answer: Result<(), CallError>| {
+        let error = answer.unwrap_err();
+        assert!(matches!(error, CallError::Refused(Refusal::Busy(_))), "{error:?}");
+        assert!(!error.may_have_run());
+    };
+    busy(deaf.try_call_within(LONG, &zeros(1)).await);
+    busy(deaf.call_within(Duration::from_millis(50), &zeros(1)).await);
+    let mut long = JoinSet::new();
+    for _ in 0..BULKS_MAX {
+        let deaf = deaf.clone();
+        long.spawn(async move { deaf.call_within(LONG, &zeros(4 * MIB)).await });
+    }
+    until(|| !link.bulks().is_free()).await;
+    busy(deaf.try_call_within(LONG, &zeros(4 * MIB)).await);
+    busy(deaf.call_within(Duration::from_millis(50), &zeros(4 * MIB)).await);
+    drop((waiting, long));
+    drop(peer.streams.next().await.unwrap());
+    one.root.stop().await;
 }

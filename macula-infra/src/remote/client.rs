@@ -193,7 +193,7 @@ impl<Q: Serialize, R: DeserializeOwned> RemoteHandle<Q, R> {
             let asked = Asked { to: &self.name, body, within, deadline, patient };
             self.ask_there(in_flight, &asked).await?
         };
-        let limits = Limits { frame_len_max: max, ..Limits::default() };
+        let limits = Limits::for_body(max);
         from_body(&answer, &limits).map_err(|error| CallError::NotUnderstood(error.to_string()))
     }
 
@@ -246,7 +246,7 @@ impl<Q: Serialize, R: DeserializeOwned> RemoteHandle<Q, R> {
             settled: AtomicBool::new(false),
         });
         let _cancels = Cancels(cancelled);
-        let limits = Limits { frame_len_max: here.body_len_max(), ..Limits::default() };
+        let limits = Limits::for_body(here.body_len_max());
         here.served().ask(&self.name, Question { ticket, body, limits });
         answer.await.unwrap_or(Err(CallError::Interrupted(Interruption::Dropped)))
     }

@@ -37,10 +37,11 @@ pub enum CallError {
         /// How long it may be.
         max: u64,
     },
-    /// The other node does not understand the question. It was not handled.
-    #[error("not supported there: {0}")]
+    /// The other node does not understand the question, or it cannot be encoded. It was not handled.
+    #[error("not supported: {0}")]
     Unsupported(String),
-    /// The answer is not of the type that was expected. The question was handled.
+    /// The answer is not of the type that was expected, or cannot be encoded. The question was
+    /// handled.
     #[error("the answer is not understood: {0}")]
     NotUnderstood(String),
 }
@@ -154,6 +155,7 @@ impl CallError {
             code::TOO_LARGE if text == "question" => Self::TooLarge { what: "question", len, max },
             code::TOO_LARGE => Self::TooLarge { what: "answer", len, max },
             code::UNSUPPORTED => Self::Unsupported(text),
+            code::NOT_UNDERSTOOD => Self::NotUnderstood(text),
             code::UNSENT => Self::Interrupted(Interruption::Unsent),
             _ => Self::Interrupted(Interruption::Dropped),
         }
@@ -177,7 +179,8 @@ impl CallError {
             }
             Self::Unsupported(text) => failure(code::UNSUPPORTED, text.clone()),
             Self::Interrupted(Interruption::Unsent) => failure(code::UNSENT, String::new()),
-            Self::Interrupted(_) | Self::NotUnderstood(_) => failure(code::DROPPED, String::new()),
+            Self::Interrupted(_) => failure(code::DROPPED, String::new()),
+            Self::NotUnderstood(text) => failure(code::NOT_UNDERSTOOD, text.clone()),
         }
     }
 }
@@ -213,6 +216,7 @@ mod tests {
             CallError::TooLarge { what: "question", len: 9, max: 8 },
             CallError::TooLarge { what: "answer", len: 9, max: 8 },
             CallError::Unsupported("a map".to_owned()),
+            CallError::NotUnderstood("too deep".to_owned()),
         ];
         for error in told {
             assert_eq!(CallError::from_wire(error.to_wire(), within), error);

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use macula_core::clock::{Clock as _, TokioClock};
-use macula_core::wire::{EncodeError, Flags, Frame, Kind, from_body, to_body};
+use macula_core::wire::{EncodeError, Flags, Frame, Kind, Limits, from_body, to_body};
 use parking_lot::Mutex;
 use serde::Serialize;
 
@@ -153,8 +153,7 @@ impl Questions {
 
     /// Puts a question to the actor that is served under its name.
     fn ask(&self, link: &Link, ticket: Arc<Ticket>, call: &Call<'_>, body: Bytes) {
-        let limits =
-            macula_core::wire::Limits { frame_len_max: link.body_len_max(), ..*link.limits() };
+        let limits = Limits::for_body(link.body_len_max());
         self.served.ask(call.to, Question { ticket, body, limits });
     }
 

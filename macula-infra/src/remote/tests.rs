@@ -10,8 +10,9 @@ use macula_core::identity::{Authority, NodeId};
 use macula_core::supervision::{Handle, Mailbox, Worker};
 use macula_core::wire::{Flags, Frame, Limits, from_body, to_body};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::wire::{BULK, CALL, Call, FAILURE, Failure, REPLY, code};
@@ -368,4 +369,41 @@ async fn a_call_for_which_there_is_no_room_was_not_sent() {
     drop((waiting, long));
     drop(peer.streams.next().await.unwrap());
     one.root.stop().await;
+}
+
+/// Itself in itself, so many times.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct Nest(Vec<Self>);
+
+impl Nest {
+    fn of(depth: usize) -> Self {
+        (0..depth).fold(Self(Vec::new()), |inner, _| Self(vec![inner]))
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_value_may_have_many_elements_and_who_writes_one_that_is_too_deep_hears_of_it() {
+    let (one, two) = pair().await;
+    let hands = hands(&two).await;
+    let back = |asked: Vec<u32>, reply: ReplyTo<Vec<u32>>| {
+        Box::new(move || drop(reply.send(asked))) as Job
+    };
+    two.infra.mesh.serve("back", &hands, back).unwrap().keep();
+    let (told, mut hears) = mpsc::channel(1);
+    let nest = move |depth: usize, reply: ReplyTo<Nest>| {
+        let told = told.clone();
+        Box::new(move || drop(told.try_send(reply.send(Nest::of(depth))))) as Job
+    };
+    two.infra.mesh.serve("nest", &hands, nest).unwrap().keep();
+    let remote = one.infra.mesh.remote(two.infra.mesh.node());
+    let many: Vec<u32> = (0..100_000).collect();
+    let back = remote.handle::<Vec<u32>, Vec<u32>>("back");
+    assert_eq!(back.call_within(LONG, &many).await, Ok(many));
+    let deep = remote.handle::<Nest, u8>("back").call_within(LONG, &Nest::of(40)).await;
+    assert!(matches!(deep, Err(CallError::Unsupported(_))), "{deep:?}");
+    let deep = remote.handle::<usize, Nest>("nest").call_within(LONG, &40).await;
+    assert!(matches!(deep, Err(CallError::NotUnderstood(_))), "{deep:?}");
+    let hears = hears.recv().await.unwrap();
+    assert!(matches!(hears, Err(CallError::NotUnderstood(_))), "{hears:?}");
+    stop([one, two]).await;
 }

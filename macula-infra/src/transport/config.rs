@@ -142,7 +142,7 @@ impl Config {
     /// The caps of the decoders.
     #[must_use]
     pub fn limits(&self) -> Limits {
-        Limits { frame_len_max: self.frame_len_max, ..Limits::default() }
+        Limits::for_body(self.frame_len_max)
     }
 }
 

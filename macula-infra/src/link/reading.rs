@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use macula_core::wire::{Flags, Frame};
+use macula_core::wire::{Flags, Frame, Kind};
 use tokio::task::JoinSet;
 
 use super::Link;
 use super::actor::Ends;
 use crate::transport::lane::{BulkReader, Incoming, Lane, ReadError, Reader};
-use crate::transport::{CloseCode, Closed, Goodbye, Pulse, kind};
+use crate::transport::{CloseCode, Closed, Goodbye, Pulse, Unsupported, kind};
 
 /// How many streams of one connection are read: no fewer than a peer may open, since a stream that
 /// is not read takes from what all streams may send.
@@ -127,8 +127,12 @@ impl Reading {
                 drop(link.lane(Lane::Control).send(head, &Pulse {}));
             }
             kind::PONG | kind::HELLO | kind::WELCOME | kind::TURNED_AWAY => {}
-            // It is about a frame of some service, which all of them hear.
-            kind::UNSUPPORTED => link.sessions.unsupported(link, frame.id),
+            kind::UNSUPPORTED => {
+                let body = macula_core::wire::from_body(&frame.body, link.limits());
+                if let Ok(Unsupported { kind }) = body {
+                    link.sessions.unsupported(link, Kind(kind), frame.id);
+                }
+            }
             _ => link.sessions.frame(link, Lane::Control, frame),
         }
         Ok(())

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use macula_core::wire::{Flags, Frame, from_body};
+use macula_core::wire::{Flags, Frame, Kind, from_body};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
@@ -233,7 +233,7 @@ impl Session for Calls {
                 }
             }
             DOWN => self.down(link, &frame),
-            _ => crate::link::unsupported(link, frame.id),
+            _ => crate::link::unsupported(link, &frame),
         }
     }
 
@@ -242,13 +242,16 @@ impl Session for Calls {
             match about.kind {
                 CALL => self.questions.called_long(link, about, body).await,
                 REPLY => self.answered_long(&link, &about, body).await,
-                _ => crate::link::unsupported(&link, about.id),
+                _ => crate::link::unsupported(&link, &about),
             }
         })
     }
 
-    fn unsupported(&self, _link: &Arc<Link>, id: u64) {
-        self.answered(id, Err(CallError::Unsupported("calls of this kind".to_owned())));
+    fn unsupported(&self, _link: &Arc<Link>, kind: Kind, id: u64) {
+        // The others of its frames have the peer's ids, or ids of what has ended.
+        if matches!(kind, CALL | MONITOR) {
+            self.answered(id, Err(CallError::Unsupported("calls of this kind".to_owned())));
+        }
     }
 
     fn closed(&self, link: &Arc<Link>, _closed: &Closed) {

@@ -1,6 +1,5 @@
 //! Calls between two tiers in one process, over real QUIC on the loopback interface.
 
-use std::any::Any;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,7 +7,7 @@ use std::time::Duration;
 
 use macula_core::identity::{Authority, NodeId};
 use macula_core::supervision::{Handle, Mailbox, Worker};
-use macula_core::wire::{Flags, Frame, Limits, from_body, to_body};
+use macula_core::wire::{Flags, Frame, Kind, Limits, from_body, to_body};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
@@ -18,8 +17,9 @@ use tokio::task::JoinSet;
 use super::wire::{BULK, CALL, Call, FAILURE, Failure, REPLY, code};
 use super::{CallError, Refusal, ReplyTo};
 use crate::tier::tests::{Node, authority, credentials, node_with, pair};
+use crate::transport::kind::{PING, PONG};
 use crate::transport::lane::{BULKS_MAX, Bulks, Incoming, Lane, Reader, Sender};
-use crate::transport::{self, Endpoint, Me, Sockets, Streams};
+use crate::transport::{self, Endpoint, Me, Pulse, Sockets, Streams, UNSUPPORTED, Unsupported};
 
 /// Longer than any test takes: where it passes, something hangs.
 const LONG: Duration = Duration::from_secs(60);
@@ -86,9 +86,8 @@ struct Peer {
     _endpoint: Endpoint,
     rpc: Sender,
     bulks: Bulks,
-    _control: Reader,
-    /// The connection lives as long as this.
-    _control_out: Box<dyn Any + Send>,
+    control: Reader,
+    control_out: Sender,
     streams: Streams,
 }
 
@@ -106,18 +105,13 @@ impl Peer {
         let (endpoint, _) = Endpoint::start(config, sockets, me).await.unwrap();
         let to = node.infra.mesh.listening()[0];
         let connection = endpoint.dial(to, None).await.unwrap();
-        let (opener, streams, control, control_out) = connection.into_parts();
+        let (opener, streams, control, control_stream) = connection.into_parts();
         let bulks = Bulks::new(Arc::clone(&opener));
+        let control_out = (Limits::default(), MIB);
+        let control_out =
+            Sender::opened(Arc::clone(&opener), Lane::Control, control_out, control_stream);
         let rpc = Sender::new(opener, Lane::Rpc, Limits::default(), 64 * MIB);
-        Self {
-            node: node_id,
-            _endpoint: endpoint,
-            rpc,
-            bulks,
-            _control: control,
-            _control_out: Box::new(control_out),
-            streams,
-        }
+        Self { node: node_id, _endpoint: endpoint, rpc, bulks, control, control_out, streams }
     }
 
     fn ask<Q: Serialize>(&self, id: u64, to: &str, question: &Q) {
@@ -406,4 +400,41 @@ async fn a_value_may_have_many_elements_and_who_writes_one_that_is_too_deep_hear
     let hears = hears.recv().await.unwrap();
     assert!(matches!(hears, Err(CallError::NotUnderstood(_))), "{hears:?}");
     stop([one, two]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_hears_only_that_its_own_kind_is_not_known() {
+    let authority = authority();
+    let one = node_with(&authority, 1, transport::Config::default()).await;
+    let mut peer = Peer::dial(&authority, &one).await;
+    let asked = one.infra.mesh.remote(peer.node).handle::<(), u8>("any");
+    let call = || {
+        let asked = asked.clone();
+        tokio::spawn(async move { asked.call_within(LONG, &()).await })
+    };
+    let unsupported = |peer: &Peer, kind, id| {
+        let head = (UNSUPPORTED, Flags::default(), id);
+        peer.control_out.send(head, &Unsupported { kind }).unwrap();
+    };
+    let first = call();
+    let mut asks = peer.answers().await;
+    let id = asks.next().await.unwrap().unwrap().id;
+    // A frame of another service with the same id, and an answer of the peer's own numbers.
+    unsupported(&peer, 0x20, id);
+    unsupported(&peer, REPLY.0, id);
+    peer.control_out.send((PING, Flags::default(), 9), &Pulse {}).unwrap();
+    while peer.control.next().await.unwrap().unwrap().kind != PONG {}
+    peer.rpc.send((REPLY, Flags::default(), id), &7_u8).unwrap();
+    assert_eq!(first.await.unwrap(), Ok(7));
+    let second = call();
+    let id = asks.next().await.unwrap().unwrap().id;
+    unsupported(&peer, CALL.0, id);
+    let answer = second.await.unwrap();
+    assert!(matches!(answer, Err(CallError::Unsupported(_))), "{answer:?}");
+    // What the node does not know it tells with its kind.
+    peer.rpc.send((Kind(0x9f), Flags::default(), 5), &Pulse {}).unwrap();
+    let told = peer.control.next().await.unwrap().unwrap();
+    let body: Unsupported = from_body(&told.body, &Limits::default()).unwrap();
+    assert_eq!((told.kind, told.id, body.kind), (UNSUPPORTED, 5, 0x9f));
+    one.root.stop().await;
 }

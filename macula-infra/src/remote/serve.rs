@@ -1,6 +1,7 @@
 //! Actors under the names by which other nodes call them.
 
 use std::fmt::Debug;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
@@ -59,20 +60,20 @@ struct Typed<M, Q, R, F> {
     _types: std::marker::PhantomData<fn(Q) -> R>,
 }
 
-impl<M, Q, R, F> Actor for Typed<M, Q, R, F>
+impl<M, Q, R, F> Typed<M, Q, R, F>
 where
     M: Send + 'static,
     Q: DeserializeOwned + Send + 'static,
     R: Serialize + Send + 'static,
     F: Fn(Q, ReplyTo<R>) -> M + Send + Sync + 'static,
 {
-    fn ask(&self, question: Question) {
+    /// Makes the actor's message of a question and puts it into its mailbox.
+    fn put(&self, question: Question) {
         let Question { ticket, body, limits } = question;
         let asked: Q = match from_body(&body, &limits) {
             Ok(asked) => asked,
             Err(error) => {
-                ticket.fail(&CallError::Unsupported(format!("the question: {error}")));
-                return;
+                return ticket.fail(&CallError::Unsupported(format!("the question: {error}")));
             }
         };
         if ticket.is_over() {
@@ -90,6 +91,23 @@ where
             }
             _ => CallError::Unavailable(Unavailability::Absent(error.to_string())),
         });
+    }
+}
+
+impl<M, Q, R, F> Actor for Typed<M, Q, R, F>
+where
+    M: Send + 'static,
+    Q: DeserializeOwned + Send + 'static,
+    R: Serialize + Send + 'static,
+    F: Fn(Q, ReplyTo<R>) -> M + Send + Sync + 'static,
+{
+    fn ask(&self, question: Question) {
+        let ticket = Arc::clone(&question.ticket);
+        // What is the user's runs here while a connection is read, on which others wait.
+        let put = catch_unwind(AssertUnwindSafe(|| self.put(question)));
+        if put.is_err() {
+            ticket.fail(&CallError::RemotePanic);
+        }
     }
 
     fn life(&self) -> (Presence, u64) {

@@ -438,3 +438,34 @@ async fn a_call_hears_only_that_its_own_kind_is_not_known() {
     assert_eq!((told.kind, told.id, body.kind), (UNSUPPORTED, 5, 0x9f));
     one.root.stop().await;
 }
+
+/// A question that panics while it is read.
+#[derive(Debug)]
+struct Trap;
+
+impl<'de> Deserialize<'de> for Trap {
+    fn deserialize<D: serde::Deserializer<'de>>(_: D) -> Result<Self, D::Error> {
+        panic!("on purpose")
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_panic_while_a_question_is_read_ends_that_question_alone() {
+    let (one, two) = pair().await;
+    let hands = hands(&two).await;
+    let mesh = &two.infra.mesh;
+    let trap = |_: Trap, _: ReplyTo<()>| Box::new(|| {}) as Job;
+    mesh.serve("trap", &hands, trap).unwrap().keep();
+    let make = |(): (), _: ReplyTo<()>| -> Job { panic!("on purpose") };
+    mesh.serve("make", &hands, make).unwrap().keep();
+    let remote = one.infra.mesh.remote(mesh.node());
+    assert_eq!(remote.handle::<u64, u64>("counter").call_within(LONG, &1).await, Ok(1));
+    let link = one.infra.mesh.links().pop().unwrap();
+    for name in ["trap", "make"] {
+        let answer = remote.handle::<(), ()>(name).call_within(LONG, &()).await;
+        assert_eq!(answer, Err(CallError::RemotePanic));
+    }
+    assert_eq!(remote.handle::<u64, u64>("counter").call_within(LONG, &1).await, Ok(2));
+    assert_eq!(link.ended(), None);
+    stop([one, two]).await;
+}

@@ -56,9 +56,10 @@ impl Reading {
                     let link = Arc::clone(&self.link);
                     let stream = stream?;
                     self.readers.spawn(async move {
-                        match stream.named(*link.limits()).await? {
-                            Incoming::Lane(lane, reader) => read_lane(link, lane, reader).await,
-                            Incoming::Bulk(bulk) => read_bulk(link, bulk).await,
+                        match stream.named(*link.limits()).await {
+                            Ok(Incoming::Lane(lane, reader)) => read_lane(link, lane, reader).await,
+                            Ok(Incoming::Bulk(bulk)) => read_bulk(link, bulk).await,
+                            Err(error) => given_up(error),
                         }
                     });
                 }
@@ -147,8 +148,19 @@ async fn read_lane(link: Arc<Link>, lane: Lane, mut reader: Reader) -> Result<()
 }
 
 async fn read_bulk(link: Arc<Link>, bulk: BulkReader) -> Result<(), ReadError> {
-    let (about, body) = bulk.about().await?;
+    let (about, body) = match bulk.about().await {
+        Ok(read) => read,
+        Err(error) => return given_up(error),
+    };
     let session = Arc::clone(&link);
     session.sessions.bulk(link, about, body).await;
     Ok(())
+}
+
+/// A stream that ends before it has said what it is about was given up by its sender.
+fn given_up(error: ReadError) -> Result<(), ReadError> {
+    match error {
+        ReadError::Truncated => Ok(()),
+        error => Err(error),
+    }
 }

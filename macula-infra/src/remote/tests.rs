@@ -18,7 +18,9 @@ use super::wire::{BULK, CALL, Call, FAILURE, Failure, REPLY, code};
 use super::{CallError, Refusal, ReplyTo};
 use crate::tier::tests::{Node, authority, credentials, node_with, pair};
 use crate::transport::kind::{PING, PONG};
-use crate::transport::lane::{BULKS_MAX, Bulks, Incoming, Lane, Reader, Sender};
+use crate::transport::lane::{
+    BULK as BULK_STREAM, BULKS_MAX, Bulks, Incoming, Lane, Reader, Sender,
+};
 use crate::transport::{self, Endpoint, Me, Pulse, Sockets, Streams, UNSUPPORTED, Unsupported};
 
 /// Longer than any test takes: where it passes, something hangs.
@@ -468,4 +470,21 @@ async fn a_panic_while_a_question_is_read_ends_that_question_alone() {
     assert_eq!(remote.handle::<u64, u64>("counter").call_within(LONG, &1).await, Ok(2));
     assert_eq!(link.ended(), None);
     stop([one, two]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_ends_before_its_head_does_costs_nobody_anything() {
+    let authority = authority();
+    let node = node_with(&authority, 1, transport::Config::default()).await;
+    serve_zeros(&node).await;
+    let mut peer = Peer::dial(&authority, &node).await;
+    for bytes in [&b""[..], &[BULK_STREAM], &[BULK_STREAM, 0, 0, 0]] {
+        peer.bulks.send_raw(bytes).await;
+    }
+    peer.control_out.send((PING, Flags::default(), 9), &Pulse {}).unwrap();
+    while peer.control.next().await.unwrap().unwrap().kind != PONG {}
+    peer.ask(1, "make", &1);
+    assert_eq!(peer.answers().await.next().await.unwrap().unwrap().kind, REPLY);
+    assert_eq!(node.infra.mesh.links().pop().unwrap().ended(), None);
+    node.root.stop().await;
 }

@@ -76,6 +76,14 @@ impl Bulks {
         Ok(BulkSender { stream: Unfinished(Some(stream)), _turn: turn })
     }
 
+    /// Sends bytes as they are on a stream of their own, and ends it.
+    #[cfg(test)]
+    pub(crate) async fn send_raw(&self, bytes: &'static [u8]) {
+        let mut stream = self.opener.open().await.unwrap();
+        stream.send(Bytes::from_static(bytes)).await.unwrap();
+        stream.close().await.unwrap();
+    }
+
     /// Whether there is a turn now.
     #[must_use]
     pub fn is_free(&self) -> bool {

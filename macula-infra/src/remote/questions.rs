@@ -94,21 +94,23 @@ impl Questions {
         let Some(ticket) = self.open(&link, about.id, &call, arrived) else { return };
         let body = tokio::select! {
             biased;
-            () = ticket.over() => return ticket.fail(&ticket.timed_out()),
+            () = ticket.over() => return ticket.turn_down(&ticket.timed_out()),
             body = body.read(call.bulk_len.unwrap_or_default(), link.body_len_max()) => body,
         };
         match body {
             Ok(body) => self.ask(&link, ticket, &call, body),
             Err(ReadError::TooLong { len, max }) => {
-                ticket.fail(&CallError::TooLarge { what: "question", len, max });
+                ticket.turn_down(&CallError::TooLarge { what: "question", len, max });
             }
             // A caller that has reset the stream needs no answer.
             Err(ReadError::Reset) => {
                 ticket.cancelled.set();
-                ticket.fail(&ticket.timed_out());
+                ticket.turn_down(&ticket.timed_out());
             }
             Err(error) => {
-                ticket.fail(&CallError::Refused(Refusal::Busy(format!("the question: {error}"))));
+                ticket.turn_down(&CallError::Refused(Refusal::Busy(format!(
+                    "the question: {error}"
+                ))));
             }
         }
     }
@@ -294,7 +296,6 @@ impl Answer for Questions {
     }
 
     fn fail(&self, id: u64, error: &CallError) {
-        ::metrics::counter!(metrics::QUESTIONS, "outcome" => error.kind()).increment(1);
         if self.is_cancelled(id) {
             return self.ended(id, true);
         }

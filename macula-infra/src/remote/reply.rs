@@ -12,6 +12,7 @@ use serde::Serialize;
 use tokio::sync::Notify;
 
 use super::error::{CallError, Interruption};
+use super::metrics;
 
 /// Takes answers to a caller: over a connection, or to a caller on this very node.
 pub(super) trait Answer: Send + Sync {
@@ -109,6 +110,14 @@ impl Ticket {
 
     pub(super) const fn timed_out(&self) -> CallError {
         CallError::TimedOut { within: self.within }
+    }
+
+    /// The actor does not get the question.
+    pub(super) fn turn_down(&self, error: &CallError) {
+        if self.settle() {
+            ::metrics::counter!(metrics::QUESTIONS, "outcome" => error.kind()).increment(1);
+            self.answer.fail(self.id, error);
+        }
     }
 
     /// Says that there will be no answer. A caller that does not wait any more is not told.

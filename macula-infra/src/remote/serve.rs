@@ -15,6 +15,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::error::{CallError, Refusal, Unavailability};
+use super::metrics;
 use super::reply::{ReplyTo, Ticket};
 
 /// How many names a node serves.
@@ -73,16 +74,18 @@ where
         let asked: Q = match from_body(&body, &limits) {
             Ok(asked) => asked,
             Err(error) => {
-                return ticket.fail(&CallError::Unsupported(format!("the question: {error}")));
+                return ticket.turn_down(&CallError::Unsupported(format!("the question: {error}")));
             }
         };
         if ticket.is_over() {
-            return ticket.fail(&ticket.timed_out());
+            return ticket.turn_down(&ticket.timed_out());
         }
         let message = (self.message)(asked, ReplyTo::remote(Arc::clone(&ticket)));
-        let Err(error) = self.handle.cast(message) else { return };
+        let Err(error) = self.handle.cast(message) else {
+            return ::metrics::counter!(metrics::QUESTIONS, "outcome" => "taken").increment(1);
+        };
         // Told before the message is dropped, which would tell that it was dropped by a handler.
-        ticket.fail(&match &error {
+        ticket.turn_down(&match &error {
             SendError::Full { capacity, .. } => {
                 CallError::Refused(Refusal::Busy(format!("{capacity} messages wait for the actor")))
             }
@@ -106,7 +109,7 @@ where
         // What is the user's runs here while a connection is read, on which others wait.
         let put = catch_unwind(AssertUnwindSafe(|| self.put(question)));
         if put.is_err() {
-            ticket.fail(&CallError::RemotePanic);
+            ticket.turn_down(&CallError::RemotePanic);
         }
     }
 
@@ -219,7 +222,7 @@ impl Served {
             Some(actor) => actor.ask(question),
             None => {
                 let why = Unavailability::NotServed(name.to_owned());
-                question.ticket.fail(&CallError::Unavailable(why));
+                question.ticket.turn_down(&CallError::Unavailable(why));
             }
         }
     }

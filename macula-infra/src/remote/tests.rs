@@ -5,9 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use macula_core::identity::{Authority, NodeId};
 use macula_core::supervision::{Handle, Mailbox, Worker};
 use macula_core::wire::{Flags, Frame, Kind, Limits, from_body, to_body};
+use metrics::{Counter, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit};
+use parking_lot::Mutex;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
@@ -486,5 +489,49 @@ async fn a_stream_that_ends_before_its_head_does_costs_nobody_anything() {
     peer.ask(1, "make", &1);
     assert_eq!(peer.answers().await.next().await.unwrap().unwrap().kind, REPLY);
     assert_eq!(node.infra.mesh.links().pop().unwrap().ended(), None);
+    node.root.stop().await;
+}
+
+/// Notes what is counted, with its labels.
+#[derive(Default)]
+struct Counted(Mutex<Vec<String>>);
+
+impl Recorder for Counted {
+    fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+
+    fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+
+    fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+
+    fn register_counter(&self, key: &Key, _: &Metadata<'_>) -> Counter {
+        let labels = key.labels().map(|label| format!(" {}", label.value()));
+        self.0.lock().push(format!("{}{}", key.name(), labels.collect::<String>()));
+        Counter::noop()
+    }
+
+    fn register_gauge(&self, _: &Key, _: &Metadata<'_>) -> Gauge {
+        Gauge::noop()
+    }
+
+    fn register_histogram(&self, _: &Key, _: &Metadata<'_>) -> Histogram {
+        Histogram::noop()
+    }
+}
+
+#[tokio::test]
+async fn each_question_is_counted_as_taken_or_by_why_it_was_not() {
+    let node = node_with(&authority(), 1, transport::Config::default()).await;
+    let itself = node.infra.mesh.remote(node.infra.mesh.node());
+    let counted = Counted::default();
+    metrics::with_local_recorder(&counted, || {
+        // Asked in the first step already.
+        drop(itself.handle::<u64, u64>("counter").call(&1).now_or_never());
+        drop(itself.handle::<(), u64>("counter").call(&()).now_or_never());
+        drop(itself.handle::<u64, u64>("nothing").call(&1).now_or_never());
+    });
+    let mut counted = counted.0.into_inner();
+    counted.retain(|counted| counted.starts_with(super::metrics::QUESTIONS));
+    let outcomes = ["taken", "unsupported", "unavailable"];
+    assert_eq!(counted, outcomes.map(|of| format!("{} {of}", super::metrics::QUESTIONS)));
     node.root.stop().await;
 }

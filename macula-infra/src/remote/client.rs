@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use macula_core::clock::{Clock as _, TokioClock};
 use macula_core::identity::NodeId;
+use macula_core::shell::Bell;
+use macula_core::supervision::Handle;
 use macula_core::wire::{EncodeError, Limits, from_body, to_body};
 use parking_lot::Mutex;
 use serde::Serialize;
@@ -37,6 +39,8 @@ const WITHIN: Duration = Duration::from_secs(5);
 pub(crate) struct Calling {
     pub(crate) pool: Pool,
     pub(crate) served: Served,
+    /// What makes connections: it is there again and again until the node has stopped.
+    pub(crate) policy: Handle<Bell>,
 }
 
 impl Calling {
@@ -53,7 +57,14 @@ impl Calling {
     }
 
     pub(super) async fn link(&self, node: NodeId) -> Result<InFlight, CallError> {
-        self.pool.link(node).await.map_err(CallError::from)
+        tokio::select! {
+            biased;
+            link = self.pool.link(node) => link.map_err(CallError::from),
+            // There is no such life, so this waits for the end of all.
+            _ = self.policy.next_life(u64::MAX) => {
+                Err(CallError::Unavailable(Unavailability::Stopped))
+            }
+        }
     }
 }
 
@@ -189,7 +200,7 @@ impl<Q: Serialize, R: DeserializeOwned> RemoteHandle<Q, R> {
             let answer = tokio::time::timeout_at(deadline.into(), self.ask_here(within, body));
             answer.await.unwrap_or(Err(CallError::TimedOut { within }))?
         } else {
-            let in_flight = self.connection(deadline).await?;
+            let in_flight = self.connection(within, deadline).await?;
             let asked = Asked { to: &self.name, body, within, deadline, patient };
             self.ask_there(in_flight, &asked).await?
         };
@@ -198,18 +209,20 @@ impl<Q: Serialize, R: DeserializeOwned> RemoteHandle<Q, R> {
     }
 
     /// The connection to the node, of which a call that does not get it in time has sent nothing.
-    async fn connection(&self, deadline: Instant) -> Result<InFlight, CallError> {
-        let mut last = Unavailability::NotReady("there was no connection in time".to_owned());
+    async fn connection(&self, within: Duration, deadline: Instant) -> Result<InFlight, CallError> {
+        let mut last = None;
         let connecting = async {
             loop {
                 match self.remote.calling.link(self.remote.node).await {
                     Err(CallError::Unavailable(why)) if self.waits => match &why {
-                        Unavailability::NoAddress => return Err(CallError::Unavailable(why)),
+                        Unavailability::NoAddress | Unavailability::Stopped => {
+                            return Err(CallError::Unavailable(why));
+                        }
                         Unavailability::BackingOff { retry_in } => {
                             tokio::time::sleep(*retry_in).await;
                         }
                         _ => {
-                            last = why;
+                            last = Some(why);
                             tokio::time::sleep(ASK_AGAIN).await;
                         }
                     },
@@ -218,7 +231,21 @@ impl<Q: Serialize, R: DeserializeOwned> RemoteHandle<Q, R> {
             }
         };
         let connected = tokio::time::timeout_at(deadline.into(), connecting).await;
-        connected.unwrap_or(Err(CallError::Unavailable(last)))
+        connected.unwrap_or_else(|_elapsed| Err(self.not_reached(within, last)))
+    }
+
+    /// There was no connection in time.
+    fn not_reached(&self, within: Duration, last: Option<Unavailability>) -> CallError {
+        let Remote { calling, node } = &self.remote;
+        let addresses = calling.pool.book().addresses(*node);
+        let addresses: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+        let last = last.map(|why| format!("; before that: {why}")).unwrap_or_default();
+        CallError::Unavailable(Unavailability::Unreachable(format!(
+            "no connection to {} at {} within {}{last}",
+            node.short(),
+            addresses.join(", "),
+            humantime::format_duration(within),
+        )))
     }
 
     async fn ask_there(&self, in_flight: InFlight, asked: &Asked<'_>) -> Result<Bytes, CallError> {

@@ -91,6 +91,9 @@ pub enum Unavailability {
     /// A part of this node is being restarted, or the node stops.
     #[error("this node is not ready: {0}")]
     NotReady(String),
+    /// This node has stopped, and connects to none any more.
+    #[error("this node has stopped")]
+    Stopped,
 }
 
 /// What came between a question and its answer.

@@ -18,7 +18,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::wire::{BULK, CALL, Call, FAILURE, Failure, REPLY, code};
-use super::{CallError, Refusal, ReplyTo};
+use super::{CallError, Refusal, ReplyTo, Unavailability};
 use crate::tier::tests::{Node, authority, credentials, node_with, pair};
 use crate::transport::kind::{PING, PONG};
 use crate::transport::lane::{
@@ -534,4 +534,41 @@ async fn each_question_is_counted_as_taken_or_by_why_it_was_not() {
     let outcomes = ["taken", "unsupported", "unavailable"];
     assert_eq!(counted, outcomes.map(|of| format!("{} {of}", super::metrics::QUESTIONS)));
     node.root.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_is_not_reached_in_time_is_the_one_to_blame() {
+    let node = node_with(&authority(), 1, transport::Config::default()).await;
+    // It hears everything and answers nothing.
+    let deaf = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let (other, at) = (credentials(&authority(), 2).node(), deaf.local_addr().unwrap());
+    node.infra.mesh.introduce(other, [at]);
+    let handle = node.infra.mesh.remote(other).handle::<u64, u64>("counter");
+    for handle in [handle.clone(), handle.wait_for_ready()] {
+        let told = handle.call_within(Duration::from_millis(200), &1).await.unwrap_err();
+        let Unavailability::Unreachable(why) = (match &told {
+            CallError::Unavailable(why) => why,
+            other => panic!("{other:?}"),
+        }) else {
+            panic!("{told:?}")
+        };
+        for part in [other.short().to_string(), at.to_string(), "200ms".to_owned()] {
+            assert!(why.contains(&part), "{part} in {why}");
+        }
+    }
+    node.root.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_handle_of_a_node_that_has_stopped_says_so() {
+    let (one, two) = pair().await;
+    let counter = one.infra.mesh.remote(two.infra.mesh.node()).handle::<u64, u64>("counter");
+    assert_eq!(counter.call_within(LONG, &1).await, Ok(1));
+    let (held, stopped) = (counter.clone(), CallError::Unavailable(Unavailability::Stopped));
+    one.root.stop().await;
+    for counter in [counter, held.wait_for_ready()] {
+        assert_eq!(counter.call_within(LONG, &1).await, Err(stopped.clone()));
+        assert_eq!(counter.monitor().await.unwrap_err(), stopped);
+    }
+    two.root.stop().await;
 }

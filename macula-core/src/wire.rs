@@ -57,13 +57,18 @@ mod error;
 mod frame;
 mod scan;
 
-pub use body::{encode_frame, encode_raw, from_body, to_body};
+pub use body::{encode_frame, encode_raw, from_body, to_body, to_body_within};
 pub use decode::Decoder;
 pub use error::{BodyError, DecodeError, EncodeError};
 pub use frame::{Flags, Frame, HEADER_LEN, Header, Kind, VERSION};
 pub use scan::scan;
 
-/// The caps on what is read and written.
+/// The most elements that [`Limits::for_body`] allows, however long a body may be: 16,777,216. A
+/// byte on the wire can become many in memory, and this bounds how many times.
+pub const COUNT_CAP: usize = 1 << 24;
+
+/// The caps on what is read and written. A writer is held to them as a reader is, so that it is the
+/// one who hears of a value that nobody would take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// The longest body, in bytes: 0 to 4,294,967,295. A header is not counted.
@@ -78,7 +83,17 @@ pub struct Limits {
 impl Default for Limits {
     /// 64 KiB, 32 levels, 65,536 elements.
     fn default() -> Self {
-        Self { frame_len_max: 65_536, depth_max: 32, count_max: 65_536 }
+        Self::for_body(65_536)
+    }
+}
+
+impl Limits {
+    /// The caps for bodies of at most `len_max` bytes: 32 levels, and as many elements as have room,
+    /// since each has one byte at least, but no more than [`COUNT_CAP`].
+    #[must_use]
+    pub const fn for_body(len_max: usize) -> Self {
+        let count_max = if len_max < COUNT_CAP { len_max } else { COUNT_CAP };
+        Self { frame_len_max: len_max, depth_max: 32, count_max }
     }
 }
 

@@ -13,6 +13,7 @@ mod actor;
 mod idle;
 mod reading;
 mod session;
+mod work;
 
 use std::fmt::Debug;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -28,16 +29,14 @@ use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::pool::proto::ConnId;
-use crate::transport::lane::{Lane, Sender};
+use crate::transport::lane::{Bulks, Lane, Sender};
 use crate::transport::{CloseCode, Closed, Connection, Goodbye, Opener, Pulse, kind};
 
 pub(crate) use actor::Ended;
 pub use idle::Idle;
 pub(crate) use session::unsupported;
 pub use session::{Service, Services, Session};
-
-/// Set in a link's state once it takes no new work.
-const LEAVING: u64 = 1 << 63;
+use work::Work;
 
 /// A live connection.
 pub struct Link {
@@ -45,11 +44,11 @@ pub struct Link {
     pub id: ConnId,
     opener: Arc<Opener>,
     lanes: [Sender; Lane::ALL.len()],
+    bulks: Bulks,
     limits: Limits,
     body_len_max: usize,
     sessions: session::Sessions,
-    /// How many have taken it up, and [`LEAVING`].
-    state: AtomicU64,
+    work: Work,
     began: Instant,
     /// When it was last taken up: microseconds since `began`.
     used_us: AtomicU64,
@@ -90,7 +89,7 @@ impl InFlight {
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        if self.0.state.fetch_sub(1, Ordering::AcqRel) == LEAVING + 1 {
+        if self.0.work.let_go() {
             self.0.turn.notify_one();
         }
     }
@@ -139,12 +138,13 @@ impl Link {
         });
         let link = Arc::new(Self {
             id,
+            bulks: Bulks::new(Arc::clone(&opener)),
             opener,
             lanes,
             limits,
             body_len_max,
             sessions: session::Sessions::default(),
-            state: AtomicU64::new(0),
+            work: Work::default(),
             began: TokioClock.now(),
             used_us: AtomicU64::new(0),
             turn: Notify::new(),
@@ -182,7 +182,13 @@ impl Link {
         }
     }
 
-    /// The way to streams of their own.
+    /// The turns of long bodies.
+    #[must_use]
+    pub const fn bulks(&self) -> &Bulks {
+        &self.bulks
+    }
+
+    /// What is known of the connection.
     #[must_use]
     pub const fn opener(&self) -> &Arc<Opener> {
         &self.opener
@@ -209,18 +215,18 @@ impl Link {
     /// Takes the link up for some work; none if it is leaving or over.
     #[must_use]
     pub fn take_up(self: &Arc<Self>) -> Option<InFlight> {
-        if self.state.fetch_add(1, Ordering::AcqRel) & LEAVING != 0 {
-            drop(InFlight(Arc::clone(self)));
-            return None;
+        let taken = self.work.take_up();
+        let in_flight = InFlight(Arc::clone(self));
+        if taken {
+            self.touch();
         }
-        self.touch();
-        Some(InFlight(Arc::clone(self)))
+        taken.then_some(in_flight)
     }
 
     /// Takes the link up for work that the peer began, which it may do even while it is leaving.
     #[must_use]
     pub(crate) fn take_up_for_peer(self: &Arc<Self>) -> InFlight {
-        self.state.fetch_add(1, Ordering::AcqRel);
+        self.work.take_up();
         self.touch();
         InFlight(Arc::clone(self))
     }
@@ -239,13 +245,13 @@ impl Link {
     /// How much is in flight.
     #[must_use]
     pub fn in_flight(&self) -> u64 {
-        self.state.load(Ordering::Acquire) & !LEAVING
+        self.work.in_flight()
     }
 
     /// Whether it takes no new work.
     #[must_use]
     pub fn is_leaving(&self) -> bool {
-        self.state.load(Ordering::Acquire) & LEAVING != 0
+        self.work.is_leaving()
     }
 
     /// Waits until it takes no new work.
@@ -258,22 +264,16 @@ impl Link {
     /// Takes no new work, if nothing is in flight and it was not used after `unused_since`. Says
     /// whether that is so.
     pub(crate) fn try_retire(&self, unused_since: Instant) -> bool {
-        let idle =
-            self.state.compare_exchange(0, LEAVING, Ordering::AcqRel, Ordering::Acquire).is_ok();
-        if idle && self.last_used() > unused_since {
-            // It was taken up and let go between the look and now; it stays.
-            self.state.fetch_and(!LEAVING, Ordering::AcqRel);
-            return false;
-        }
-        if idle {
+        let retired = self.work.retire(|| self.last_used() <= unused_since);
+        if retired {
             self.say_goodbye("idle");
         }
-        idle
+        retired
     }
 
     /// Takes no new work, and is closed when it is quiet on both sides.
     pub(crate) fn leave(&self, why: &str) {
-        if self.state.fetch_or(LEAVING, Ordering::AcqRel) & LEAVING == 0 {
+        if !self.work.leave() {
             self.say_goodbye(why);
         }
     }
@@ -289,7 +289,7 @@ impl Link {
 
     /// The peer said goodbye: takes no new work, and tells when it is quiet.
     fn dismissed(&self) {
-        if self.state.fetch_or(LEAVING, Ordering::AcqRel) & LEAVING == 0 {
+        if !self.work.leave() {
             self.leaving.send_replace(true);
             (self.left)();
         }
@@ -297,7 +297,7 @@ impl Link {
     }
 
     fn is_quiet(&self) -> bool {
-        self.state.load(Ordering::Acquire) == LEAVING
+        self.work.is_quiet()
     }
 
     fn say_quiet(&self) {
@@ -315,7 +315,7 @@ impl Link {
     /// The link is over: once, and for all its sessions.
     fn over(self: &Arc<Self>, closed: &Closed) -> Closed {
         let closed = self.end.lock().get_or_insert_with(|| closed.clone()).clone();
-        self.state.fetch_or(LEAVING, Ordering::AcqRel);
+        self.work.leave();
         self.leaving.send_replace(true);
         self.sessions.close(self, &closed);
         ::metrics::counter!(crate::transport::metrics::CLOSED, "reason" => closed.kind())

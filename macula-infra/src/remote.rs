@@ -13,6 +13,8 @@ mod client;
 mod error;
 mod metrics;
 mod monitor;
+mod outbox;
+mod questions;
 mod reply;
 mod serve;
 mod session;
@@ -29,3 +31,6 @@ pub(crate) use session::RemoteService;
 
 /// The first of the kinds of frames that belong to calls.
 pub(crate) const FIRST_KIND: u8 = 0x10;
+
+#[cfg(test)]
+mod tests;

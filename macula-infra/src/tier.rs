@@ -118,7 +118,7 @@ pub fn spec(config: Config) -> Result<(ChildSpec, Infrastructure), Error> {
     let (peers, peers_handle) = flags(Supervisor::dynamic("peers", PEERS_MAX)?).split();
     let Ground { endpoint, policy, mesh } = ground(config, &peers_handle)?;
     let (endpoint, endpoint_handle) = endpoint.split();
-    let (policy, policy_handle) = policy.split();
+    let policy_handle = mesh.calling.policy.clone();
     let (transport, transport_handle) =
         flags(Supervisor::new("transport")?).child(endpoint).split();
     let (pool, pool_handle) = flags(Supervisor::new("pool")?).child(policy).split();
@@ -147,7 +147,7 @@ pub fn spec(config: Config) -> Result<(ChildSpec, Infrastructure), Error> {
 /// What the mesh stands on, and the mesh.
 struct Ground {
     endpoint: Worker<EndpointActor>,
-    policy: Worker<PoolActor>,
+    policy: ChildSpec,
     mesh: Mesh,
 }
 
@@ -179,8 +179,10 @@ fn ground(config: Config, peers: &SupervisorHandle) -> Result<Ground, Error> {
         sink: Arc::new(move |connection, gone| arrived.arrived(connection, gone)),
     })?;
     let entropy = move || seed.map_or_else(Entropy::from_process, Entropy::from_seed);
-    let policy = pool::worker(pool.clone(), policy, entropy)?;
-    let mesh = Mesh { calling: Calling { pool, served }, credentials, sockets };
+    let policy: Worker<PoolActor> = pool::worker(pool.clone(), policy, entropy)?;
+    let (policy, handle) = policy.split();
+    let calling = Calling { pool, served, policy: handle };
+    let mesh = Mesh { calling, credentials, sockets };
     Ok(Ground { endpoint, policy, mesh })
 }
 
@@ -190,4 +192,4 @@ fn flags(supervisor: Supervisor) -> Supervisor {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

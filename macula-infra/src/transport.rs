@@ -31,4 +31,4 @@ pub use connection::{CloseCode, Closed, Connection, Opener, Pending, Side, Strea
 pub use endpoint::{Arrival, Endpoint, Me};
 pub use error::{DialError, StartError};
 pub use io::Sockets;
-pub use wire::{Goodbye, Pulse, UNSUPPORTED, kind};
+pub use wire::{Goodbye, Pulse, UNSUPPORTED, Unsupported, kind};

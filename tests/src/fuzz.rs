@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use bytes::{Bytes, BytesMut};
 use macula_core::identity::{Certificate, crl_from_pem};
 use macula_core::wire::{
-    DecodeError, Decoder, Frame, Limits, encode_raw, from_body, scan, to_body,
+    DecodeError, Decoder, Frame, Limits, encode_raw, from_body, scan, to_body_within,
 };
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
@@ -122,12 +122,12 @@ pub fn body(data: &[u8]) {
     assert_eq!(ignored, Ok(()), "nothing is read that the scan refuses");
     // Names make a body longer than one that was written without them.
     let limits = Limits { frame_len_max: usize::MAX, depth_max: 64, count_max: usize::MAX };
-    let written = to_body(&message, usize::MAX);
+    let written = to_body_within(&message, &limits);
     assert!(written.is_ok(), "what was read can be written: {written:?}");
     let written = written.unwrap_or_default();
     let again = from_body::<Message>(&written, &limits);
     assert!(again.is_ok(), "what was written can be read: {again:?}");
-    assert_eq!(to_body(&again.unwrap_or_default(), usize::MAX), Ok(written));
+    assert_eq!(to_body_within(&again.unwrap_or_default(), &limits), Ok(written));
 }
 
 /// A certificate in DER, or certificates and revocation lists in PEM.

@@ -29,8 +29,8 @@ fn appender(out: &mut BytesMut) -> Appender<'_> {
 ///
 /// # Errors
 ///
-/// [`EncodeError`], if the body is longer than [`Limits::frame_len_max`] or has no form in
-/// MessagePack; `out` holds what it held.
+/// [`EncodeError`], if the body exceeds the limits or has no form in MessagePack; `out` holds what
+/// it held.
 ///
 /// # Panics
 ///
@@ -49,6 +49,7 @@ pub fn encode_frame<T: Serialize + ?Sized>(
         .map_err(|error| EncodeError::Body(error.to_string()))?;
     let appended = draft.out.len() - draft.kept;
     let header = header(kind, flags, id, appended - HEADER_LEN, limits)?;
+    check(draft.out.get(draft.kept + HEADER_LEN..).unwrap_or_default(), limits)?;
     draft.keep(&header);
     Ok(appended)
 }
@@ -110,19 +111,47 @@ fn header(
     Ok(Header { version: VERSION, kind, flags, id, body_len }.encode())
 }
 
-/// Encodes a body of at most `len_max` bytes, in MessagePack with named fields.
+/// Whether a reader with the same limits takes what was written. A body that is too short to be too
+/// deep or to have too many elements is not walked over.
+fn check(body: &[u8], limits: &Limits) -> Result<(), EncodeError> {
+    if body.len() <= limits.depth_max.min(limits.count_max).min(DEPTH_CAP) {
+        return Ok(());
+    }
+    scan(body, limits).map_err(|error| match error {
+        BodyError::TooDeep { max, .. } => EncodeError::TooDeep { max },
+        BodyError::TooMany { max, .. } => EncodeError::TooMany { max },
+        error => EncodeError::Body(error.to_string()),
+    })
+}
+
+/// Encodes a body of at most `len_max` bytes, in MessagePack with named fields, within the other
+/// caps of [`Limits::for_body`].
 ///
 /// # Errors
 ///
-/// [`EncodeError`], if it is longer or has no form in MessagePack.
+/// [`EncodeError`], if it is longer, deeper or has more elements, or has no form in MessagePack.
 pub fn to_body<T: Serialize + ?Sized>(value: &T, len_max: usize) -> Result<Bytes, EncodeError> {
-    let mut out = BytesMut::with_capacity(BODY_LEN_USUAL.min(len_max));
+    to_body_within(value, &Limits::for_body(len_max))
+}
+
+/// As [`to_body`], within caps of the caller's choice.
+///
+/// # Errors
+///
+/// As [`to_body`].
+pub fn to_body_within<T: Serialize + ?Sized>(
+    value: &T,
+    limits: &Limits,
+) -> Result<Bytes, EncodeError> {
+    let max = limits.frame_len_max;
+    let mut out = BytesMut::with_capacity(BODY_LEN_USUAL.min(max));
     value
         .serialize(&mut appender(&mut out))
         .map_err(|error| EncodeError::Body(error.to_string()))?;
-    if out.len() > len_max {
-        return Err(EncodeError::TooLong { len: out.len(), max: len_max });
+    if out.len() > max {
+        return Err(EncodeError::TooLong { len: out.len(), max });
     }
+    check(&out, limits)?;
     Ok(out.freeze())
 }
 

@@ -14,6 +14,18 @@ pub enum EncodeError {
         /// How long it may be, in bytes.
         max: usize,
     },
+    /// The value is nested deeper than is taken.
+    #[error("the value is nested deeper than {max} levels; nothing was written")]
+    TooDeep {
+        /// How many levels there may be.
+        max: usize,
+    },
+    /// The value has more elements than are taken.
+    #[error("the value has more than {max} elements; nothing was written")]
+    TooMany {
+        /// How many there may be.
+        max: usize,
+    },
     /// The value has no form in MessagePack.
     #[error("the value cannot be encoded: {0}; nothing was written")]
     Body(String),

@@ -283,9 +283,11 @@ fn a_body_may_be_just_as_deep_as_is_allowed_and_no_deeper() {
     for depth_max in [1, 2, 32, 64] {
         let limits = Limits { depth_max, ..Limits::default() };
         let deepest = Nest::of(depth_max);
-        let body = to_body(&deepest, 1024).unwrap();
+        let body = to_body_within(&deepest, &limits).unwrap();
         assert_eq!(from_body::<Nest>(&body, &limits).unwrap(), deepest);
-        let deeper = to_body(&Nest::of(depth_max + 1), 1024).unwrap();
+        let refused = to_body_within(&Nest::of(depth_max + 1), &limits).unwrap_err();
+        assert_eq!(refused, EncodeError::TooDeep { max: depth_max });
+        let deeper = [vec![0x91; depth_max], vec![0x90]].concat();
         let refused = from_body::<Nest>(&deeper, &limits).unwrap_err();
         assert_eq!(refused, BodyError::TooDeep { offset: depth_max, max: depth_max });
     }
@@ -295,6 +297,23 @@ fn a_body_may_be_just_as_deep_as_is_allowed_and_no_deeper() {
     let flat = Limits { depth_max: 0, ..any };
     assert_eq!(from_body::<u8>(&[7], &flat).unwrap(), 7);
     assert_eq!(scan(&[0x90], &flat).unwrap_err(), BodyError::TooDeep { offset: 0, max: 0 });
+}
+
+#[test]
+fn a_long_body_may_have_many_elements_and_its_writer_hears_of_too_many() {
+    let many: Vec<u32> = (0..100_000).collect();
+    let len_max = 1 << 20;
+    let body = to_body(&many, len_max).unwrap();
+    assert_eq!(from_body::<Vec<u32>>(&body, &Limits::for_body(len_max)).unwrap(), many);
+    assert_eq!(Limits::for_body(usize::MAX).count_max, COUNT_CAP);
+    assert_eq!(Limits::for_body(1_000).count_max, 1_000);
+    let limits = Limits { count_max: 99_999, ..Limits::for_body(len_max) };
+    let refused = EncodeError::TooMany { max: 99_999 };
+    assert_eq!(to_body_within(&many, &limits).unwrap_err(), refused);
+    let mut out = BytesMut::from(&b"before"[..]);
+    let refused_frame = encode_frame(&mut out, Kind(1), Flags(0), 1, &many, &limits);
+    assert_eq!(refused_frame.unwrap_err(), refused);
+    assert_eq!(&out[..], b"before");
 }
 
 #[test]
@@ -417,6 +436,8 @@ fn chunks_that_are_pushed_too_early_are_not_lost() {
 fn errors_read_well() {
     let texts = [
         EncodeError::TooLong { len: 9, max: 4 }.to_string(),
+        EncodeError::TooDeep { max: 2 }.to_string(),
+        EncodeError::TooMany { max: 2 }.to_string(),
         EncodeError::Body("no".to_owned()).to_string(),
         DecodeError::Version { found: 9 }.to_string(),
         DecodeError::TooLong { len: 9, max: 4 }.to_string(),
@@ -430,6 +451,8 @@ fn errors_read_well() {
     ];
     insta::assert_snapshot!(texts.join("\n"), @r"
     a body of 9 bytes, at most 4 are allowed; nothing was written
+    the value is nested deeper than 2 levels; nothing was written
+    the value has more than 2 elements; nothing was written
     the value cannot be encoded: no; nothing was written
     a frame of version 9, and only version 1 is known
     a frame with a body of 9 bytes, at most 4 are taken

@@ -2,20 +2,17 @@
 
 use std::sync::Arc;
 
-use macula_core::wire::{Flags, Frame};
-use tokio::sync::Semaphore;
+use macula_core::wire::{Flags, Frame, Kind};
 use tokio::task::JoinSet;
 
 use super::Link;
 use super::actor::Ends;
 use crate::transport::lane::{BulkReader, Incoming, Lane, ReadError, Reader};
-use crate::transport::{CloseCode, Closed, Goodbye, Pulse, kind};
+use crate::transport::{CloseCode, Closed, Goodbye, Pulse, Unsupported, kind};
 
-/// How many long bodies are read at one time on one connection.
-const BULKS_MAX: usize = 8;
-
-/// How many streams of one connection are read, or wait to be.
-const READING_MAX: usize = 1024;
+/// How many streams of one connection are read: no fewer than a peer may open, since a stream that
+/// is not read takes from what all streams may send.
+const READING_MAX: usize = 10_000;
 
 /// Reads until the connection is over, and says how it ended.
 pub(super) async fn read(link: Arc<Link>, ends: Ends) -> Closed {
@@ -31,7 +28,6 @@ enum Never {}
 struct Reading {
     link: Arc<Link>,
     readers: JoinSet<Result<(), ReadError>>,
-    bulks: Arc<Semaphore>,
     /// Whether this side has said goodbye and the peer has answered that it is quiet.
     peer_quiet: bool,
     peer_leaves: bool,
@@ -43,7 +39,6 @@ impl Reading {
         Self {
             link,
             readers: JoinSet::new(),
-            bulks: Arc::new(Semaphore::new(BULKS_MAX)),
             peer_quiet: false,
             peer_leaves: false,
             quiet_said: false,
@@ -58,17 +53,18 @@ impl Reading {
                 biased;
                 () = self.link.turn.notified() => self.turn()?,
                 stream = streams.next(), if self.readers.len() < READING_MAX => {
-                    let (link, bulks) = (Arc::clone(&self.link), Arc::clone(&self.bulks));
+                    let link = Arc::clone(&self.link);
                     let stream = stream?;
                     self.readers.spawn(async move {
-                        match stream.named(*link.limits()).await? {
-                            Incoming::Lane(lane, reader) => read_lane(link, lane, reader).await,
-                            Incoming::Bulk(bulk) => read_bulk(link, bulks, bulk).await,
+                        match stream.named(*link.limits()).await {
+                            Ok(Incoming::Lane(lane, reader)) => read_lane(link, lane, reader).await,
+                            Ok(Incoming::Bulk(bulk)) => read_bulk(link, bulk).await,
+                            Err(error) => given_up(error),
                         }
                     });
                 }
                 Some(read) = self.readers.join_next() => match read {
-                    Ok(Ok(()) | Err(ReadError::Reset | ReadError::Closed(_))) => {}
+                    Ok(Ok(()) | Err(ReadError::Reset | ReadError::Silent | ReadError::Closed(_))) => {}
                     Ok(Err(error)) => return Err(self.broken(error)),
                     Err(panicked) => return Err(Closed::Other(panicked.to_string())),
                 },
@@ -132,8 +128,12 @@ impl Reading {
                 drop(link.lane(Lane::Control).send(head, &Pulse {}));
             }
             kind::PONG | kind::HELLO | kind::WELCOME | kind::TURNED_AWAY => {}
-            // It is about a frame of some service, which all of them hear.
-            kind::UNSUPPORTED => link.sessions.unsupported(link, frame.id),
+            kind::UNSUPPORTED => {
+                let body = macula_core::wire::from_body(&frame.body, link.limits());
+                if let Ok(Unsupported { kind }) = body {
+                    link.sessions.unsupported(link, Kind(kind), frame.id);
+                }
+            }
             _ => link.sessions.frame(link, Lane::Control, frame),
         }
         Ok(())
@@ -147,15 +147,20 @@ async fn read_lane(link: Arc<Link>, lane: Lane, mut reader: Reader) -> Result<()
     Ok(())
 }
 
-async fn read_bulk(
-    link: Arc<Link>,
-    bulks: Arc<Semaphore>,
-    bulk: BulkReader,
-) -> Result<(), ReadError> {
-    let permit = bulks.acquire().await;
-    let (about, body) = bulk.about().await?;
+async fn read_bulk(link: Arc<Link>, bulk: BulkReader) -> Result<(), ReadError> {
+    let (about, body) = match bulk.about().await {
+        Ok(read) => read,
+        Err(error) => return given_up(error),
+    };
     let session = Arc::clone(&link);
     session.sessions.bulk(link, about, body).await;
-    drop(permit);
     Ok(())
+}
+
+/// A stream that ends before it has said what it is about was given up by its sender.
+fn given_up(error: ReadError) -> Result<(), ReadError> {
+    match error {
+        ReadError::Truncated => Ok(()),
+        error => Err(error),
+    }
 }

@@ -5,11 +5,11 @@ use std::fmt::Debug;
 use std::sync::{Arc, OnceLock};
 
 use futures_util::future::BoxFuture;
-use macula_core::wire::{Flags, Frame};
+use macula_core::wire::{Flags, Frame, Kind};
 
 use super::Link;
 use crate::transport::lane::{Body, Lane};
-use crate::transport::{Closed, Pulse, UNSUPPORTED};
+use crate::transport::{Closed, UNSUPPORTED, Unsupported};
 
 /// How many services a connection can have: one for each upper half of a frame's kind.
 const SERVICES_MAX: usize = 16;
@@ -31,9 +31,9 @@ pub trait Session: Any + Send + Sync {
     /// A long body is coming, about which `about` tells.
     fn bulk(self: Arc<Self>, link: Arc<Link>, about: Frame, body: Body) -> BoxFuture<'static, ()>;
 
-    /// The peer does not know the kind of a frame that was sent with this correlation id; it may
-    /// have been a frame of another service.
-    fn unsupported(&self, link: &Arc<Link>, id: u64);
+    /// The peer does not know the kind of a frame of this service that was sent with this
+    /// correlation id.
+    fn unsupported(&self, link: &Arc<Link>, kind: Kind, id: u64);
 
     /// The connection is over. Told once.
     fn closed(&self, link: &Arc<Link>, closed: &Closed);
@@ -88,9 +88,10 @@ impl Sessions {
         }
     }
 
-    pub(super) fn unsupported(&self, link: &Arc<Link>, id: u64) {
-        for session in self.0.iter().filter_map(OnceLock::get) {
-            session.unsupported(link, id);
+    /// Tells the service of a kind that the peer does not know it.
+    pub(super) fn unsupported(&self, link: &Arc<Link>, kind: Kind, id: u64) {
+        if let Some(session) = self.at(kind.0) {
+            session.unsupported(link, kind, id);
         }
     }
 
@@ -98,20 +99,21 @@ impl Sessions {
     pub(super) fn frame(&self, link: &Arc<Link>, lane: Lane, frame: Frame) {
         match self.at(frame.kind.0) {
             Some(session) => session.frame(link, lane, frame),
-            None => unsupported(link, frame.id),
+            None => unsupported(link, &frame),
         }
     }
 
     pub(super) async fn bulk(&self, link: Arc<Link>, about: Frame, body: Body) {
         match self.at(about.kind.0) {
             Some(session) => Arc::clone(session).bulk(link, about, body).await,
-            None => unsupported(&link, about.id),
+            None => unsupported(&link, &about),
         }
     }
 }
 
 /// Says that a frame's kind is not known here.
-pub(crate) fn unsupported(link: &Arc<Link>, id: u64) {
+pub(crate) fn unsupported(link: &Arc<Link>, frame: &Frame) {
+    let head = (UNSUPPORTED, Flags::default(), frame.id);
     // A peer whose control lane is full has more pressing troubles.
-    drop(link.lane(Lane::Control).send((UNSUPPORTED, Flags::default(), id), &Pulse {}));
+    drop(link.lane(Lane::Control).send(head, &Unsupported { kind: frame.kind.0 }));
 }

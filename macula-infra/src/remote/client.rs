@@ -9,19 +9,21 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use macula_core::clock::{Clock as _, TokioClock};
 use macula_core::identity::NodeId;
+use macula_core::shell::Bell;
+use macula_core::supervision::Handle;
 use macula_core::wire::{EncodeError, Limits, from_body, to_body};
 use parking_lot::Mutex;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::oneshot;
 
-use super::call::UnderWay;
+use super::call::{Asked, UnderWay};
 use super::error::{CallError, Interruption, Unavailability};
 use super::monitor::Monitor;
+use super::questions::encoded;
 use super::reply::{Answer, Cancelled, Encodes, Ticket};
 use super::serve::{Question, Served};
-use super::session::{Calls, Waiting, encoded, send_call};
-use super::wire::Call;
+use super::session::{Calls, Waiting};
 use super::{FIRST_KIND, metrics};
 use crate::link::InFlight;
 use crate::pool::Pool;
@@ -37,6 +39,8 @@ const WITHIN: Duration = Duration::from_secs(5);
 pub(crate) struct Calling {
     pub(crate) pool: Pool,
     pub(crate) served: Served,
+    /// What makes connections: it is there again and again until the node has stopped.
+    pub(crate) policy: Handle<Bell>,
 }
 
 impl Calling {
@@ -53,7 +57,14 @@ impl Calling {
     }
 
     pub(super) async fn link(&self, node: NodeId) -> Result<InFlight, CallError> {
-        self.pool.link(node).await.map_err(CallError::from)
+        tokio::select! {
+            biased;
+            link = self.pool.link(node) => link.map_err(CallError::from),
+            // There is no such life, so this waits for the end of all.
+            _ = self.policy.next_life(u64::MAX) => {
+                Err(CallError::Unavailable(Unavailability::Stopped))
+            }
+        }
     }
 }
 
@@ -129,7 +140,8 @@ impl<Q: Serialize, R: DeserializeOwned> RemoteHandle<Q, R> {
     }
 
     /// As [`call`](Self::call), with another bound. It holds for all there is to do: connecting,
-    /// sending, handling and answering.
+    /// sending, handling and answering. A call whose time ends before there was room to send it is
+    /// [`Refusal::Busy`](super::Refusal::Busy), and was not handled.
     ///
     /// # Errors
     ///
@@ -139,13 +151,44 @@ impl<Q: Serialize, R: DeserializeOwned> RemoteHandle<Q, R> {
     ///
     /// As [`call`](Self::call).
     pub async fn call_within(&self, within: Duration, question: &Q) -> Result<R, CallError> {
-        let answer = self.ask(within, question).await;
+        self.counted(within, true, question).await
+    }
+
+    /// As [`call`](Self::call), and never waits for room: if as much waits for the connection as
+    /// may, it is [`Refusal::Busy`](super::Refusal::Busy) at once. Nothing was sent then.
+    ///
+    /// # Errors
+    ///
+    /// As [`call`](Self::call).
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`call`](Self::call).
+    pub async fn try_call(&self, question: &Q) -> Result<R, CallError> {
+        self.try_call_within(WITHIN, question).await
+    }
+
+    /// As [`try_call`](Self::try_call), with another bound for all there is to do.
+    ///
+    /// # Errors
+    ///
+    /// As [`call`](Self::call).
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`call`](Self::call).
+    pub async fn try_call_within(&self, within: Duration, question: &Q) -> Result<R, CallError> {
+        self.counted(within, false, question).await
+    }
+
+    async fn counted(&self, within: Duration, patient: bool, question: &Q) -> Result<R, CallError> {
+        let answer = self.ask(within, patient, question).await;
         let outcome = answer.as_ref().map_or_else(|error| error.kind(), |_| "answered");
         ::metrics::counter!(metrics::CALLS, "outcome" => outcome).increment(1);
         answer
     }
 
-    async fn ask(&self, within: Duration, question: &Q) -> Result<R, CallError> {
+    async fn ask(&self, within: Duration, patient: bool, question: &Q) -> Result<R, CallError> {
         let here = &self.remote.calling;
         let max = here.body_len_max();
         let body = to_body(question, max).map_err(|error| match error {
@@ -153,33 +196,33 @@ impl<Q: Serialize, R: DeserializeOwned> RemoteHandle<Q, R> {
             error => CallError::Unsupported(error.to_string()),
         })?;
         let deadline = TokioClock.now() + within;
-        let answer = async {
-            if self.remote.node == here.node() {
-                return self.ask_here(within, body).await;
-            }
-            let in_flight = self.connection(deadline).await?;
-            let left = deadline.saturating_duration_since(TokioClock.now());
-            self.ask_there(in_flight, left, body).await
+        let answer = if self.remote.node == here.node() {
+            let answer = tokio::time::timeout_at(deadline.into(), self.ask_here(within, body));
+            answer.await.unwrap_or(Err(CallError::TimedOut { within }))?
+        } else {
+            let in_flight = self.connection(within, deadline).await?;
+            let asked = Asked { to: &self.name, body, within, deadline, patient };
+            self.ask_there(in_flight, &asked).await?
         };
-        let answer = tokio::time::timeout_at(deadline.into(), answer).await;
-        let answer = answer.unwrap_or(Err(CallError::TimedOut { within }))?;
-        let limits = Limits { frame_len_max: max, ..Limits::default() };
+        let limits = Limits::for_body(max);
         from_body(&answer, &limits).map_err(|error| CallError::NotUnderstood(error.to_string()))
     }
 
     /// The connection to the node, of which a call that does not get it in time has sent nothing.
-    async fn connection(&self, deadline: Instant) -> Result<InFlight, CallError> {
-        let mut last = Unavailability::NotReady("there was no connection in time".to_owned());
+    async fn connection(&self, within: Duration, deadline: Instant) -> Result<InFlight, CallError> {
+        let mut last = None;
         let connecting = async {
             loop {
                 match self.remote.calling.link(self.remote.node).await {
                     Err(CallError::Unavailable(why)) if self.waits => match &why {
-                        Unavailability::NoAddress => return Err(CallError::Unavailable(why)),
+                        Unavailability::NoAddress | Unavailability::Stopped => {
+                            return Err(CallError::Unavailable(why));
+                        }
                         Unavailability::BackingOff { retry_in } => {
                             tokio::time::sleep(*retry_in).await;
                         }
                         _ => {
-                            last = why;
+                            last = Some(why);
                             tokio::time::sleep(ASK_AGAIN).await;
                         }
                     },
@@ -188,28 +231,30 @@ impl<Q: Serialize, R: DeserializeOwned> RemoteHandle<Q, R> {
             }
         };
         let connected = tokio::time::timeout_at(deadline.into(), connecting).await;
-        connected.unwrap_or(Err(CallError::Unavailable(last)))
+        connected.unwrap_or_else(|_elapsed| Err(self.not_reached(within, last)))
     }
 
-    async fn ask_there(
-        &self,
-        in_flight: InFlight,
-        within: Duration,
-        body: Bytes,
-    ) -> Result<Bytes, CallError> {
+    /// There was no connection in time.
+    fn not_reached(&self, within: Duration, last: Option<Unavailability>) -> CallError {
+        let Remote { calling, node } = &self.remote;
+        let addresses = calling.pool.book().addresses(*node);
+        let addresses: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+        let last = last.map(|why| format!("; before that: {why}")).unwrap_or_default();
+        CallError::Unavailable(Unavailability::Unreachable(format!(
+            "no connection to {} at {} within {}{last}",
+            node.short(),
+            addresses.join(", "),
+            humantime::format_duration(within),
+        )))
+    }
+
+    async fn ask_there(&self, in_flight: InFlight, asked: &Asked<'_>) -> Result<Bytes, CallError> {
         let link = Arc::clone(in_flight.link());
         let unsupported = || CallError::Unsupported("calls".to_owned());
         let calls = link.session::<Calls>(FIRST_KIND).ok_or_else(unsupported)?;
         let (id, (tell, answer)) = (calls.next_id(), oneshot::channel());
-        calls.expect(&link, id, Waiting::Reply(tell, within))?;
-        let mut under_way = UnderWay::new(in_flight, id);
-        let within_ms = u64::try_from(within.as_millis()).unwrap_or(u64::MAX);
-        let call =
-            Call { to: &self.name, within_ms, body: serde_bytes::Bytes::new(&[]), bulk_len: None };
-        send_call(under_way.link(), id, call, body).await?;
-        let answer = answer.await;
-        under_way.answered();
-        answer.unwrap_or_else(|_closed| Err(super::session::lost(under_way.link())))
+        calls.expect(&link, id, Waiting::Reply(tell, asked.within))?;
+        UnderWay::new(in_flight, id).ask(asked, answer).await
     }
 
     /// An actor of this very node is asked without a network, and with the same guarantees.
@@ -221,13 +266,14 @@ impl<Q: Serialize, R: DeserializeOwned> RemoteHandle<Q, R> {
         let ticket = Arc::new(Ticket {
             id: 0,
             caller: here.node(),
+            within,
             deadline: TokioClock.now() + within,
             cancelled: Arc::clone(&cancelled),
             answer: Arc::new(answerer),
             settled: AtomicBool::new(false),
         });
         let _cancels = Cancels(cancelled);
-        let limits = Limits { frame_len_max: here.body_len_max(), ..Limits::default() };
+        let limits = Limits::for_body(here.body_len_max());
         here.served().ask(&self.name, Question { ticket, body, limits });
         answer.await.unwrap_or(Err(CallError::Interrupted(Interruption::Dropped)))
     }
@@ -275,6 +321,4 @@ impl Answer for Here {
         // A caller that has gone needs no answer.
         drop(self.tell(Err(error.clone())));
     }
-
-    fn done(&self, _id: u64) {}
 }

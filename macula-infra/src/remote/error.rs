@@ -37,10 +37,11 @@ pub enum CallError {
         /// How long it may be.
         max: u64,
     },
-    /// The other node does not understand the question. It was not handled.
-    #[error("not supported there: {0}")]
+    /// The other node does not understand the question, or it cannot be encoded. It was not handled.
+    #[error("not supported: {0}")]
     Unsupported(String),
-    /// The answer is not of the type that was expected. The question was handled.
+    /// The answer is not of the type that was expected, or cannot be encoded. The question was
+    /// handled.
     #[error("the answer is not understood: {0}")]
     NotUnderstood(String),
 }
@@ -90,6 +91,9 @@ pub enum Unavailability {
     /// A part of this node is being restarted, or the node stops.
     #[error("this node is not ready: {0}")]
     NotReady(String),
+    /// This node has stopped, and connects to none any more.
+    #[error("this node has stopped")]
+    Stopped,
 }
 
 /// What came between a question and its answer.
@@ -102,6 +106,9 @@ pub enum Interruption {
     /// The actor ended with the question, or dropped it without an answer.
     #[error("the actor dropped the question, or ended with it")]
     Dropped,
+    /// The answer was dropped: as much as may wait for the connection already did.
+    #[error("the answer was dropped: too much waits for the connection")]
+    Unsent,
 }
 
 impl CallError {
@@ -151,6 +158,8 @@ impl CallError {
             code::TOO_LARGE if text == "question" => Self::TooLarge { what: "question", len, max },
             code::TOO_LARGE => Self::TooLarge { what: "answer", len, max },
             code::UNSUPPORTED => Self::Unsupported(text),
+            code::NOT_UNDERSTOOD => Self::NotUnderstood(text),
+            code::UNSENT => Self::Interrupted(Interruption::Unsent),
             _ => Self::Interrupted(Interruption::Dropped),
         }
     }
@@ -172,7 +181,9 @@ impl CallError {
                 Failure { len: *len, max: *max, ..failure(code::TOO_LARGE, (*what).to_owned()) }
             }
             Self::Unsupported(text) => failure(code::UNSUPPORTED, text.clone()),
-            Self::Interrupted(_) | Self::NotUnderstood(_) => failure(code::DROPPED, String::new()),
+            Self::Interrupted(Interruption::Unsent) => failure(code::UNSENT, String::new()),
+            Self::Interrupted(_) => failure(code::DROPPED, String::new()),
+            Self::NotUnderstood(text) => failure(code::NOT_UNDERSTOOD, text.clone()),
         }
     }
 }
@@ -203,10 +214,12 @@ mod tests {
             CallError::Unavailable(Unavailability::NotServed("a/b".to_owned())),
             CallError::TimedOut { within },
             CallError::Interrupted(Interruption::Dropped),
+            CallError::Interrupted(Interruption::Unsent),
             CallError::RemotePanic,
             CallError::TooLarge { what: "question", len: 9, max: 8 },
             CallError::TooLarge { what: "answer", len: 9, max: 8 },
             CallError::Unsupported("a map".to_owned()),
+            CallError::NotUnderstood("too deep".to_owned()),
         ];
         for error in told {
             assert_eq!(CallError::from_wire(error.to_wire(), within), error);

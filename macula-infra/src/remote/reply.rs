@@ -5,21 +5,21 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use macula_core::clock::{Clock as _, TokioClock};
 use macula_core::identity::NodeId;
 use ractor::RpcReplyPort;
 use serde::Serialize;
 use tokio::sync::Notify;
 
 use super::error::{CallError, Interruption};
+use super::metrics;
 
 /// Takes answers to a caller: over a connection, or to a caller on this very node.
 pub(super) trait Answer: Send + Sync {
-    /// Sends a reply.
+    /// Sends a reply, which ends the question. On an error the question is still open.
     fn reply(&self, id: u64, reply: &dyn Encodes) -> Result<(), CallError>;
-    /// Says that there will be none.
+    /// Says that there will be none, which ends the question.
     fn fail(&self, id: u64, error: &CallError);
-    /// The question is done with.
-    fn done(&self, id: u64);
 }
 
 /// A reply whose type is not known here.
@@ -61,11 +61,11 @@ impl Cancelled {
         self.bell.notify_waiters();
     }
 
-    fn is_set(&self) -> bool {
+    pub(super) fn is_set(&self) -> bool {
         self.flag.load(Ordering::Acquire)
     }
 
-    async fn wait(&self) {
+    pub(super) async fn wait(&self) {
         loop {
             let bell = self.bell.notified();
             tokio::pin!(bell);
@@ -82,6 +82,9 @@ impl Cancelled {
 pub(super) struct Ticket {
     pub(super) id: u64,
     pub(super) caller: NodeId,
+    /// How long the caller waits.
+    pub(super) within: Duration,
+    /// Until when it does.
     pub(super) deadline: Instant,
     pub(super) cancelled: Arc<Cancelled>,
     pub(super) answer: Arc<dyn Answer>,
@@ -94,10 +97,44 @@ impl Ticket {
         !self.settled.swap(true, Ordering::AcqRel)
     }
 
+    /// Whether nobody waits for the answer any more.
+    pub(super) fn is_over(&self) -> bool {
+        self.cancelled.is_set() || TokioClock.now() >= self.deadline
+    }
+
+    /// Waits until nobody does.
+    pub(super) async fn over(&self) {
+        let cancelled = self.cancelled.wait();
+        drop(tokio::time::timeout_at(self.deadline.into(), cancelled).await);
+    }
+
+    pub(super) const fn timed_out(&self) -> CallError {
+        CallError::TimedOut { within: self.within }
+    }
+
+    /// The actor does not get the question.
+    pub(super) fn turn_down(&self, error: &CallError) {
+        if self.settle() {
+            ::metrics::counter!(metrics::QUESTIONS, "outcome" => error.kind()).increment(1);
+            self.answer.fail(self.id, error);
+        }
+    }
+
+    /// Says that there will be no answer. A caller that does not wait any more is not told.
     pub(super) fn fail(&self, error: &CallError) {
         if self.settle() {
             self.answer.fail(self.id, error);
-            self.answer.done(self.id);
+        }
+    }
+}
+
+/// A question that is being answered. If the answer panics while it is encoded, the caller is told.
+struct Answering<'a>(Option<&'a Ticket>);
+
+impl Drop for Answering<'_> {
+    fn drop(&mut self) {
+        if let Some(ticket) = self.0 {
+            ticket.answer.fail(ticket.id, &CallError::RemotePanic);
         }
     }
 }
@@ -160,21 +197,23 @@ impl<R> ReplyTo<R> {
         }
     }
 
-    /// Whether nobody waits for the answer any more.
+    /// Whether nobody waits for the answer any more: the caller has given up, or its time is over.
+    /// Asked first, it spares an actor with a long mailbox what came too late.
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
         match &self.0 {
             Way::Local(port) => port.is_closed(),
-            Way::Remote(ticket) => ticket.cancelled.is_set(),
+            Way::Remote(ticket) => ticket.is_over(),
             Way::Done => true,
         }
     }
 
-    /// Waits until a caller on another node does not wait any more. Never ready for a local one:
-    /// ask [`is_cancelled`](Self::is_cancelled) between steps instead.
+    /// Waits until a caller on another node does not wait any more: it has given up, or its time is
+    /// over. Never ready for a local one: ask [`is_cancelled`](Self::is_cancelled) between steps
+    /// instead.
     pub async fn cancelled(&self) {
         match &self.0 {
-            Way::Remote(ticket) => ticket.cancelled.wait().await,
+            Way::Remote(ticket) => ticket.over().await,
             Way::Local(_) | Way::Done => std::future::pending().await,
         }
     }
@@ -185,22 +224,27 @@ impl<R: Serialize + Send + 'static> ReplyTo<R> {
     ///
     /// # Errors
     ///
-    /// [`CallError`] if the answer does not reach its caller: it is too large, which the caller is
-    /// told, or the caller or its node is gone.
+    /// [`CallError`] if the answer does not reach its caller: it is too large or too many answers
+    /// wait, which the caller is told, or the caller does not wait any more, or is gone.
     pub fn send(mut self, reply: R) -> Result<(), CallError> {
         match std::mem::replace(&mut self.0, Way::Done) {
             Way::Local(port) => {
                 port.send(reply).map_err(|_gone| CallError::Interrupted(Interruption::Dropped))
             }
             Way::Remote(ticket) => {
+                if ticket.is_over() {
+                    ticket.fail(&ticket.timed_out());
+                    return Err(ticket.timed_out());
+                }
                 if !ticket.settle() {
                     return Err(CallError::Interrupted(Interruption::Dropped));
                 }
+                let mut answering = Answering(Some(&ticket));
                 let sent = ticket.answer.reply(ticket.id, &reply);
+                answering.0 = None;
                 if let Err(error) = &sent {
                     ticket.answer.fail(ticket.id, error);
                 }
-                ticket.answer.done(ticket.id);
                 sent
             }
             Way::Done => Err(CallError::Interrupted(Interruption::Dropped)),
@@ -213,6 +257,8 @@ impl<R> Drop for ReplyTo<R> {
         if let Way::Remote(ticket) = &self.0 {
             ticket.fail(&if std::thread::panicking() {
                 CallError::RemotePanic
+            } else if ticket.is_over() {
+                ticket.timed_out()
             } else {
                 CallError::Interrupted(Interruption::Dropped)
             });

@@ -1,6 +1,7 @@
 //! Actors under the names by which other nodes call them.
 
 use std::fmt::Debug;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
@@ -14,6 +15,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::error::{CallError, Refusal, Unavailability};
+use super::metrics;
 use super::reply::{ReplyTo, Ticket};
 
 /// How many names a node serves.
@@ -59,26 +61,31 @@ struct Typed<M, Q, R, F> {
     _types: std::marker::PhantomData<fn(Q) -> R>,
 }
 
-impl<M, Q, R, F> Actor for Typed<M, Q, R, F>
+impl<M, Q, R, F> Typed<M, Q, R, F>
 where
     M: Send + 'static,
     Q: DeserializeOwned + Send + 'static,
     R: Serialize + Send + 'static,
     F: Fn(Q, ReplyTo<R>) -> M + Send + Sync + 'static,
 {
-    fn ask(&self, question: Question) {
+    /// Makes the actor's message of a question and puts it into its mailbox.
+    fn put(&self, question: Question) {
         let Question { ticket, body, limits } = question;
         let asked: Q = match from_body(&body, &limits) {
             Ok(asked) => asked,
             Err(error) => {
-                ticket.fail(&CallError::Unsupported(format!("the question: {error}")));
-                return;
+                return ticket.turn_down(&CallError::Unsupported(format!("the question: {error}")));
             }
         };
+        if ticket.is_over() {
+            return ticket.turn_down(&ticket.timed_out());
+        }
         let message = (self.message)(asked, ReplyTo::remote(Arc::clone(&ticket)));
-        let Err(error) = self.handle.cast(message) else { return };
+        let Err(error) = self.handle.cast(message) else {
+            return ::metrics::counter!(metrics::QUESTIONS, "outcome" => "taken").increment(1);
+        };
         // Told before the message is dropped, which would tell that it was dropped by a handler.
-        ticket.fail(&match &error {
+        ticket.turn_down(&match &error {
             SendError::Full { capacity, .. } => {
                 CallError::Refused(Refusal::Busy(format!("{capacity} messages wait for the actor")))
             }
@@ -87,6 +94,23 @@ where
             }
             _ => CallError::Unavailable(Unavailability::Absent(error.to_string())),
         });
+    }
+}
+
+impl<M, Q, R, F> Actor for Typed<M, Q, R, F>
+where
+    M: Send + 'static,
+    Q: DeserializeOwned + Send + 'static,
+    R: Serialize + Send + 'static,
+    F: Fn(Q, ReplyTo<R>) -> M + Send + Sync + 'static,
+{
+    fn ask(&self, question: Question) {
+        let ticket = Arc::clone(&question.ticket);
+        // What is the user's runs here while a connection is read, on which others wait.
+        let put = catch_unwind(AssertUnwindSafe(|| self.put(question)));
+        if put.is_err() {
+            ticket.turn_down(&CallError::RemotePanic);
+        }
     }
 
     fn life(&self) -> (Presence, u64) {
@@ -198,7 +222,7 @@ impl Served {
             Some(actor) => actor.ask(question),
             None => {
                 let why = Unavailability::NotServed(name.to_owned());
-                question.ticket.fail(&CallError::Unavailable(why));
+                question.ticket.turn_down(&CallError::Unavailable(why));
             }
         }
     }

@@ -2,39 +2,31 @@
 
 use std::any::Any;
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use macula_core::clock::{Clock as _, TokioClock};
-use macula_core::wire::{EncodeError, Flags, Frame, Kind, from_body};
+use macula_core::wire::{Flags, Frame, Kind, from_body};
 use parking_lot::Mutex;
-use serde::Serialize;
 use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 
+use super::FIRST_KIND;
 use super::error::{CallError, Interruption, Refusal};
-use super::reply::{Answer, Cancelled, Encodes, Ticket};
-use super::serve::{Question, Served};
+use super::questions::Questions;
+use super::serve::Served;
 use super::wire::{
-    BULK, BulkReply, CALL, CANCEL, Call, DEMONITOR, DOWN, Ended, FAILURE, Failure, MONITOR,
-    MONITORING, REPLY, Watch, Watched,
+    BulkReply, CALL, CANCEL, DEMONITOR, DOWN, Ended, FAILURE, Failure, MONITOR, MONITORING, REPLY,
+    Watch, Watched,
 };
-use super::{FIRST_KIND, metrics};
 use crate::link::{InFlight, Link, Service, Session};
 use crate::transport::Closed;
-use crate::transport::lane::{Body, Lane, SendError, send_bulk};
-
-/// How many questions of one peer are open at one time. More are refused.
-const QUESTIONS_MAX: usize = 8_192;
+use crate::transport::lane::{Body, Lane, ReadError};
 
 /// How many actors one peer watches here at one time. More are refused.
 const WATCHES_MAX: usize = 8_192;
-
-/// The longest time that a question may stay open.
-const WITHIN_MAX: Duration = Duration::from_secs(24 * 3600);
 
 /// Makes the sessions of calls.
 #[derive(Debug, Clone)]
@@ -48,11 +40,10 @@ impl Service for RemoteService {
     fn open(&self, link: &Arc<Link>) -> Arc<dyn Session> {
         Arc::new_cyclic(|me| Calls {
             me: me.clone(),
-            link: Arc::downgrade(link),
             served: self.0.clone(),
             numbers: AtomicU64::new(1),
             waiting: Mutex::default(),
-            questions: Mutex::default(),
+            questions: Questions::new(link, self.0.clone()),
             watches: Mutex::default(),
         })
     }
@@ -66,21 +57,15 @@ pub(super) enum Waiting {
     Watched(Option<oneshot::Sender<Result<u64, CallError>>>, oneshot::Sender<Ended>),
 }
 
-struct Open {
-    cancelled: Arc<Cancelled>,
-    _in_flight: InFlight,
-}
-
 /// The calls of one connection.
 pub(super) struct Calls {
     me: Weak<Self>,
-    link: Weak<Link>,
     served: Served,
     numbers: AtomicU64,
     /// What this node waits for; none once the connection is over.
     waiting: Mutex<Option<BTreeMap<u64, Waiting>>>,
     /// What this node was asked.
-    questions: Mutex<BTreeMap<u64, Open>>,
+    questions: Arc<Questions>,
     watches: Mutex<BTreeMap<u64, (AbortHandle, InFlight)>>,
 }
 
@@ -141,66 +126,22 @@ impl Calls {
         );
     }
 
-    fn called(&self, link: &Arc<Link>, frame: &Frame) {
-        match from_body::<Call<'_>>(&frame.body, link.limits()) {
-            Ok(call) => self.ask(link, frame.id, &call, || frame.body.slice_ref(call.body)),
-            Err(error) => {
-                let why = CallError::Unsupported(format!("the call: {error}"));
-                self.refuse(link, frame.id, &why);
-            }
-        }
-    }
-
-    /// Puts a question to the actor that is served under its name.
-    fn ask(&self, link: &Arc<Link>, id: u64, call: &Call<'_>, body: impl FnOnce() -> Bytes) {
-        let cancelled = Arc::new(Cancelled::default());
-        {
-            let mut questions = self.questions.lock();
-            if questions.len() >= QUESTIONS_MAX || questions.contains_key(&id) {
-                drop(questions);
-                let why = format!("at most {QUESTIONS_MAX} questions of one node are open");
-                self.refuse(link, id, &CallError::Refused(Refusal::Busy(why)));
-                return;
-            }
-            let in_flight = link.take_up_for_peer();
-            let open = Open { cancelled: Arc::clone(&cancelled), _in_flight: in_flight };
-            questions.insert(id, open);
-        }
-        let Some(me) = self.me.upgrade() else { return };
-        let within = Duration::from_millis(call.within_ms).min(WITHIN_MAX);
-        let ticket = Arc::new(Ticket {
-            id,
-            caller: link.node(),
-            deadline: TokioClock.now() + within,
-            cancelled,
-            answer: me,
-            settled: AtomicBool::new(false),
-        });
-        let limits =
-            macula_core::wire::Limits { frame_len_max: link.body_len_max(), ..*link.limits() };
-        self.served.ask(call.to, Question { ticket, body: body(), limits });
-    }
-
-    fn refuse(&self, link: &Arc<Link>, id: u64, error: &CallError) {
-        ::metrics::counter!(metrics::QUESTIONS, "outcome" => error.kind()).increment(1);
-        self.put(link, (FAILURE, Flags::default(), id), &error.to_wire());
-    }
-
-    /// Sends a frame; in a task, once there is room, if the lane is full. What is sent this way is
-    /// bounded by the number of open questions.
-    fn put<T>(&self, link: &Arc<Link>, head: (Kind, Flags, u64), body: &T)
-    where
-        T: Serialize + Clone + Send + Sync + 'static,
-    {
-        if let Err(SendError::Full { .. }) = link.lane(Lane::Rpc).send(head, body) {
-            let (link, body) = (Arc::clone(link), body.clone());
-            drop(tokio::spawn(async move {
-                let lane = link.lane(Lane::Rpc);
-                while let Err(SendError::Full { .. }) = lane.send(head, &body) {
-                    lane.room().await;
-                }
-            }));
-        }
+    /// Reads an answer on a stream of its own, for as long as its caller waits.
+    async fn answered_long(&self, link: &Link, about: &Frame, body: Body) {
+        let Some(Waiting::Reply(mut caller, _)) = self.take(about.id) else { return };
+        let answer = match from_body::<BulkReply>(&about.body, link.limits()) {
+            Ok(BulkReply { bulk_len }) => tokio::select! {
+                body = body.read(bulk_len, link.body_len_max()) => body,
+                () = caller.closed() => return,
+            },
+            Err(_error) => Err(ReadError::Truncated),
+        };
+        // A caller that has given up needs no answer.
+        drop(caller.send(answer.map_err(|error| match error {
+            ReadError::TooLong { len, max } => CallError::TooLarge { what: "answer", len, max },
+            ReadError::Closed(closed) => lost_by(&closed),
+            _ => CallError::Interrupted(Interruption::Dropped),
+        })));
     }
 
     fn watch(&self, link: &Arc<Link>, frame: &Frame) {
@@ -209,18 +150,23 @@ impl Calls {
             Ok(watch) => watch,
             Err(error) => {
                 let why = CallError::Unsupported(format!("the watch: {error}"));
-                return self.refuse(link, id, &why);
+                return self.questions.refuse(link, id, &why);
             }
         };
         if self.watches.lock().len() >= WATCHES_MAX {
             let why = format!("at most {WATCHES_MAX} actors are watched by one node");
-            return self.refuse(link, id, &CallError::Refused(Refusal::Busy(why)));
+            return self.questions.refuse(link, id, &CallError::Refused(Refusal::Busy(why)));
         }
         let (incarnation, ended) = match self.served.watch(&watch.to, watch.incarnation) {
             Ok(watched) => watched,
-            Err(error) => return self.refuse(link, id, &error),
+            Err(error) => return self.questions.refuse(link, id, &error),
         };
-        self.put(link, (MONITORING, Flags::default(), id), &Watched { incarnation });
+        self.questions.put(
+            link,
+            (MONITORING, Flags::default(), id),
+            &Watched { incarnation },
+            false,
+        );
         let Some(me) = self.me.upgrade() else { return };
         let mut watches = self.watches.lock();
         let (peer, in_flight) = (Arc::clone(link), link.take_up_for_peer());
@@ -231,7 +177,7 @@ impl Calls {
                 kind: reason.as_ref().map(|reason| reason.kind().to_owned()),
                 reason: reason.map(|reason| reason.to_string()).unwrap_or_default(),
             };
-            me.put(&peer, (DOWN, Flags::default(), id), &ended);
+            me.questions.put(&peer, (DOWN, Flags::default(), id), &ended, false);
             me.watches.lock().remove(&id);
         });
         watches.insert(id, (task.abort_handle(), in_flight));
@@ -260,24 +206,23 @@ impl Calls {
 
 /// Why a connection that is over has no answer.
 pub(super) fn lost(link: &Link) -> CallError {
-    let why = link.ended().map_or_else(String::new, |closed| closed.to_string());
-    CallError::Interrupted(Interruption::ConnectionLost(why))
+    match link.ended() {
+        Some(closed) => lost_by(&closed),
+        None => CallError::Interrupted(Interruption::ConnectionLost("it is ending".to_owned())),
+    }
+}
+
+pub(super) fn lost_by(closed: &Closed) -> CallError {
+    CallError::Interrupted(Interruption::ConnectionLost(closed.to_string()))
 }
 
 impl Session for Calls {
     fn frame(&self, link: &Arc<Link>, _lane: Lane, frame: Frame) {
         match frame.kind {
-            CALL => self.called(link, &frame),
+            CALL => self.questions.called(link, &frame),
             REPLY => self.answered(frame.id, Ok(frame.body)),
             FAILURE => self.failed(link, &frame),
-            CANCEL => {
-                let questions = self.questions.lock();
-                let cancelled = questions.get(&frame.id).map(|open| Arc::clone(&open.cancelled));
-                drop(questions);
-                if let Some(cancelled) = cancelled {
-                    cancelled.set();
-                }
-            }
+            CANCEL => self.questions.cancel(frame.id),
             MONITOR => self.watch(link, &frame),
             MONITORING => self.watched(link, &frame),
             DEMONITOR => {
@@ -288,54 +233,25 @@ impl Session for Calls {
                 }
             }
             DOWN => self.down(link, &frame),
-            _ => crate::link::unsupported(link, frame.id),
+            _ => crate::link::unsupported(link, &frame),
         }
     }
 
     fn bulk(self: Arc<Self>, link: Arc<Link>, about: Frame, body: Body) -> BoxFuture<'static, ()> {
         Box::pin(async move {
-            let (id, max) = (about.id, link.body_len_max());
             match about.kind {
-                CALL => {
-                    let Ok(call) = from_body::<Call<'_>>(&about.body, link.limits()) else {
-                        let why = CallError::Unsupported("a call of that form".to_owned());
-                        return self.refuse(&link, id, &why);
-                    };
-                    match body.read(call.bulk_len.unwrap_or_default(), max).await {
-                        Ok(body) => self.ask(&link, id, &call, || body),
-                        Err(crate::transport::lane::ReadError::TooLong { len, max }) => {
-                            let what = "question";
-                            self.refuse(&link, id, &CallError::TooLarge { what, len, max });
-                        }
-                        // The caller has given up, or the connection is over.
-                        Err(_gone) => {}
-                    }
-                }
-                REPLY => {
-                    let len = from_body::<BulkReply>(&about.body, link.limits());
-                    let body = match len {
-                        Ok(BulkReply { bulk_len }) => body.read(bulk_len, max).await,
-                        Err(_error) => Err(crate::transport::lane::ReadError::Truncated),
-                    };
-                    self.answered(
-                        id,
-                        body.map_err(|error| match error {
-                            crate::transport::lane::ReadError::TooLong { len, max } => {
-                                CallError::TooLarge { what: "answer", len, max }
-                            }
-                            error => CallError::Interrupted(Interruption::ConnectionLost(
-                                error.to_string(),
-                            )),
-                        }),
-                    );
-                }
-                _ => crate::link::unsupported(&link, id),
+                CALL => self.questions.called_long(link, about, body).await,
+                REPLY => self.answered_long(&link, &about, body).await,
+                _ => crate::link::unsupported(&link, &about),
             }
         })
     }
 
-    fn unsupported(&self, _link: &Arc<Link>, id: u64) {
-        self.answered(id, Err(CallError::Unsupported("calls of this kind".to_owned())));
+    fn unsupported(&self, _link: &Arc<Link>, kind: Kind, id: u64) {
+        // The others of its frames have the peer's ids, or ids of what has ended.
+        if matches!(kind, CALL | MONITOR) {
+            self.answered(id, Err(CallError::Unsupported("calls of this kind".to_owned())));
+        }
     }
 
     fn closed(&self, link: &Arc<Link>, _closed: &Closed) {
@@ -352,8 +268,7 @@ impl Session for Calls {
                 }
             }
         }
-        let questions = std::mem::take(&mut *self.questions.lock());
-        questions.into_values().for_each(|open| open.cancelled.set());
+        self.questions.close();
         let watches = std::mem::take(&mut *self.watches.lock());
         watches.into_values().for_each(|(task, _)| task.abort());
     }
@@ -361,85 +276,4 @@ impl Session for Calls {
     fn as_any(&self) -> &(dyn Any + Send + Sync) {
         self
     }
-}
-
-impl Answer for Calls {
-    fn reply(&self, id: u64, reply: &dyn Encodes) -> Result<(), CallError> {
-        let gone = || CallError::Interrupted(Interruption::ConnectionLost(String::new()));
-        let link = self.link.upgrade().ok_or_else(gone)?;
-        let head = (REPLY, Flags::default(), id);
-        match reply.send(link.lane(Lane::Rpc), head) {
-            Ok(()) => Ok(()),
-            Err(SendError::Closed(_)) => Err(lost(&link)),
-            Err(SendError::Full { .. }) => {
-                let body = encoded(reply, link.limits().frame_len_max)?;
-                drop(tokio::spawn(async move {
-                    let lane = link.lane(Lane::Rpc);
-                    while let Err(SendError::Full { .. }) = lane.send_raw(head, &body) {
-                        lane.room().await;
-                    }
-                }));
-                Ok(())
-            }
-            Err(SendError::Encode(EncodeError::TooLong { .. })) => {
-                let body = encoded(reply, link.body_len_max())?;
-                let in_flight = link.take_up_for_peer();
-                drop(tokio::spawn(async move {
-                    let len = u64::try_from(body.len()).unwrap_or(u64::MAX);
-                    let (opener, limits) = (Arc::clone(link.opener()), *link.limits());
-                    let about = BulkReply { bulk_len: len };
-                    let sent = send_bulk(&opener, (REPLY, BULK, id), &about, body, &limits).await;
-                    // The connection is over, and the caller knows.
-                    drop(sent);
-                    drop(in_flight);
-                }));
-                Ok(())
-            }
-            Err(SendError::Encode(error)) => Err(CallError::NotUnderstood(error.to_string())),
-        }
-    }
-
-    fn fail(&self, id: u64, error: &CallError) {
-        ::metrics::counter!(metrics::QUESTIONS, "outcome" => error.kind()).increment(1);
-        if let Some(link) = self.link.upgrade() {
-            self.put(&link, (FAILURE, Flags::default(), id), &error.to_wire());
-        }
-    }
-
-    fn done(&self, id: u64) {
-        let open = self.questions.lock().remove(&id);
-        drop(open);
-    }
-}
-
-/// A reply as the body of a frame or of a stream of its own.
-pub(super) fn encoded(reply: &dyn Encodes, len_max: usize) -> Result<Bytes, CallError> {
-    reply.encode(len_max).map_err(|error| match error {
-        EncodeError::TooLong { len, max } => CallError::too_large("answer", len, max),
-        other => CallError::NotUnderstood(other.to_string()),
-    })
-}
-
-/// A call's frame, and what becomes of a body that is too long for one.
-pub(super) async fn send_call(
-    link: &Arc<Link>,
-    id: u64,
-    call: Call<'_>,
-    body: Bytes,
-) -> Result<(), CallError> {
-    let head = (CALL, Flags::default(), id);
-    let inline = Call { body: serde_bytes::Bytes::new(&body), ..call };
-    let lane = link.lane(Lane::Rpc);
-    loop {
-        match lane.send(head, &inline) {
-            Ok(()) => return Ok(()),
-            Err(SendError::Full { .. }) => lane.room().await,
-            Err(SendError::Closed(_)) => return Err(lost(link)),
-            Err(SendError::Encode(EncodeError::TooLong { .. })) => break,
-            Err(SendError::Encode(error)) => return Err(CallError::Unsupported(error.to_string())),
-        }
-    }
-    let about = Call { bulk_len: u64::try_from(body.len()).ok(), ..call };
-    let sent = send_bulk(link.opener(), (CALL, BULK, id), &about, body, link.limits()).await;
-    sent.map_err(|_closed| lost(link))
 }

@@ -72,6 +72,8 @@ pub(super) mod code {
     pub(in crate::remote) const DROPPED: &str = "dropped";
     pub(in crate::remote) const TOO_LARGE: &str = "too_large";
     pub(in crate::remote) const UNSUPPORTED: &str = "unsupported";
+    pub(in crate::remote) const NOT_UNDERSTOOD: &str = "not_understood";
+    pub(in crate::remote) const UNSENT: &str = "unsent";
 }
 
 /// Which actor to watch.

@@ -6,18 +6,18 @@ use macula_core::identity::{Authority, Keypair, Validity};
 use macula_core::supervision::{Handle, Root, Supervisor, TreeOptions, Worker};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 
-use super::{Config, Infrastructure, spec};
+use super::{Config, Infrastructure, spec, transport};
 use crate::remote::{CallError, DownReason, ReplyTo, Unavailability};
 use crate::transport::tls::{Credentials, Enforcement, Realm, Showing, Trust};
 
 const NOW: Duration = Duration::from_secs(1_800_000_000);
 
-fn authority() -> Authority {
+pub(crate) fn authority() -> Authority {
     let valid = Validity::from_now(NOW, Duration::from_secs(86_400));
     Authority::with_key("home", Keypair::from_seed([99; 32]), valid).unwrap()
 }
 
-fn credentials(authority: &Authority, seed: u8) -> Credentials {
+pub(crate) fn credentials(authority: &Authority, seed: u8) -> Credentials {
     let key = Keypair::from_seed([seed; 32]);
     let valid = Validity::from_now(NOW, Duration::from_secs(3_600));
     let certificate = authority.issue(key.node_id(), valid, &[]).unwrap();
@@ -27,7 +27,7 @@ fn credentials(authority: &Authority, seed: u8) -> Credentials {
     Credentials::new(&showing, trust, Enforcement::Enforce, || NOW).unwrap()
 }
 
-enum Ask {
+pub(crate) enum Ask {
     Add(u64, ReplyTo<u64>),
     Panic(ReplyTo<u64>),
     Slow(ReplyTo<u64>),
@@ -62,14 +62,23 @@ impl Actor for Counter {
     }
 }
 
-struct Node {
-    root: Root,
-    infra: Infrastructure,
-    counter: Handle<Ask>,
+pub(crate) struct Node {
+    pub(crate) root: Root,
+    pub(crate) infra: Infrastructure,
+    pub(crate) counter: Handle<Ask>,
 }
 
 async fn node(authority: &Authority, seed: u8) -> Node {
-    let (spec, infra) = spec(Config::new(credentials(authority, seed), 1)).unwrap();
+    node_with(authority, seed, transport::Config::default()).await
+}
+
+pub(crate) async fn node_with(
+    authority: &Authority,
+    seed: u8,
+    transport: transport::Config,
+) -> Node {
+    let config = Config { transport, ..Config::new(credentials(authority, seed), 1) };
+    let (spec, infra) = spec(config).unwrap();
     let (worker, counter) = Worker::new("counter", || (Counter, ())).unwrap().split();
     let root = Supervisor::new("root").unwrap().intensity(100, Duration::from_secs(1));
     let root = root.child(spec).child(worker).start(TreeOptions::default()).await.unwrap();
@@ -79,7 +88,7 @@ async fn node(authority: &Authority, seed: u8) -> Node {
     Node { root, infra, counter }
 }
 
-async fn pair() -> (Node, Node) {
+pub(crate) async fn pair() -> (Node, Node) {
     let authority = authority();
     let (one, two) = (node(&authority, 1).await, node(&authority, 2).await);
     one.infra.mesh.introduce(two.infra.mesh.node(), two.infra.mesh.listening());

@@ -59,14 +59,15 @@ pub struct Config {
     pub keep_alive: Duration,
     /// The largest IP packet, in bytes: 1,228 to 9,216. Paths are probed up to it.
     pub mtu_max: u16,
-    /// How much a peer may send ahead on one connection, in bytes: 64 KiB to 1 GiB.
+    /// How much a peer may send ahead on one connection, in bytes: 64 KiB to 1 GiB. If it is
+    /// `streams_max` times `stream_window`, no stream can hold up another.
     pub connection_window: u32,
     /// How much a peer may send ahead on one stream, in bytes: 64 KiB to 1 GiB.
     pub stream_window: u32,
     /// How much one stream keeps until it is acknowledged, in bytes: 64 KiB to 64 MiB.
     pub send_buffer: u32,
     /// How many streams a peer may have open: 8 to 10,000. Lanes take up to five, the others carry
-    /// long bodies.
+    /// long bodies, each of which is read into memory.
     pub streams_max: u32,
     /// How the sender reacts to loss.
     pub congestion: Congestion,
@@ -90,10 +91,10 @@ impl Default for Config {
             idle_timeout: Duration::from_secs(10),
             keep_alive: Duration::from_secs(3),
             mtu_max: 1_500,
-            connection_window: 4 * 1024 * 1024,
-            stream_window: 4 * 1024 * 1024,
+            connection_window: 32 * 1024 * 1024,
+            stream_window: 2 * 1024 * 1024,
             send_buffer: 512 * 1024,
-            streams_max: 128,
+            streams_max: 16,
             congestion: Congestion::Cubic,
             admission: Admission::default(),
             frame_len_max: 64 * 1024,
@@ -141,7 +142,7 @@ impl Config {
     /// The caps of the decoders.
     #[must_use]
     pub fn limits(&self) -> Limits {
-        Limits { frame_len_max: self.frame_len_max, ..Limits::default() }
+        Limits::for_body(self.frame_len_max)
     }
 }
 
@@ -155,11 +156,20 @@ fn range(key: &'static str, found: u64, min: u64, max: u64) -> Result<(), Invali
 #[cfg(test)]
 mod tests {
     use super::Config;
+    use crate::transport::lane::{BULKS_MAX, Lane};
     use std::time::Duration;
 
     #[test]
     fn the_defaults_can_stand() {
         Config::default().check().unwrap();
+    }
+
+    #[test]
+    fn no_stream_can_hold_up_another() {
+        let Config { connection_window, stream_window, streams_max, .. } = Config::default();
+        assert!(connection_window >= streams_max * stream_window);
+        let streams = BULKS_MAX + Lane::ALL.len();
+        assert!(usize::try_from(streams_max).unwrap() > streams);
     }
 
     #[test]

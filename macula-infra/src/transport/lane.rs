@@ -3,7 +3,9 @@
 //! A lane is a unidirectional QUIC stream of its sender, opened at first use. Its first byte says
 //! which lane it is; then frames follow. Streams do not wait for one another, so a slow lane holds
 //! up no other. A body that is too long for a frame has a stream of its own, whose first byte is
-//! [`BULK`], whose first frame tells about the body, and which ends with the body.
+//! [`BULK`], whose first frame tells about the body, and which ends with the body. Each side sends
+//! [`BULKS_MAX`] of them at one time, reads each that comes at once, and lets the peer send more
+//! ahead on a connection than on all of its streams: so a long body never holds up a lane.
 //!
 //! A [`Sender`] takes frames into a bounded buffer. While the lane is idle the caller itself hands
 //! the buffer to the QUIC stack, in the same moment. Under load, when the lane has been written to
@@ -15,7 +17,7 @@ mod bulk;
 mod reader;
 mod sender;
 
-pub use bulk::{Body, BulkError, BulkReader, send_bulk};
+pub use bulk::{Body, BulkError, BulkReader, BulkSender, Bulks};
 pub(super) use reader::incoming;
 pub use reader::{Incoming, ReadError, Reader};
 pub use sender::{SendError, Sender};
@@ -37,6 +39,9 @@ pub enum Lane {
 
 /// The first byte of a stream that carries one long body.
 pub const BULK: u8 = 0x40;
+
+/// How many long bodies a side sends at one time on one connection.
+pub const BULKS_MAX: usize = 8;
 
 impl Lane {
     /// All lanes, in the order of their numbers.

@@ -24,7 +24,7 @@ pub mod kind {
     pub const PING: Kind = Kind(0x06);
     /// The answer, with the question's correlation id.
     pub const PONG: Kind = Kind(0x07);
-    /// A frame of a kind that is not known here, by its correlation id.
+    /// A frame of a kind that is not known here, by its kind and its correlation id.
     pub const UNSUPPORTED: Kind = Kind(0x08);
 }
 
@@ -68,6 +68,13 @@ pub struct Goodbye {
     pub why: String,
 }
 
+/// A frame is not known here. Correlation ids are each service's own, so the kind says whose it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unsupported {
+    /// The frame's kind.
+    pub kind: u8,
+}
+
 /// The empty body of frames that say all by their kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Pulse {}
@@ -77,7 +84,7 @@ pub(super) const LISTEN_MAX: usize = 8;
 
 #[cfg(test)]
 mod tests {
-    use super::{Goodbye, Hello, Pulse, TurnedAway, Welcome};
+    use super::{Goodbye, Hello, Pulse, TurnedAway, Unsupported, Welcome};
     use data_encoding::HEXLOWER;
     use macula_core::identity::Keypair;
     use macula_core::wire::{Limits, from_body, to_body};
@@ -105,6 +112,7 @@ mod tests {
             golden(&TurnedAway { busy: true, why: "full".to_owned() }),
             golden(&Goodbye { why: "idle".to_owned() }),
             golden(&Pulse {}),
+            golden(&Unsupported { kind: 0x10 }),
         ];
         insta::assert_snapshot!(all.join("\n"));
     }

@@ -33,6 +33,9 @@ pub enum ReadError {
         /// How long it may be.
         max: u64,
     },
+    /// Nothing of a long body comes any more.
+    #[error("nothing of the body comes any more")]
+    Silent,
     /// The stream ended before it should.
     #[error("the stream ended too early")]
     Truncated,

@@ -145,15 +145,18 @@ impl Sender {
             let room = self.0.room.notified();
             tokio::pin!(room);
             room.as_mut().enable();
-            {
-                let queue = self.0.queue.lock();
-                if queue.pending.len() < self.0.len_max || matches!(queue.stream, State::Closed(_))
-                {
-                    return;
-                }
+            if self.has_room() {
+                return;
             }
             room.await;
         }
+    }
+
+    /// Whether the lane has room, or has ended.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        let queue = self.0.queue.lock();
+        queue.pending.len() < self.0.len_max || matches!(queue.stream, State::Closed(_))
     }
 
     fn put(

@@ -144,7 +144,16 @@ impl Deeds {
             drop(over);
             match dialled {
                 Ok(connection) => {
-                    pool.0.faults.remove(&peer);
+                    let answered = connection.opener.node;
+                    if answered == peer {
+                        pool.0.faults.remove(&peer);
+                    } else {
+                        note(
+                            &pool,
+                            peer,
+                            format!("node {} answers at {address}", answered.short()),
+                        );
+                    }
                     pool.took(connection, gone, |conn, peer, incarnation| Input::Dialed {
                         attempt,
                         conn,
@@ -172,10 +181,7 @@ impl Deeds {
 
 fn failed(pool: &Pool, peer: NodeId, attempt: AttemptId, error: &DialError, inbox: &Inbox<Input>) {
     tracing::debug!(peer = peer.short(), "a dial failed: {error}");
-    let faults = &pool.0.faults;
-    if faults.len() < FAULTS_MAX || faults.contains_key(&peer) {
-        faults.insert(peer, error.to_string());
-    }
+    note(pool, peer, error.to_string());
     let fault = match error {
         DialError::Refused { .. } | DialError::RefusedByPeer { .. } => Fault::Refused,
         DialError::Busy { .. } => Fault::Busy,
@@ -187,6 +193,14 @@ fn failed(pool: &Pool, peer: NodeId, attempt: AttemptId, error: &DialError, inbo
         | DialError::Down => Fault::Unreachable,
     };
     inbox.push(Input::DialFailed { attempt, fault });
+}
+
+/// Remembers in words why the last dial of a peer failed.
+fn note(pool: &Pool, peer: NodeId, why: String) {
+    let faults = &pool.0.faults;
+    if faults.len() < FAULTS_MAX || faults.contains_key(&peer) {
+        faults.insert(peer, why);
+    }
 }
 
 const fn word(why: Why) -> &'static str {

@@ -248,6 +248,7 @@ impl Policy {
         match timer {
             Timer::Race(peer) => self.step(now, peer),
             Timer::Room(peer) => self.no_room_for_dial(now, peer),
+            Timer::Dial(peer) => self.dial_overdue(now, peer),
             Timer::Redial(peer) => self.keep(now, peer),
             Timer::Newcomer(conn) => self.no_room_for(conn),
             Timer::Idle(conn) => self.idle(now, conn),

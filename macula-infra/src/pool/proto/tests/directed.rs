@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use super::super::dialling::DIAL_MAX;
 use super::super::{AttemptId, Class, ConnId, Denial, Fault, Input, Output, Policy, Ticket, Why};
 use super::{address, begin, ms, nodes, policy, tell, wake};
 use crate::pool::config::Config;
@@ -87,6 +88,39 @@ fn an_address_that_fails_makes_way_for_the_next_at_once() {
     let told = tell(&mut policy, now + ms(9), failed(2, Fault::Unreachable));
     let why = Denial::Failed(Fault::Refused);
     assert_eq!(told, [Output::Deny { ticket: Ticket(1), why }]);
+}
+
+#[test]
+fn a_dial_that_somebody_else_answers_has_failed() {
+    let (mut policy, now, nodes) = (policy(Config::default()), begin(), nodes(8));
+    tell(&mut policy, now, want(1, nodes[1], &[1]));
+    let told = tell(&mut policy, now + ms(5), dialed(1, 7, nodes[2]));
+    let why = Denial::Failed(Fault::Refused);
+    // Whoever has answered is a peer like any other.
+    assert_eq!(told, [Output::Deny { ticket: Ticket(1), why }, use_it(nodes[2], 7)]);
+    assert_eq!(policy.stats().dialling, 0);
+    let told = tell(&mut policy, now + ms(100), want(2, nodes[1], &[1]));
+    assert_eq!(told, [dial(2, nodes[1], 1)]);
+    // With another address to try, the dial goes on there.
+    tell(&mut policy, now + ms(200), want(3, nodes[3], &[2, 3]));
+    let told = tell(&mut policy, now + ms(210), dialed(3, 8, nodes[4]));
+    assert_eq!(told, [dial(4, nodes[3], 3), use_it(nodes[4], 8)]);
+}
+
+#[test]
+fn a_dial_of_which_nothing_is_heard_ends_by_itself() {
+    let config = Config { dials_max: 1, ..Config::default() };
+    let (mut policy, now, nodes) = (policy(config), begin(), nodes(8));
+    tell(&mut policy, now, want(1, nodes[1], &[1]));
+    assert_eq!(tell(&mut policy, now + ms(10), want(2, nodes[2], &[2])), []);
+    let end = now + DIAL_MAX;
+    assert_eq!(wake(&mut policy, end - ms(1)), []);
+    let told = wake(&mut policy, end);
+    let (deny, why) = (Ticket(1), Denial::Failed(Fault::TimedOut));
+    let over = [Output::Abort { attempt: AttemptId(1) }, Output::Deny { ticket: deny, why }];
+    assert_eq!(told[..2], over);
+    assert_eq!(told[2..], [dial(2, nodes[2], 2)]);
+    assert_eq!(policy.stats().dial_failures, 1);
 }
 
 #[test]

@@ -31,6 +31,9 @@ pub struct Config {
     pub backoff_reset: Duration,
     /// Of how many peers without a connection something is remembered. 16 to 1,000,000.
     pub peers_max: usize,
+    /// A bug to plant in the policy.
+    #[cfg(any(test, feature = "turmoil"))]
+    pub bug: Option<super::proto::Bug>,
 }
 
 impl Default for Config {
@@ -49,6 +52,8 @@ impl Default for Config {
             jitter: 0.2,
             backoff_reset: Duration::from_secs(10),
             peers_max: 16_384,
+            #[cfg(any(test, feature = "turmoil"))]
+            bug: None,
         }
     }
 }

@@ -27,6 +27,7 @@
 //! A dial that is given up may make a connection all the same, which its acceptor may have begun to
 //! use. So a connection is never simply dropped: it is drained too.
 
+mod bug;
 mod connections;
 mod dialling;
 mod peer;
@@ -41,6 +42,7 @@ use macula_core::identity::NodeId;
 
 use super::config::Config;
 
+pub use bug::Bug;
 pub use policy::Policy;
 
 /// A connection of this node; the number is never used again.

@@ -8,7 +8,7 @@ use super::peer::{Conn, State, spread};
 use super::policy::Policy;
 use super::room::{SPARED, Waiting};
 use super::timer::Timer;
-use super::{ConnId, Output, Why};
+use super::{Bug, ConnId, Output, Why};
 
 /// By which part of itself a connection's lifetime is spread to either side.
 const LIFETIME_JITTER: f64 = 0.1;
@@ -183,13 +183,10 @@ impl Policy {
 
     /// Whether this node is the one that lets go of its own connection.
     fn lets_go(&self, peer: NodeId) -> bool {
-        #[cfg(test)]
-        match self.bug {
-            Some(super::tests::Bug::BothLetGo) => return true,
-            Some(super::tests::Bug::NobodyLetsGo) => return false,
-            Some(_) | None => {}
+        if self.has(Bug::BothLetGo) {
+            return true;
         }
-        self.local > peer
+        self.local > peer && !self.has(Bug::NobodyLetsGo)
     }
 
     /// New work goes over the connection that the smaller node dialled, else over the newest.
@@ -257,6 +254,9 @@ impl Policy {
     pub(super) fn closed(&mut self, now: Instant, id: ConnId, clean: bool) {
         let Some(conn) = self.conns.remove(&id) else { return };
         self.clear(id);
+        if !clean && self.has(Bug::GrantsTheLost) {
+            return;
+        }
         let was_up = conn.is_up();
         let lived = now.saturating_duration_since(conn.since);
         let grown = lived >= self.config.backoff_reset;

@@ -12,7 +12,7 @@ use super::super::config::Config;
 use super::peer::{Conn, Peer, State};
 use super::room::Waiting;
 use super::timer::{Timer, Timers};
-use super::{AttemptId, Class, ConnId, Denial, Input, Output, Stats, Ticket, Why};
+use super::{AttemptId, Bug, Class, ConnId, Denial, Input, Output, Stats, Ticket, Why};
 
 /// How many addresses of one peer are dialled.
 pub(super) const ADDRESSES_MAX: usize = 8;
@@ -38,8 +38,6 @@ pub struct Policy {
     pub(super) out: VecDeque<Output>,
     pub(super) stats: Stats,
     pub(super) stopping: bool,
-    #[cfg(test)]
-    pub(super) bug: Option<super::tests::Bug>,
 }
 
 impl Policy {
@@ -61,8 +59,6 @@ impl Policy {
             out: VecDeque::new(),
             stats: Stats::default(),
             stopping: false,
-            #[cfg(test)]
-            bug: None,
         }
     }
 
@@ -153,7 +149,7 @@ impl Policy {
         self.tickets.insert(ticket, id);
         if used {
             self.grant_all(now, id);
-        } else if !dials || self.dials_twice() {
+        } else if !dials || self.has(Bug::NoSingleFlight) {
             self.dial(now, id);
         }
     }
@@ -255,18 +251,6 @@ impl Policy {
             Timer::Expire(conn) => self.expired(now, conn),
             Timer::Drain(conn) => self.close(conn, Why::Slow),
         }
-    }
-
-    /// Whether single flight is broken on purpose.
-    #[cfg(test)]
-    fn dials_twice(&self) -> bool {
-        self.bug == Some(super::tests::Bug::NoSingleFlight)
-    }
-
-    #[cfg(not(test))]
-    #[expect(clippy::unused_self, reason = "its twin for tests needs it")]
-    const fn dials_twice(&self) -> bool {
-        false
     }
 }
 

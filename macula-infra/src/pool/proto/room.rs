@@ -7,7 +7,7 @@ use macula_core::identity::NodeId;
 use super::peer::State;
 use super::policy::Policy;
 use super::timer::Timer;
-use super::{ConnId, Denial, Output, Why};
+use super::{Bug, ConnId, Denial, Output, Why};
 
 /// How many connections are asked at one time whether they can retire.
 pub(super) const ASKED_MAX: usize = 32;
@@ -89,7 +89,7 @@ impl Policy {
             .filter(|(_, conn)| {
                 conn.state == State::Up
                     && !conn.exempt
-                    && (conn.spared_until <= now || self.evicts_the_busy())
+                    && (conn.spared_until <= now || self.has(Bug::EvictsTheBusy))
                     && !self.peers.get(&conn.peer).is_some_and(super::peer::Peer::is_protected)
             })
             .map(|(id, conn)| (conn.last_used, *id))
@@ -105,7 +105,7 @@ impl Policy {
     }
 
     pub(super) fn ask(&mut self, id: ConnId, unused_since: Instant, evicting: bool) {
-        let evicts_the_busy = self.evicts_the_busy();
+        let evicts_the_busy = self.has(Bug::EvictsTheBusy);
         if let Some(conn) = self.conns.get_mut(&id) {
             conn.state = State::Asked;
             conn.evicting = evicting;
@@ -141,17 +141,5 @@ impl Policy {
             self.stats.overloaded += 1;
             self.close(conn, Why::Overloaded);
         }
-    }
-
-    /// Whether what is in flight is cut off on purpose.
-    #[cfg(test)]
-    fn evicts_the_busy(&self) -> bool {
-        self.bug == Some(super::tests::Bug::EvictsTheBusy)
-    }
-
-    #[cfg(not(test))]
-    #[expect(clippy::unused_self, reason = "its twin for tests needs it")]
-    const fn evicts_the_busy(&self) -> bool {
-        false
     }
 }

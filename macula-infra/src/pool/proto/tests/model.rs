@@ -77,7 +77,7 @@ impl Model {
         };
         let all = nodes(8);
         let mut policy = Policy::new(all[3], config, Entropy::from_seed(7));
-        policy.bug = bug;
+        policy.config.bug = bug;
         let peers = all.into_iter().filter(|node| *node != policy.local).collect();
         Self {
             policy,

@@ -19,7 +19,7 @@ use tokio::sync::{Mutex, Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::admission::{Census, Gate};
+use super::admission::{Census, Gate, Tokens};
 use super::config::{Config, Congestion};
 use super::connection::{CloseCode, Closed, Connection};
 use super::error::{DialError, StartError, named};
@@ -113,13 +113,13 @@ impl Endpoint {
             v4: Mutex::default(),
             v6: Mutex::default(),
         });
-        let census = Census::default();
+        let census = Census::new(shared.config.admission.clone());
         let greetings = Arc::new(Semaphore::new(shared.config.admission.handshakes_max));
         let (mut acceptors, mut event_loops) = (JoinSet::new(), Vec::new());
         let over = CancellationToken::new();
         let listeners = sockets.listeners(&shared.config).await.map_err(|error| quic(&error))?;
         for (number, (io, _address)) in (0..).zip(listeners) {
-            let (server, event_loop) = serve(io, &shared, census.clone(), number)?;
+            let (server, event_loop) = serve(io, &shared, &census, number)?;
             let ended = event_loop.ended();
             event_loops.push(event_loop);
             let accepting = Accepting {
@@ -344,7 +344,11 @@ impl Accepting {
             return;
         };
         let Ok(address) = quic.remote_addr() else { return };
-        let counted = self.census.enter(address.ip().to_canonical());
+        // Whoever has a token may have got it before there were so many.
+        let Some(counted) = self.census.enter(address.ip().to_canonical()) else {
+            quic.close(u32::from(CloseCode::Overloaded.number()).into());
+            return;
+        };
         greeting.spawn(async move {
             let _permit = permit;
             let closer = quic.handle();
@@ -422,11 +426,11 @@ fn tokens(me: &Me) -> ResetTokens {
 /// Puts a builder of the QUIC library together and starts it. The client's and the server's are
 /// different types with the same methods.
 macro_rules! started {
-    ($builder:expr, $io:expr, $shared:expr, $number:expr) => {{
+    ($builder:expr, $io:expr, $shared:expr, ($ear:expr, $number:expr)) => {{
         let shared: &Shared = $shared;
         let quic = |error: &dyn std::fmt::Display| StartError::Quic(error.to_string());
         let builder = $builder
-            .with_event(Ear(shared.me.credentials.clone()))
+            .with_event($ear)
             .map_err(|error| quic(&error))?
             .with_limits(quic_limits(&shared.config)?)
             .map_err(|error| quic(&error))?
@@ -472,18 +476,20 @@ macro_rules! started {
 fn serve(
     io: Io,
     shared: &Shared,
-    census: Census,
+    census: &Census,
     number: u64,
 ) -> Result<(Server, EventLoop), StartError> {
     let quic = |error: &dyn std::fmt::Display| StartError::Quic(error.to_string());
     let tls = server_config(&shared.me.credentials).map_err(|error| quic(&error))?;
-    let gate = Gate::new(shared.config.admission.clone(), census);
     let builder = Server::builder()
         .with_tls(quic_tls::Server::from(tls))
         .map_err(|error| quic(&error))?
-        .with_endpoint_limits(gate)
+        .with_endpoint_limits(Gate(census.clone()))
+        .map_err(|error| quic(&error))?
+        .with_address_token(Tokens::new(census.clone()))
         .map_err(|error| quic(&error))?;
-    Ok(started!(builder, io, shared, number))
+    let ear = Ear(shared.me.credentials.clone(), Some(census.clone()));
+    Ok(started!(builder, io, shared, (ear, number)))
 }
 
 fn client(io: Io, shared: &Shared) -> Result<Dialler, StartError> {
@@ -491,6 +497,7 @@ fn client(io: Io, shared: &Shared) -> Result<Dialler, StartError> {
     let tls = client_config(&shared.me.credentials).map_err(|error| quic(&error))?;
     let builder =
         Client::builder().with_tls(quic_tls::Client::from(tls)).map_err(|error| quic(&error))?;
-    let (client, event_loop) = started!(builder, io, shared, 1_u64 << 63);
+    let ear = Ear(shared.me.credentials.clone(), None);
+    let (client, event_loop) = started!(builder, io, shared, (ear, 1_u64 << 63));
     Ok(Dialler { client, event_loop })
 }

@@ -6,6 +6,7 @@ use s2n_quic::connection::Error as QuicError;
 use s2n_quic::provider::event::events::{ConnectionClosed, EndpointType, TlsExporterReady};
 use s2n_quic::provider::event::{ConnectionInfo, ConnectionMeta, Location, Subscriber};
 
+use super::admission::{Census, Unfinished};
 use super::tls::{Credentials, Refusal};
 
 /// The first code of TLS alerts among QUIC's error codes (RFC 9001, section 4.8).
@@ -47,19 +48,20 @@ pub(super) fn refused_here(error: &QuicError) -> Option<Refusal> {
     })
 }
 
-/// Hears of handshakes.
+/// Hears of handshakes, and counts those that peers begin.
 #[derive(Debug)]
-pub(super) struct Ear(pub(super) Credentials);
+pub(super) struct Ear(pub(super) Credentials, pub(super) Option<Census>);
 
-/// What is known of one connection: the chain that its peer showed, once it has.
-#[derive(Debug, Default)]
-pub(super) struct Heard(pub(super) Option<Arc<[Vec<u8>]>>);
+/// What is known of one connection: the chain that its peer showed, once it has, and until then the
+/// place of its handshake among those that are under way.
+#[derive(Debug)]
+pub(super) struct Heard(pub(super) Option<Arc<[Vec<u8>]>>, Option<Unfinished>);
 
 impl Subscriber for Ear {
     type ConnectionContext = Heard;
 
     fn create_connection_context(&mut self, _: &ConnectionMeta, _: &ConnectionInfo<'_>) -> Heard {
-        Heard::default()
+        Heard(None, self.1.as_ref().map(Census::begin))
     }
 
     fn on_tls_exporter_ready(
@@ -68,6 +70,7 @@ impl Subscriber for Ear {
         _meta: &ConnectionMeta,
         event: &TlsExporterReady<'_>,
     ) {
+        heard.1 = None;
         heard.0 = Some(event.session.peer_cert_chain_der().unwrap_or_default().into());
     }
 

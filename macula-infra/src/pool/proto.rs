@@ -13,7 +13,8 @@
 //! let go, down to [`live_low`](Config::live_low). The policy is not on the way of calls, so it only
 //! believes to know when a connection was last used. It asks ([`Output::Retire`]), and whoever knows
 //! answers: retired, or busy since when. So the order is exact, and nothing is let go in the middle
-//! of something. Who wants in waits for room; who waits too long is refused. Connections that were
+//! of something. Connections to peers that have failed more often than not lately are asked before
+//! all others. Who wants in waits for room; who waits too long is refused. Connections that were
 //! protected when they were made need no room.
 //!
 //! # Duplicates
@@ -319,6 +320,8 @@ pub struct Stats {
     pub dialling: usize,
     /// How many wait for room now.
     pub waiting: usize,
+    /// How many of the peers that are remembered have failed more often than not lately.
+    pub unhealthy: usize,
 }
 
 #[cfg(test)]

@@ -264,6 +264,7 @@ impl Policy {
         peer.conns.retain(|other| *other != id);
         if grown {
             peer.losses = 0;
+            peer.feels(true);
         }
         if was_up && !clean {
             self.stats.lost += 1;

@@ -13,6 +13,9 @@ use super::{AttemptId, Class, ConnId, Fault, Ticket};
 /// How much one result moves a peer's health.
 const HEALTH_STEP: f64 = 0.2;
 
+/// Below this health a peer fails more often than not.
+const HEALTHY_MIN: f64 = 0.5;
+
 /// How long a peer whose connections are lost young is left alone at most, in first waits.
 const LOSS_WAITS_MAX: u32 = 10;
 
@@ -67,6 +70,10 @@ impl Peer {
             && self.wants.is_empty()
             && self.dial.is_none()
             && !self.is_protected()
+    }
+
+    pub(super) fn is_healthy(&self) -> bool {
+        self.health >= HEALTHY_MIN
     }
 
     pub(super) fn feels(&mut self, good: bool) {

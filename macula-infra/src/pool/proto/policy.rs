@@ -69,11 +69,13 @@ impl Policy {
             live: self.conns.len(),
             dialling: self.peers.values().filter(|peer| peer.dial.is_some()).count(),
             waiting: self.waiting.len(),
+            unhealthy: self.peers.values().filter(|peer| !peer.is_healthy()).count(),
             ..self.stats
         }
     }
 
     /// How well a peer has done lately: 1.0 is always, 0.0 never. None of whom nothing is known.
+    /// When room is short, connections to peers below one half give way before those to others.
     #[must_use]
     pub fn health(&self, peer: NodeId) -> Option<f64> {
         self.peers.get(&peer).map(|peer| peer.health)

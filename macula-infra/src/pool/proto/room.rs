@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use macula_core::identity::NodeId;
 
-use super::peer::State;
+use super::peer::{Peer, State};
 use super::policy::Policy;
 use super::timer::Timer;
 use super::{Bug, ConnId, Denial, Output, Why};
@@ -73,7 +73,8 @@ impl Policy {
         }
     }
 
-    /// Asks those that were used longest ago, down to the low mark. If nobody can give way, nobody
+    /// Asks those to peers that do badly, and then those that were used longest ago, down to the low
+    /// mark. If nobody can give way, nobody
     /// who waits will get room.
     pub(super) fn make_room(&mut self, now: Instant) {
         let counted = || self.conns.values().filter(|conn| !conn.exempt);
@@ -83,20 +84,23 @@ impl Policy {
         let surplus = self.live().saturating_sub(self.config.live_low).max(1);
         let wanted = surplus.saturating_sub(asked + going);
         let wanted = wanted.min(ASKED_MAX.saturating_sub(asked));
-        let mut oldest: Vec<(Instant, ConnId)> = self
+        let mut oldest: Vec<(bool, Instant, ConnId)> = self
             .conns
             .iter()
             .filter(|(_, conn)| {
                 conn.state == State::Up
                     && !conn.exempt
                     && (conn.spared_until <= now || self.has(Bug::EvictsTheBusy))
-                    && !self.peers.get(&conn.peer).is_some_and(super::peer::Peer::is_protected)
+                    && !self.peers.get(&conn.peer).is_some_and(Peer::is_protected)
             })
-            .map(|(id, conn)| (conn.last_used, *id))
+            .map(|(id, conn)| {
+                let healthy = self.peers.get(&conn.peer).is_none_or(Peer::is_healthy);
+                (healthy, conn.last_used, *id)
+            })
             .collect();
         oldest.sort_unstable();
         let candidates = oldest.len();
-        for (last_used, conn) in oldest.into_iter().take(wanted) {
+        for (_healthy, last_used, conn) in oldest.into_iter().take(wanted) {
             self.ask(conn, last_used, true);
         }
         if candidates == 0 && asked == 0 && going == 0 {

@@ -160,6 +160,30 @@ fn those_that_were_used_longest_ago_give_way() {
 }
 
 #[test]
+fn those_whose_peers_do_badly_give_way_first() {
+    let config = Config { live_high: 3, live_low: 2, ..Config::default() };
+    let (mut policy, now, nodes) = (policy(config), begin(), nodes(8));
+    // The last of the three is lost young again and again.
+    let mut conn = 10;
+    for number in 0..4 {
+        tell(&mut policy, now + ms(number), accepted(conn, nodes[3], 1));
+        tell(&mut policy, now + ms(number), closed(conn, false));
+        conn += 1;
+    }
+    assert!(policy.health(nodes[3]).unwrap() < 0.5);
+    assert_eq!(policy.stats().unhealthy, 1);
+    assert!(policy.health(nodes[2]).is_none());
+    for (number, peer) in (1..=3).zip(&nodes[1..]) {
+        tell(&mut policy, now + ms(10 + number), accepted(number, *peer, 1));
+    }
+    let told = tell(&mut policy, now + ms(20), want(1, nodes[4], &[1]));
+    assert_eq!(told, [retire(3, now + ms(13))]);
+    // It was in use, so the one that was used longest ago is next.
+    let busy = Input::Busy { conn: ConnId(3), last_used: now + ms(19) };
+    assert_eq!(tell(&mut policy, now + ms(20), busy), [retire(1, now + ms(11))]);
+}
+
+#[test]
 fn who_finds_no_room_is_told_how_many_there_are() {
     let config = Config { live_high: 1, live_low: 0, ..Config::default() };
     let (mut policy, now, nodes) = (policy(config), begin(), nodes(8));

@@ -17,9 +17,11 @@ pub struct Config {
     pub race_delay: Duration,
     /// A connection that was not used for this long is let go. 1 s to 1 d.
     pub idle_ttl: Duration,
-    /// A connection that is this old is replaced, give or take a tenth. 10 s to 30 d.
+    /// A connection that is this old is replaced, give or take a tenth. What is in flight on it then
+    /// may take as long again. 10 s to 30 d.
     pub lifetime: Duration,
-    /// How long a connection may take to become quiet before it is closed. 100 ms to 10 min.
+    /// How long a connection may take to become quiet before it is closed, if its place is needed
+    /// or the node stops. 100 ms to 10 min.
     pub drain_timeout: Duration,
     /// How long a peer is left alone after the first failure. 1 ms to 1 min.
     pub backoff_initial: Duration,

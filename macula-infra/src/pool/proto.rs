@@ -25,6 +25,10 @@
 //! peer has lost the first, or lets it go; so it is drained. A higher incarnation means that the peer
 //! was restarted, and that the older ones are dead; they are closed at once.
 //!
+//! A connection that is replaced is closed once nothing is in flight on it, be it after an hour: the
+//! bound is another lifetime. Only where its place is needed, or the node stops, is the bound
+//! [`drain_timeout`](Config::drain_timeout).
+//!
 //! A dial that is given up may make a connection all the same, which its acceptor may have begun to
 //! use. So a connection is never simply dropped: it is drained too.
 

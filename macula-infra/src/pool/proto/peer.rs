@@ -136,7 +136,10 @@ pub(super) enum State {
     /// It was asked whether it can retire.
     Asked,
     /// It takes no new work.
-    Draining,
+    Draining {
+        /// Whether its place is needed, or the node stops.
+        in_haste: bool,
+    },
     /// It was told to close.
     Closing,
 }
@@ -163,7 +166,12 @@ pub(super) struct Conn {
 impl Conn {
     /// Whether it takes up room.
     pub(super) const fn has_room(&self) -> bool {
-        matches!(self.state, State::Up | State::Asked | State::Draining)
+        matches!(self.state, State::Up | State::Asked | State::Draining { .. })
+    }
+
+    /// Whether it is being let go, in this way.
+    pub(super) fn is_draining(&self, in_haste: bool) -> bool {
+        self.state == State::Draining { in_haste }
     }
 
     /// Whether new work may go over it.

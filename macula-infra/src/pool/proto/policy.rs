@@ -237,7 +237,8 @@ impl Policy {
             match state {
                 State::Newcomer => self.close(conn, Why::Stopping),
                 State::Up | State::Asked => self.drain(now, conn, Why::Stopping),
-                State::Draining | State::Closing => {}
+                State::Draining { .. } => self.hasten(now, conn),
+                State::Closing => {}
             }
         }
     }

@@ -79,7 +79,8 @@ impl Policy {
     pub(super) fn make_room(&mut self, now: Instant) {
         let counted = || self.conns.values().filter(|conn| !conn.exempt);
         let asked = counted().filter(|conn| conn.state == State::Asked).count();
-        let going = counted().filter(|conn| conn.state == State::Draining).count();
+        // Those that are let go without haste may keep their place for long.
+        let going = counted().filter(|conn| conn.is_draining(true)).count();
         // At least one, and at most as many as are above the low mark.
         let surplus = self.live().saturating_sub(self.config.live_low).max(1);
         let wanted = surplus.saturating_sub(asked + going);

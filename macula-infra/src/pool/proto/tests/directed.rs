@@ -227,9 +227,55 @@ fn what_nobody_uses_is_let_go() {
     tell(&mut policy, now + ms(90_000), Input::Busy { conn: ConnId(1), last_used: used });
     assert_eq!(wake(&mut policy, used + ms(90_000)), [retire(1, used)]);
     tell(&mut policy, used + ms(90_000), Input::Retired { conn: ConnId(1) });
-    // It has as long as a drain may take to become quiet.
-    let slow = used + ms(100_000);
+    // Its peer may have begun something in that moment, for which it has a lifetime.
+    let slow = used + ms(90_000 + 3_600_000);
+    assert_eq!(wake(&mut policy, slow - ms(1)), []);
     assert_eq!(wake(&mut policy, slow), [close(1, Why::Slow)]);
+}
+
+#[test]
+fn what_is_in_flight_on_a_connection_that_is_replaced_may_go_on() {
+    let config = Config { idle_ttl: ms(86_400_000), ..Config::default() };
+    let (mut policy, now, peer) = (policy(config), begin(), nodes(8)[1]);
+    tell(&mut policy, now, want(1, peer, &[1]));
+    tell(&mut policy, now, dialed(1, 1, peer));
+    let expires = policy.poll_timeout().unwrap().0;
+    let drain = |conn, why| Output::Drain { conn: ConnId(conn), why };
+    assert_eq!(wake(&mut policy, expires), [drain(1, Why::Lifetime), unuse(peer, 1)]);
+    // A duplicate has as long.
+    tell(&mut policy, expires, accepted(2, peer, 1));
+    tell(&mut policy, expires, accepted(3, peer, 1));
+    assert_eq!(wake(&mut policy, expires + ms(3_599_999)), []);
+    let closed = wake(&mut policy, expires + ms(3_600_000));
+    assert_eq!(closed, [close(1, Why::Slow), close(2, Why::Slow)]);
+}
+
+#[test]
+fn a_stop_and_a_need_of_room_do_not_wait_for_long() {
+    let config = Config { live_high: 2, live_low: 2, ..Config::default() };
+    let (mut policy, now, nodes) = (policy(config), begin(), nodes(8));
+    tell(&mut policy, now, accepted(1, nodes[1], 1));
+    tell(&mut policy, now, accepted(2, nodes[2], 1));
+    // The first gives way, and the second leaves by itself.
+    tell(&mut policy, now + ms(1), want(1, nodes[3], &[1]));
+    tell(&mut policy, now + ms(1), Input::Retired { conn: ConnId(1) });
+    tell(&mut policy, now + ms(2), Input::Leaving { conn: ConnId(2) });
+    let due = now + ms(10_001);
+    assert!(!wake(&mut policy, due - ms(1)).contains(&close(1, Why::Slow)));
+    assert_eq!(wake(&mut policy, due), [close(1, Why::Slow)]);
+    tell(&mut policy, due, Input::Stop);
+    assert_eq!(wake(&mut policy, due + ms(9_999)), []);
+    assert_eq!(wake(&mut policy, due + ms(10_000)), [close(2, Why::Slow)]);
+}
+
+#[test]
+fn a_peer_has_few_connections_that_are_let_go_without_haste() {
+    let (mut policy, now, peer) = (policy(Config::default()), begin(), nodes(8)[1]);
+    for conn in 1..=7 {
+        tell(&mut policy, now, accepted(conn, peer, 1));
+    }
+    let closed = wake(&mut policy, now + ms(10_000));
+    assert_eq!(closed, [close(5, Why::Slow), close(6, Why::Slow)]);
 }
 
 #[test]

@@ -39,8 +39,6 @@ pub(crate) fn worker(
 ) -> Result<Worker<PoolActor>, InvalidId> {
     Worker::with("policy", move |_: &_| {
         let inbox = Inbox::new(INBOX_LEN_MAX);
-        // Whoever waited for the last life asks this one.
-        drop(std::mem::take(&mut *pool.0.waiting.lock()));
         pool.0.roster.begin(&inbox);
         let policy = Policy::new(pool.node(), config.clone(), entropy());
         let deeds = Deeds { pool: pool.clone(), dials: BTreeMap::new() };
@@ -78,7 +76,7 @@ impl Effects<Policy> for Deeds {
                 }
             }
             Output::Grant { ticket, conn } => {
-                let waiter = shared.waiting.lock().remove(&ticket);
+                let waiter = shared.roster.answer(ticket);
                 if let (Some(waiter), Some(link)) = (waiter, shared.roster.get(conn)) {
                     // A caller that has given up needs no connection; one whose connection has
                     // ended meanwhile is not answered and asks again.
@@ -86,7 +84,7 @@ impl Effects<Policy> for Deeds {
                 }
             }
             Output::Deny { ticket, why } => {
-                let waiter = shared.waiting.lock().remove(&ticket);
+                let waiter = shared.roster.answer(ticket);
                 if let Some(waiter) = waiter {
                     drop(waiter.send(Err(why)));
                 }

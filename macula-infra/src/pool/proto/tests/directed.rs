@@ -164,11 +164,9 @@ fn those_whose_peers_do_badly_give_way_first() {
     let config = Config { live_high: 3, live_low: 2, ..Config::default() };
     let (mut policy, now, nodes) = (policy(config), begin(), nodes(8));
     // The last of the three is lost young again and again.
-    let mut conn = 10;
     for number in 0..4 {
-        tell(&mut policy, now + ms(number), accepted(conn, nodes[3], 1));
-        tell(&mut policy, now + ms(number), closed(conn, false));
-        conn += 1;
+        tell(&mut policy, now + ms(number), accepted(10 + number, nodes[3], 1));
+        tell(&mut policy, now + ms(number), closed(10 + number, false));
     }
     assert!(policy.health(nodes[3]).unwrap() < 0.5);
     assert_eq!(policy.stats().unhealthy, 1);

@@ -313,7 +313,7 @@ impl Link {
     }
 
     /// The link is over: once, and for all its sessions.
-    fn over(self: &Arc<Self>, closed: &Closed) -> Closed {
+    pub(crate) fn over(self: &Arc<Self>, closed: &Closed) -> Closed {
         let closed = self.end.lock().get_or_insert_with(|| closed.clone()).clone();
         self.work.leave();
         self.leaving.send_replace(true);

@@ -91,13 +91,13 @@ impl Mesh {
     }
 
     /// Keeps a connection to a node: it is dialled, dialled anew when it is lost, and not evicted.
-    pub async fn protect(&self, node: NodeId, class: Class) {
-        self.calling.pool.protect(node, class).await;
+    pub fn protect(&self, node: NodeId, class: Class) {
+        self.calling.pool.protect(node, class);
     }
 
     /// Keeps it no longer for this reason.
-    pub async fn release(&self, node: NodeId, class: Class) {
-        self.calling.pool.release(node, class).await;
+    pub fn release(&self, node: NodeId, class: Class) {
+        self.calling.pool.release(node, class);
     }
 
     /// The live connections.

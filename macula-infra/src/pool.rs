@@ -14,7 +14,6 @@ mod error;
 pub mod proto;
 mod roster;
 
-use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -25,11 +24,10 @@ use macula_core::clock::{Clock as _, TokioClock};
 use macula_core::identity::NodeId;
 use macula_core::supervision::SupervisorHandle;
 use parking_lot::Mutex;
-use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use crate::link::{Caps, InFlight, Link, Services};
-use crate::transport::{Closed, Connection, Current, Side};
+use crate::transport::{CloseCode, Closed, Connection, Current, Side};
 
 pub(crate) use actor::{PoolActor, worker};
 pub use book::AddressBook;
@@ -40,15 +38,13 @@ pub use proto::{Class, Stats};
 use proto::{ConnId, Denial, Input, Ticket};
 use roster::Roster;
 
-/// How many callers wait for a connection at one time.
-const WAITING_MAX: usize = 65_536;
+/// How often a caller asks the policy for one connection, if what it is granted is leaving already or
+/// the policy is restarted meanwhile.
+const ROUNDS_MAX: u32 = 16;
 
 /// The node's connections. Clones are the same pool.
 #[derive(Clone)]
 pub struct Pool(Arc<Shared>);
-
-/// Where a caller waits for what the policy grants.
-type Granted = oneshot::Sender<Result<Arc<Link>, Denial>>;
 
 struct Shared {
     node: NodeId,
@@ -60,7 +56,6 @@ struct Shared {
     /// Which connection is used for a peer.
     table: DashMap<NodeId, Arc<Link>>,
     roster: Roster,
-    waiting: Mutex<BTreeMap<Ticket, Granted>>,
     tickets: AtomicU64,
     /// Why the last dial of a peer failed, in words.
     faults: DashMap<NodeId, String>,
@@ -96,7 +91,6 @@ impl Pool {
             peers,
             table: DashMap::new(),
             roster: Roster::default(),
-            waiting: Mutex::default(),
             tickets: AtomicU64::new(1),
             faults: DashMap::new(),
             stats: Mutex::default(),
@@ -131,7 +125,9 @@ impl Pool {
         self.0.roster.links()
     }
 
-    /// Takes up the connection to a peer, which is dialled if there is none.
+    /// Takes up the connection to a peer, which is dialled if there is none. It ends in bounded
+    /// time: the policy bounds what it does, and a policy that is not there is not waited for for
+    /// long.
     ///
     /// # Errors
     ///
@@ -141,7 +137,7 @@ impl Pool {
     ///
     /// If the future is dropped, a dial that goes on may serve others.
     pub async fn link(&self, peer: NodeId) -> Result<InFlight, LinkError> {
-        loop {
+        for _ in 0..ROUNDS_MAX {
             let known = self.0.table.get(&peer).map(|entry| Arc::clone(entry.value()));
             if let Some(in_flight) = known.and_then(|link| link.take_up()) {
                 return Ok(in_flight);
@@ -150,25 +146,16 @@ impl Pool {
                 return Ok(in_flight);
             }
         }
+        Err(LinkError::NotReady("connections to the node end as soon as they are granted"))
     }
 
     /// Asks the policy. None if what it granted was leaving already, or if it was restarted.
     async fn granted(&self, peer: NodeId) -> Result<Option<InFlight>, LinkError> {
-        let inbox = self.0.roster.inbox().await;
         let ticket = Ticket(self.0.tickets.fetch_add(1, Ordering::Relaxed));
-        let (grant, granted) = oneshot::channel();
-        {
-            let mut waiting = self.0.waiting.lock();
-            if waiting.len() >= WAITING_MAX {
-                return Err(LinkError::NotReady("too many callers wait for connections"));
-            }
-            waiting.insert(ticket, grant);
-        }
-        let waiter = Waiter { pool: self, ticket };
         let addresses = self.0.book.addresses(peer);
-        if inbox.try_push(Input::Want { ticket, peer, addresses }).is_err() {
-            return Err(LinkError::NotReady("the pool has too much to do"));
-        }
+        let want = Input::Want { ticket, peer, addresses };
+        let granted = self.0.roster.ask(ticket, want).await?;
+        let waiter = Waiter { pool: self, ticket };
         let granted = granted.await;
         drop(waiter);
         match granted {
@@ -194,14 +181,13 @@ impl Pool {
     }
 
     /// Keeps a connection to a peer: it is dialled, dialled anew when it is lost, and not evicted.
-    pub async fn protect(&self, peer: NodeId, class: Class) {
-        let addresses = self.0.book.addresses(peer);
-        self.0.roster.inbox().await.push(Input::Protect { peer, class, addresses });
+    pub fn protect(&self, peer: NodeId, class: Class) {
+        self.0.roster.protect(peer, class, self.0.book.addresses(peer));
     }
 
     /// Keeps it no longer for this reason.
-    pub async fn release(&self, peer: NodeId, class: Class) {
-        self.0.roster.inbox().await.push(Input::Release { peer, class });
+    pub fn release(&self, peer: NodeId, class: Class) {
+        self.0.roster.release(peer, class);
     }
 
     /// Takes a connection that a peer has dialled.
@@ -229,23 +215,24 @@ impl Pool {
         let peer = link.peer();
         shared.book.learn(link.node(), peer.address, &peer.listen);
         shared.roster.join(&link, told(conn, link.node(), peer.incarnation));
-        let pool = self.clone();
-        let ended = Box::new(move |link: &Arc<Link>, closed: Closed| {
-            pool.0.table.remove_if(&link.node(), |_, used| used.id == link.id);
-            // What this node has ended itself, nobody else is to blame for.
-            let clean = closed.is_orderly() || matches!(closed, Closed::Here(_));
-            pool.0.roster.leave(link.id, clean);
-        });
+        let unread = Unread { pool: self.clone(), link: Some(Arc::clone(&link)) };
+        let ended = Box::new(move |_: &Arc<Link>, closed| unread.ended(&closed));
         let worker = crate::link::child(&link, ends, endpoint_gone, ended);
-        let (peers, roster) = (shared.peers.clone(), self.clone());
+        let peers = shared.peers.clone();
         drop(tokio::spawn(async move {
             if let Err(error) = peers.start_child(worker).await {
                 tracing::debug!(%error, "a connection came while its place in the tree is down");
-                link.close(crate::transport::CloseCode::Dropped);
-                roster.0.roster.leave(link.id, false);
             }
         }));
         conn
+    }
+
+    /// A link is over: it is found no more.
+    fn left(&self, link: &Link, closed: &Closed) {
+        self.0.table.remove_if(&link.node(), |_, used| used.id == link.id);
+        // What this node has ended itself, nobody else is to blame for.
+        let clean = closed.is_orderly() || matches!(closed, Closed::Here(_));
+        self.0.roster.leave(link.id, clean);
     }
 
     /// All that is live, as the policy's next life has to be told.
@@ -271,8 +258,35 @@ struct Waiter<'a> {
 
 impl Drop for Waiter<'_> {
     fn drop(&mut self) {
-        if self.pool.0.waiting.lock().remove(&self.ticket).is_some() {
-            self.pool.0.roster.tell(Input::Forget { ticket: self.ticket });
+        self.pool.0.roster.forget(self.ticket);
+    }
+}
+
+/// A link whose end nobody has been told of yet. If the actor that would read it never comes to be,
+/// the link is over when this is dropped.
+struct Unread {
+    pool: Pool,
+    link: Option<Arc<Link>>,
+}
+
+impl Unread {
+    /// Its actor has ended, and has told all others.
+    fn ended(mut self, closed: &Closed) {
+        if let Some(link) = self.link.take() {
+            self.pool.left(&link, closed);
         }
     }
 }
+
+impl Drop for Unread {
+    fn drop(&mut self) {
+        if let Some(link) = self.link.take() {
+            link.close(CloseCode::Dropped);
+            let closed = link.over(&Closed::Here(CloseCode::Dropped));
+            self.pool.left(&link, &closed);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

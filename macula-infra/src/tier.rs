@@ -24,7 +24,7 @@ use crate::mesh::Mesh;
 use crate::pool::{self, AddressBook, Pool, PoolActor};
 use crate::remote::{Calling, RemoteService, Served};
 use crate::transport::tls::Credentials;
-use crate::transport::{self, Current, EndpointActor, Me, Parts, Sockets, StartError};
+use crate::transport::{self, Broken, Current, EndpointActor, Me, Parts, Sockets, StartError};
 
 /// How many restarts each of the tier's supervisors allows in [`PERIOD`].
 const INTENSITY: u32 = 10;
@@ -91,7 +91,7 @@ pub struct Infrastructure {
     /// The mesh.
     pub mesh: Mesh,
     /// The actor that accepts and dials.
-    pub endpoint: Handle<()>,
+    pub endpoint: Handle<Broken>,
     /// The actor that decides about connections.
     pub policy: Handle<Bell>,
     /// Listener and dialler.

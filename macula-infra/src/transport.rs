@@ -25,7 +25,7 @@ mod simulated;
 pub mod tls;
 mod wire;
 
-pub use actor::{Current, EndpointActor, Parts, Running, Sink, worker};
+pub use actor::{Broken, Current, EndpointActor, Parts, Running, Sink, worker};
 pub use config::{Admission, Config, Congestion, InvalidConfig};
 pub use connection::{CloseCode, Closed, Connection, Opener, Pending, Side, Streams};
 pub use endpoint::{Arrival, Endpoint, Me};

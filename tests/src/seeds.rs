@@ -44,6 +44,13 @@ pub fn replayed() -> Option<u64> {
     std::env::var(SEED_VARIABLE).ok().and_then(|text| text.trim().parse().ok())
 }
 
+/// Tells people something, also of a test that passes: what the macros print is captured then.
+pub fn tell(text: &str) {
+    use std::io::Write as _;
+    // Whoever does not listen misses it.
+    std::io::stderr().write_all(format!("{text}\n").as_bytes()).ok();
+}
+
 /// Whether a property holds for all `seeds`, or for the one that the environment names. A panic in
 /// `holds` counts as a violation.
 ///
@@ -56,7 +63,9 @@ pub fn check(
     holds: impl FnMut(u64) -> Result<(), String>,
 ) -> Result<(), FailedSeed> {
     let seeds = replayed().map_or(seeds, |seed| seed..seed.saturating_add(1));
-    find(case, seeds, holds).map_or(Ok(()), Err)
+    find(case, seeds.clone(), holds).map_or(Ok(()), Err)?;
+    tell(&format!("{}: seeds {seeds:?} hold; {SEED_VARIABLE}=N runs another", case.test));
+    Ok(())
 }
 
 /// The first of `seeds` for which a property does not hold: for a bug put in on purpose, which a

@@ -50,6 +50,7 @@
 //! long they are and when they are sent is.
 
 mod faults;
+mod guard;
 mod host;
 mod log;
 mod many;
@@ -70,6 +71,7 @@ use macula_workload::{Config, Node};
 use parking_lot::Mutex;
 
 use faults::{Change, Weather};
+use guard::Guarded;
 use host::{Host, Identities, address};
 
 /// How often the scenario is asked whether the mesh has healed, in virtual time.
@@ -95,6 +97,7 @@ pub trait Scenario: Clone + 'static {
     type Seen: Clone + Hash + Debug + Send + 'static;
 
     /// What a life of a node does, from when its tree is up. It is dropped when the node crashes.
+    /// Tasks of its own begin with [`Life::spawn`].
     fn live(&self, life: Life<Self::Seen>) -> impl Future<Output = ()>;
 
     /// Whether the mesh has healed. Asked once faults have ended.
@@ -337,7 +340,8 @@ impl<S: Scenario> Running<'_, S> {
                 let (host, scenario) = (Arc::clone(&host), scenario.clone());
                 async move {
                     let life = host.begin().await?;
-                    scenario.live(life).await;
+                    let (log, node) = (host.log.clone(), host.index);
+                    Guarded::new(scenario.live(life), log, node).await;
                     // The node goes on after all that its scenario does.
                     std::future::pending().await
                 }
@@ -350,6 +354,9 @@ impl<S: Scenario> Running<'_, S> {
         self.log.set_now(self.sim.elapsed());
         self.sim.step().map_err(|error| format!("a node has failed: {error}"))?;
         self.log.set_now(self.sim.elapsed());
+        if let Some(spins) = self.log.spinning() {
+            return Err(spins);
+        }
         self.sim.links(|links| {
             for link in links {
                 for sent in link {

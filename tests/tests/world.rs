@@ -15,17 +15,18 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use counting::{Bug, Counting, STORM};
+use macula_infra::pool::proto;
 use macula_tests::seeds::{self, Case, FailedSeed};
-use macula_tests::world::{self, Run, World};
+use macula_tests::world::{self, Life, Log, Look, Run, Scenario, World};
 
 const SEEDS: u64 = 200;
 
+fn world(seed: u64) -> World {
+    World::builder(seed).nodes(3).storm(STORM)
+}
+
 fn run(seed: u64, bug: Option<Bug>) -> Result<Run<counting::Seen>, String> {
-    World::builder(seed)
-        .nodes(3)
-        .storm(STORM)
-        .run(&Counting { bug })
-        .map_err(|broken| broken.to_string())
+    world(seed).run(&Counting { bug }).map_err(|broken| broken.to_string())
 }
 
 #[test]
@@ -45,7 +46,7 @@ fn a_seed_has_one_trace_and_seeds_have_different_ones() {
         one.read(|one| other.read(|other| assert_eq!(first_difference(one, other), None)));
         assert_eq!(one.hash(), other.hash(), "the datagrams differ");
     }
-    assert_eq!(once.iter().map(world::Log::hash).collect::<BTreeSet<_>>().len(), once.len());
+    assert_eq!(once.iter().map(Log::hash).collect::<BTreeSet<_>>().len(), once.len());
 }
 
 /// Where two logs part.
@@ -56,10 +57,78 @@ fn first_difference<E: PartialEq + Clone>(one: &[E], other: &[E]) -> Option<(Vec
     Some((around(one), around(other)))
 }
 
-/// The first seed that finds a bug.
+/// The first seed that finds a bug of the scenario.
 fn found(bug: Bug) -> Option<FailedSeed> {
     let case = Case { target: "world", test: "planted" };
     seeds::find(case, 0..SEEDS, |seed| run(seed, Some(bug)).map(drop))
+}
+
+/// The first seed that finds a bug of the product: one that is planted in the pools of all nodes.
+fn found_in_pool(bug: proto::Bug) -> FailedSeed {
+    let case = Case { target: "world", test: "planted_in_the_pool" };
+    let planted = |seed| world(seed).config(|config| config.pool.bug = Some(bug));
+    let failed = seeds::find(case, 0..SEEDS, |seed| {
+        planted(seed).run(&Counting { bug: None }).map(drop).map_err(|broken| broken.to_string())
+    });
+    assert!(failed.is_some(), "no seed of {SEEDS} finds {bug:?}");
+    let failed = failed.unwrap();
+    let why = failed.why.lines().next().unwrap_or_default();
+    seeds::tell(&format!("seed {} finds {bug:?}: {why}", failed.seed));
+    failed
+}
+
+#[test]
+fn a_pool_in_which_no_side_lets_go_is_found() {
+    let why = found_in_pool(proto::Bug::NobodyLetsGo).why;
+    assert!(why.contains("healed"), "{why}");
+}
+
+#[test]
+fn a_pool_that_grants_what_is_lost_is_found() {
+    found_in_pool(proto::Bug::GrantsTheLost);
+}
+
+/// Does not let time go on, in this or that way.
+#[derive(Clone, Copy)]
+enum Spins {
+    InSilence,
+    InTheLog,
+}
+
+impl Scenario for Spins {
+    type Seen = ();
+
+    async fn live(&self, life: Life<()>) {
+        let (spins, told) = (*self, life.clone());
+        life.spawn(async move {
+            loop {
+                match spins {
+                    Self::InSilence => tokio::task::yield_now().await,
+                    Self::InTheLog if told.now() < STORM => {
+                        (0..100_000).for_each(|_| told.saw(()));
+                        tokio::time::sleep(STORM).await;
+                    }
+                    Self::InTheLog => return,
+                }
+            }
+        });
+    }
+
+    fn healed(&self, _look: &Look<'_, ()>) -> bool {
+        true
+    }
+
+    fn check(&self, _log: &Log<()>) -> Result<(), String> {
+        Ok(())
+    }
+}
+
+#[test]
+fn whoever_does_not_let_time_go_on_is_found() {
+    for spins in [Spins::InSilence, Spins::InTheLog] {
+        let why = world(1).run(&spins).unwrap_err().to_string();
+        assert!(why.contains("spins in one virtual instant"), "{why}");
+    }
 }
 
 #[test]

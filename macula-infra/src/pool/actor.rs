@@ -39,8 +39,6 @@ pub(crate) fn worker(
 ) -> Result<Worker<PoolActor>, InvalidId> {
     Worker::with("policy", move |_: &_| {
         let inbox = Inbox::new(INBOX_LEN_MAX);
-        // Whoever waited for the last life asks this one.
-        drop(std::mem::take(&mut *pool.0.waiting.lock()));
         pool.0.roster.begin(&inbox);
         let policy = Policy::new(pool.node(), config.clone(), entropy());
         let deeds = Deeds { pool: pool.clone(), dials: BTreeMap::new() };
@@ -78,7 +76,7 @@ impl Effects<Policy> for Deeds {
                 }
             }
             Output::Grant { ticket, conn } => {
-                let waiter = shared.waiting.lock().remove(&ticket);
+                let waiter = shared.roster.answer(ticket);
                 if let (Some(waiter), Some(link)) = (waiter, shared.roster.get(conn)) {
                     // A caller that has given up needs no connection; one whose connection has
                     // ended meanwhile is not answered and asks again.
@@ -86,7 +84,7 @@ impl Effects<Policy> for Deeds {
                 }
             }
             Output::Deny { ticket, why } => {
-                let waiter = shared.waiting.lock().remove(&ticket);
+                let waiter = shared.roster.answer(ticket);
                 if let Some(waiter) = waiter {
                     drop(waiter.send(Err(why)));
                 }
@@ -144,7 +142,16 @@ impl Deeds {
             drop(over);
             match dialled {
                 Ok(connection) => {
-                    pool.0.faults.remove(&peer);
+                    let answered = connection.opener.node;
+                    if answered == peer {
+                        pool.0.faults.remove(&peer);
+                    } else {
+                        note(
+                            &pool,
+                            peer,
+                            format!("node {} answers at {address}", answered.short()),
+                        );
+                    }
                     pool.took(connection, gone, |conn, peer, incarnation| Input::Dialed {
                         attempt,
                         conn,
@@ -172,10 +179,7 @@ impl Deeds {
 
 fn failed(pool: &Pool, peer: NodeId, attempt: AttemptId, error: &DialError, inbox: &Inbox<Input>) {
     tracing::debug!(peer = peer.short(), "a dial failed: {error}");
-    let faults = &pool.0.faults;
-    if faults.len() < FAULTS_MAX || faults.contains_key(&peer) {
-        faults.insert(peer, error.to_string());
-    }
+    note(pool, peer, error.to_string());
     let fault = match error {
         DialError::Refused { .. } | DialError::RefusedByPeer { .. } => Fault::Refused,
         DialError::Busy { .. } => Fault::Busy,
@@ -187,6 +191,14 @@ fn failed(pool: &Pool, peer: NodeId, attempt: AttemptId, error: &DialError, inbo
         | DialError::Down => Fault::Unreachable,
     };
     inbox.push(Input::DialFailed { attempt, fault });
+}
+
+/// Remembers in words why the last dial of a peer failed.
+fn note(pool: &Pool, peer: NodeId, why: String) {
+    let faults = &pool.0.faults;
+    if faults.len() < FAULTS_MAX || faults.contains_key(&peer) {
+        faults.insert(peer, why);
+    }
 }
 
 const fn word(why: Why) -> &'static str {

@@ -17,9 +17,11 @@ pub struct Config {
     pub race_delay: Duration,
     /// A connection that was not used for this long is let go. 1 s to 1 d.
     pub idle_ttl: Duration,
-    /// A connection that is this old is replaced, give or take a tenth. 10 s to 30 d.
+    /// A connection that is this old is replaced, give or take a tenth. What is in flight on it then
+    /// may take as long again. 10 s to 30 d.
     pub lifetime: Duration,
-    /// How long a connection may take to become quiet before it is closed. 100 ms to 10 min.
+    /// How long a connection may take to become quiet before it is closed, if its place is needed
+    /// or the node stops. 100 ms to 10 min.
     pub drain_timeout: Duration,
     /// How long a peer is left alone after the first failure. 1 ms to 1 min.
     pub backoff_initial: Duration,
@@ -31,6 +33,9 @@ pub struct Config {
     pub backoff_reset: Duration,
     /// Of how many peers without a connection something is remembered. 16 to 1,000,000.
     pub peers_max: usize,
+    /// A bug to plant in the policy.
+    #[cfg(any(test, feature = "turmoil"))]
+    pub bug: Option<super::proto::Bug>,
 }
 
 impl Default for Config {
@@ -49,6 +54,8 @@ impl Default for Config {
             jitter: 0.2,
             backoff_reset: Duration::from_secs(10),
             peers_max: 16_384,
+            #[cfg(any(test, feature = "turmoil"))]
+            bug: None,
         }
     }
 }

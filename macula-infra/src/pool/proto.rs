@@ -13,7 +13,8 @@
 //! let go, down to [`live_low`](Config::live_low). The policy is not on the way of calls, so it only
 //! believes to know when a connection was last used. It asks ([`Output::Retire`]), and whoever knows
 //! answers: retired, or busy since when. So the order is exact, and nothing is let go in the middle
-//! of something. Who wants in waits for room; who waits too long is refused. Connections that were
+//! of something. Connections to peers that have failed more often than not lately are asked before
+//! all others. Who wants in waits for room; who waits too long is refused. Connections that were
 //! protected when they were made need no room.
 //!
 //! # Duplicates
@@ -24,9 +25,14 @@
 //! peer has lost the first, or lets it go; so it is drained. A higher incarnation means that the peer
 //! was restarted, and that the older ones are dead; they are closed at once.
 //!
+//! A connection that is replaced is closed once nothing is in flight on it, be it after an hour: the
+//! bound is another lifetime. Only where its place is needed, or the node stops, is the bound
+//! [`drain_timeout`](Config::drain_timeout).
+//!
 //! A dial that is given up may make a connection all the same, which its acceptor may have begun to
 //! use. So a connection is never simply dropped: it is drained too.
 
+mod bug;
 mod connections;
 mod dialling;
 mod peer;
@@ -41,6 +47,7 @@ use macula_core::identity::NodeId;
 
 use super::config::Config;
 
+pub use bug::Bug;
 pub use policy::Policy;
 
 /// A connection of this node; the number is never used again.
@@ -317,6 +324,8 @@ pub struct Stats {
     pub dialling: usize,
     /// How many wait for room now.
     pub waiting: usize,
+    /// How many of the peers that are remembered have failed more often than not lately.
+    pub unhealthy: usize,
 }
 
 #[cfg(test)]

@@ -125,6 +125,11 @@ pub fn worker(parts: Parts) -> Result<Worker<EndpointActor>, macula_core::path::
 #[derive(Debug)]
 pub struct EndpointActor;
 
+/// Something that an endpoint stands on has ended by itself; so the endpoint fails, and its
+/// supervisor makes another.
+#[derive(Debug)]
+pub struct Broken(String);
+
 /// Fields drop in order: first nobody finds the endpoint, then all that runs upon it ends.
 #[derive(Debug)]
 pub struct Running {
@@ -144,35 +149,56 @@ impl Drop for Occupied {
 }
 
 impl Actor for EndpointActor {
-    type Msg = ();
+    type Msg = Broken;
     type State = Running;
     type Arguments = Parts;
 
     async fn pre_start(
         &self,
-        _myself: ActorRef<()>,
+        myself: ActorRef<Broken>,
         parts: Parts,
     ) -> Result<Running, ActorProcessingErr> {
         let Parts { config, sockets, me, current, sink } = parts;
         let credentials = me.credentials.clone();
         let (endpoint, mut arrivals) = Endpoint::start(config, sockets, me).await?;
         let gone = CancellationToken::new();
+        // Each of these goes on for as long as the endpoint does.
         let mut tasks = JoinSet::new();
         let token = gone.clone();
         tasks.spawn(async move {
             while let Some(connection) = arrivals.recv().await {
                 sink(connection, token.clone());
             }
+            "the way of arrivals"
         });
         let watching = current.clone();
-        tasks.spawn(async move { distrust(watching, credentials).await });
+        tasks.spawn(async move {
+            distrust(watching, credentials).await;
+            "the watch over trust"
+        });
+        let over = endpoint.over();
+        tasks.spawn(async move {
+            over.cancelled().await;
+            "a listener"
+        });
         current.0.live.store(Some(Arc::new(Live { endpoint, gone: gone.clone() })));
-        Ok(Running { place: Occupied(current), _gone: gone.drop_guard(), _tasks: tasks })
+        let mut watch = JoinSet::new();
+        watch.spawn(first_end(tasks, myself));
+        Ok(Running { place: Occupied(current), _gone: gone.drop_guard(), _tasks: watch })
+    }
+
+    async fn handle(
+        &self,
+        _myself: ActorRef<Broken>,
+        Broken(what): Broken,
+        _running: &mut Running,
+    ) -> Result<(), ActorProcessingErr> {
+        Err(format!("the endpoint is broken: {what} has ended").into())
     }
 
     async fn post_stop(
         &self,
-        _myself: ActorRef<()>,
+        _myself: ActorRef<Broken>,
         running: &mut Running,
     ) -> Result<(), ActorProcessingErr> {
         let openers = running.place.0.watched();
@@ -184,6 +210,17 @@ impl Actor for EndpointActor {
         }
         Ok(())
     }
+}
+
+/// Tells the actor when one of its tasks has ended, in whatever way.
+async fn first_end(mut tasks: JoinSet<&'static str>, actor: ActorRef<Broken>) {
+    let what = match tasks.join_next().await {
+        Some(Ok(what)) => what.to_owned(),
+        Some(Err(panicked)) => panicked.to_string(),
+        None => return,
+    };
+    // An actor that has ended already needs no word.
+    drop(actor.send_message(Broken(what)));
 }
 
 /// Closes the connections of peers that are not believed any more.
@@ -226,3 +263,6 @@ fn look(openers: &[Arc<Opener>], all: bool, credentials: &Credentials) -> Durati
     }
     next
 }
+
+#[cfg(test)]
+mod tests;

@@ -15,7 +15,7 @@ pub enum Congestion {
     Bbr,
 }
 
-/// Limits that hold before a handshake is paid for.
+/// Limits that hold before a handshake is paid for, for all sockets of an endpoint together.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Admission {
     /// How many connections an endpoint has in all.
@@ -25,9 +25,10 @@ pub struct Admission {
     /// From how many unfinished handshakes on a peer must first prove its address with a retry
     /// token (RFC 9000, section 8.1).
     pub handshakes_retry: usize,
-    /// How many handshakes may be unfinished in all; more are dropped.
+    /// How many handshakes may be unfinished in all; more are turned away.
     pub handshakes_max: usize,
-    /// How many attempts one IP address has in a second; more are dropped.
+    /// How many attempts one IP address has in a second. With more it must prove its address; with
+    /// more proved ones than that, too, it is not answered.
     pub attempts_per_address_per_s: u32,
 }
 

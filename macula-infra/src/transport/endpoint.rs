@@ -19,7 +19,7 @@ use tokio::sync::{Mutex, Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::admission::{Census, Gate};
+use super::admission::{Census, Gate, Tokens};
 use super::config::{Config, Congestion};
 use super::connection::{CloseCode, Closed, Connection};
 use super::error::{DialError, StartError, named};
@@ -67,7 +67,7 @@ struct Shared {
 /// A client of the QUIC library. Fields drop in order.
 struct Dialler {
     client: Client,
-    _event_loop: EventLoop,
+    event_loop: EventLoop,
 }
 
 /// A node's endpoint. When the last clone is dropped it is gone, with all its connections.
@@ -78,6 +78,10 @@ struct Running {
     shared: Arc<Shared>,
     _acceptors: JoinSet<()>,
     _event_loops: Vec<EventLoop>,
+    /// Cancelled when an acceptor has ended.
+    over: CancellationToken,
+    /// An endpoint that does not listen has no acceptor that keeps its arrivals open.
+    _arrive: Option<mpsc::Sender<Arrival>>,
 }
 
 impl Debug for Endpoint {
@@ -109,12 +113,14 @@ impl Endpoint {
             v4: Mutex::default(),
             v6: Mutex::default(),
         });
-        let census = Census::default();
+        let census = Census::new(shared.config.admission.clone());
         let greetings = Arc::new(Semaphore::new(shared.config.admission.handshakes_max));
         let (mut acceptors, mut event_loops) = (JoinSet::new(), Vec::new());
+        let over = CancellationToken::new();
         let listeners = sockets.listeners(&shared.config).await.map_err(|error| quic(&error))?;
         for (number, (io, _address)) in (0..).zip(listeners) {
-            let (server, event_loop) = serve(io, &shared, census.clone(), number)?;
+            let (server, event_loop) = serve(io, &shared, &census, number)?;
+            let ended = event_loop.ended();
             event_loops.push(event_loop);
             let accepting = Accepting {
                 shared: Arc::clone(&shared),
@@ -122,9 +128,18 @@ impl Endpoint {
                 greetings: Arc::clone(&greetings),
                 arrive: arrive.clone(),
             };
-            acceptors.spawn(accepting.run(server));
+            let over = over.clone().drop_guard();
+            acceptors.spawn(async move {
+                tokio::select! {
+                    () = accepting.run(server) => {}
+                    () = ended.cancelled() => {}
+                }
+                drop(over);
+            });
         }
-        let running = Running { shared, _acceptors: acceptors, _event_loops: event_loops };
+        let _arrive = acceptors.is_empty().then_some(arrive);
+        let running =
+            Running { shared, _acceptors: acceptors, _event_loops: event_loops, over, _arrive };
         Ok((Self(Arc::new(running)), arrivals))
     }
 
@@ -167,6 +182,26 @@ impl Endpoint {
         dialled.unwrap_or(Err(DialError::TimedOut { address, within }))
     }
 
+    /// Cancelled once the endpoint does not accept any more on one of its addresses, for whatever
+    /// reason. It is of no use after that.
+    pub(super) fn over(&self) -> CancellationToken {
+        self.0.over.clone()
+    }
+
+    /// Ends the event loops of all listeners, as a fault would.
+    #[cfg(test)]
+    pub(super) fn kill_listeners(&self) {
+        self.0._event_loops.iter().for_each(EventLoop::kill);
+    }
+
+    /// Ends the event loop of the client, as a fault would.
+    #[cfg(test)]
+    pub(super) async fn kill_dialler(&self) {
+        if let Some(dialler) = &*self.0.shared.v4.lock().await {
+            dialler.event_loop.kill();
+        }
+    }
+
     /// Where the node listens.
     #[must_use]
     pub fn listening(&self) -> &[SocketAddr] {
@@ -195,6 +230,10 @@ impl Shared {
         let connected = tokio::select! {
             biased;
             () = given_up.cancelled() => return Err(DialError::GivenUp),
+            () = dialler.event_loop.until_ended() => {
+                let closed = Closed::Other("the dialler's event loop has ended".to_owned());
+                return Err(DialError::Unreachable { address, closed });
+            }
             connected = dialler.client.connect(connect) => connected,
         };
         let quic = match connected {
@@ -226,10 +265,11 @@ impl Shared {
         })
     }
 
-    /// The client for an address, which is started when it is first wanted.
+    /// The client for an address, which is started when it is first wanted, and anew when its event
+    /// loop has ended.
     async fn dialler(&self, to: SocketAddr) -> Result<Arc<Dialler>, DialError> {
         let mut slot = if to.is_ipv4() { self.v4.lock().await } else { self.v6.lock().await };
-        if let Some(dialler) = &*slot {
+        if let Some(dialler) = slot.as_ref().filter(|dialler| !dialler.event_loop.has_ended()) {
             return Ok(Arc::clone(dialler));
         }
         let none = DialError::NoSocket { address: to };
@@ -302,7 +342,11 @@ impl Accepting {
             return;
         };
         let Ok(address) = quic.remote_addr() else { return };
-        let counted = self.census.enter(address.ip().to_canonical());
+        // Whoever has a token may have got it before there were so many.
+        let Some(counted) = self.census.enter(address.ip().to_canonical()) else {
+            quic.close(u32::from(CloseCode::Overloaded.number()).into());
+            return;
+        };
         greeting.spawn(async move {
             let _permit = permit;
             let closer = quic.handle();
@@ -380,11 +424,11 @@ fn tokens(me: &Me) -> ResetTokens {
 /// Puts a builder of the QUIC library together and starts it. The client's and the server's are
 /// different types with the same methods.
 macro_rules! started {
-    ($builder:expr, $io:expr, $shared:expr, $number:expr) => {{
+    ($builder:expr, $io:expr, $shared:expr, ($ear:expr, $number:expr)) => {{
         let shared: &Shared = $shared;
         let quic = |error: &dyn std::fmt::Display| StartError::Quic(error.to_string());
         let builder = $builder
-            .with_event(Ear(shared.me.credentials.clone()))
+            .with_event($ear)
             .map_err(|error| quic(&error))?
             .with_limits(quic_limits(&shared.config)?)
             .map_err(|error| quic(&error))?
@@ -430,18 +474,20 @@ macro_rules! started {
 fn serve(
     io: Io,
     shared: &Shared,
-    census: Census,
+    census: &Census,
     number: u64,
 ) -> Result<(Server, EventLoop), StartError> {
     let quic = |error: &dyn std::fmt::Display| StartError::Quic(error.to_string());
     let tls = server_config(&shared.me.credentials).map_err(|error| quic(&error))?;
-    let gate = Gate::new(shared.config.admission.clone(), census);
     let builder = Server::builder()
         .with_tls(quic_tls::Server::from(tls))
         .map_err(|error| quic(&error))?
-        .with_endpoint_limits(gate)
+        .with_endpoint_limits(Gate(census.clone()))
+        .map_err(|error| quic(&error))?
+        .with_address_token(Tokens::new(census.clone()))
         .map_err(|error| quic(&error))?;
-    Ok(started!(builder, io, shared, number))
+    let ear = Ear(shared.me.credentials.clone(), Some(census.clone()));
+    Ok(started!(builder, io, shared, (ear, number)))
 }
 
 fn client(io: Io, shared: &Shared) -> Result<Dialler, StartError> {
@@ -449,6 +495,7 @@ fn client(io: Io, shared: &Shared) -> Result<Dialler, StartError> {
     let tls = client_config(&shared.me.credentials).map_err(|error| quic(&error))?;
     let builder =
         Client::builder().with_tls(quic_tls::Client::from(tls)).map_err(|error| quic(&error))?;
-    let (client, event_loop) = started!(builder, io, shared, 1_u64 << 63);
-    Ok(Dialler { client, _event_loop: event_loop })
+    let ear = Ear(shared.me.credentials.clone(), None);
+    let (client, event_loop) = started!(builder, io, shared, (ear, 1_u64 << 63));
+    Ok(Dialler { client, event_loop })
 }

@@ -14,7 +14,8 @@ use s2n_quic::provider::io as quic_io;
 use s2n_quic_core::endpoint::Endpoint;
 use s2n_quic_core::inet::SocketAddress;
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::task::AbortHandle;
+use tokio::task::{AbortHandle, JoinHandle};
+use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
 
 use super::config::Config;
 use super::error::StartError;
@@ -159,11 +160,60 @@ fn bound(address: SocketAddr) -> Result<UdpSocket, StartError> {
 
 /// The event loop of one endpoint: it ends when this is dropped.
 #[derive(Debug, Default)]
-pub(super) struct EventLoop(pub(super) Arc<Mutex<Option<AbortHandle>>>);
+pub(super) struct EventLoop(Hold);
+
+/// The hold on an event loop, before and after it starts. Clones are the same.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Hold {
+    task: Arc<Mutex<Option<AbortHandle>>>,
+    over: CancellationToken,
+}
+
+impl Hold {
+    /// The loop runs in this task.
+    pub(super) fn take(&self, task: JoinHandle<()>) {
+        *self.task.lock() = Some(task.abort_handle());
+        let over = self.over.clone();
+        drop(tokio::spawn(async move {
+            let ended = task.await;
+            if !ended.is_err_and(|error| error.is_cancelled()) {
+                tracing::error!("an event loop has ended by itself");
+            }
+            over.cancel();
+        }));
+    }
+
+    pub(super) fn event_loop(&self) -> EventLoop {
+        EventLoop(self.clone())
+    }
+}
+
+impl EventLoop {
+    /// Cancelled once the loop has ended, in whatever way.
+    pub(super) fn ended(&self) -> CancellationToken {
+        self.0.over.clone()
+    }
+
+    pub(super) fn has_ended(&self) -> bool {
+        self.0.over.is_cancelled()
+    }
+
+    pub(super) fn until_ended(&self) -> WaitForCancellationFuture<'_> {
+        self.0.over.cancelled()
+    }
+
+    /// Ends it, as a fault would.
+    #[cfg(test)]
+    pub(super) fn kill(&self) {
+        if let Some(task) = &*self.0.task.lock() {
+            task.abort();
+        }
+    }
+}
 
 impl Drop for EventLoop {
     fn drop(&mut self) {
-        let task = self.0.lock().take();
+        let task = self.0.task.lock().take();
         if let Some(task) = task {
             task.abort();
         }
@@ -180,7 +230,7 @@ pub(super) enum Io {
 /// A provider that keeps hold of its event loop.
 pub(super) struct Kept<P> {
     inner: P,
-    kept: Arc<Mutex<Option<AbortHandle>>>,
+    hold: Hold,
 }
 
 impl Io {
@@ -190,7 +240,7 @@ impl Io {
             .with_tx_socket(socket.try_clone()?)?
             .with_max_mtu(mtu_max)?
             .build()?;
-        Ok(Self::Os(Kept { inner, kept: Arc::default() }))
+        Ok(Self::Os(Kept { inner, hold: Hold::default() }))
     }
 
     #[cfg(feature = "turmoil")]
@@ -201,7 +251,7 @@ impl Io {
 
 impl<P> Kept<P> {
     pub(super) fn event_loop(&self) -> EventLoop {
-        EventLoop(Arc::clone(&self.kept))
+        self.hold.event_loop()
     }
 }
 
@@ -214,7 +264,7 @@ impl quic_io::Provider for Kept<quic_io::tokio::Provider> {
         endpoint: E,
     ) -> io::Result<SocketAddress> {
         let (task, address) = self.inner.start(endpoint)?;
-        *self.kept.lock() = Some(task.abort_handle());
+        self.hold.take(task);
         Ok(address)
     }
 }

@@ -9,6 +9,7 @@ use s2n_quic::provider::event::events::{
 };
 use s2n_quic::provider::event::{ConnectionInfo, ConnectionMeta, Location, Subscriber};
 
+use super::admission::{Census, Unfinished};
 use super::tls::{Credentials, Refusal};
 
 /// The first code of TLS alerts among QUIC's error codes (RFC 9001, section 4.8).
@@ -50,24 +51,27 @@ pub(super) fn refused_here(error: &QuicError) -> Option<Refusal> {
     })
 }
 
-/// Hears of handshakes.
+/// Hears of handshakes, and counts those that peers begin.
 #[derive(Debug)]
-pub(super) struct Ear(pub(super) Credentials);
+pub(super) struct Ear(pub(super) Credentials, pub(super) Option<Census>);
 
 /// What is known of one connection.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Heard {
     /// The chain that its peer showed, once it has.
     pub(super) chain: Option<Arc<[Vec<u8>]>>,
     /// Where the peer was at first.
     address: Option<SocketAddr>,
+    /// The place of its handshake among those that are under way.
+    unfinished: Option<Unfinished>,
 }
 
 impl Subscriber for Ear {
     type ConnectionContext = Heard;
 
     fn create_connection_context(&mut self, _: &ConnectionMeta, _: &ConnectionInfo<'_>) -> Heard {
-        Heard::default()
+        let unfinished = self.1.as_ref().map(Census::begin);
+        Heard { chain: None, address: None, unfinished }
     }
 
     fn on_connection_started(
@@ -89,6 +93,7 @@ impl Subscriber for Ear {
         _meta: &ConnectionMeta,
         event: &TlsExporterReady<'_>,
     ) {
+        heard.unfinished = None;
         heard.chain = Some(event.session.peer_cert_chain_der().unwrap_or_default().into());
     }
 

@@ -12,7 +12,6 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use parking_lot::Mutex;
 use s2n_quic::provider::{io as quic_io, random};
 use s2n_quic_core::endpoint::Endpoint;
 use s2n_quic_core::event::EndpointPublisher;
@@ -22,7 +21,6 @@ use s2n_quic_core::io::{rx, tx};
 use s2n_quic_core::path::{Config as MtuConfig, LocalAddress, Tuple};
 use s2n_quic_core::time::Timestamp;
 use s2n_quic_core::time::clock::{Clock, ClockWithTimer, NoopClock, Timer};
-use tokio::task::AbortHandle;
 use tokio::time::{Instant, Sleep, sleep_until};
 use turmoil::net::UdpSocket;
 
@@ -39,7 +37,7 @@ const DATAGRAM_LEN_MAX: usize = 65_536;
 pub(super) struct Simulated {
     socket: UdpSocket,
     mtu: MtuConfig,
-    kept: Arc<Mutex<Option<AbortHandle>>>,
+    hold: super::io::Hold,
 }
 
 impl Simulated {
@@ -49,11 +47,11 @@ impl Simulated {
         };
         let mtu = MtuConfig::builder().with_max_mtu(mtu_max).map_err(|error| invalid(&error))?;
         let mtu = mtu.build().map_err(|error| invalid(&error))?;
-        Ok(Self { socket: bound(address).await?, mtu, kept: Arc::default() })
+        Ok(Self { socket: bound(address).await?, mtu, hold: super::io::Hold::default() })
     }
 
     pub(super) fn event_loop(&self) -> super::io::EventLoop {
-        super::io::EventLoop(Arc::clone(&self.kept))
+        self.hold.event_loop()
     }
 }
 
@@ -90,8 +88,7 @@ impl quic_io::Provider for Simulated {
             cooldown: s2n_quic_core::task::cooldown::Cooldown::default(),
             stats: NoStats,
         };
-        let task = tokio::spawn(event_loop.start(local));
-        *self.kept.lock() = Some(task.abort_handle());
+        self.hold.take(tokio::spawn(event_loop.start(local)));
         Ok(local)
     }
 }

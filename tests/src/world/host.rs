@@ -16,6 +16,7 @@ use macula_infra::transport::tls::{
 use macula_workload::{Config, Node};
 use parking_lot::Mutex;
 
+use super::guard::Guarded;
 use super::log::{Log, What};
 
 /// What the calendars say when a run begins, since the Unix epoch.
@@ -164,6 +165,14 @@ impl<S: Clone + Hash + Debug> Life<S> {
     /// Tells the log of something.
     pub fn saw(&self, what: S) {
         self.log.push(self.index, self.number, What::Seen(what));
+    }
+
+    /// Starts a task of this life. It ends with the life, and fails the run if it spins.
+    pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static)
+    where
+        S: Send + 'static,
+    {
+        drop(tokio::spawn(Guarded::new(task, self.log.clone(), self.index)));
     }
 
     /// The virtual time since the beginning of the run.

@@ -49,7 +49,14 @@ pub struct Entry<S> {
 struct Inner<S> {
     entries: Vec<Entry<S>>,
     trace: Trace,
+    /// How many entries there are of this moment.
+    crowd: (Duration, usize),
+    /// Who does not let time go on, in words.
+    spins: Option<String>,
 }
+
+/// How many entries one virtual millisecond may have.
+const CROWD_MAX: usize = 20_000;
 
 /// The log of a run. Clones are the same.
 pub struct Log<S> {
@@ -72,7 +79,12 @@ impl<S> Debug for Log<S> {
 
 impl<S> Default for Log<S> {
     fn default() -> Self {
-        let inner = Inner { entries: Vec::new(), trace: Trace::default() };
+        let inner = Inner {
+            entries: Vec::new(),
+            trace: Trace::default(),
+            crowd: (Duration::ZERO, 0),
+            spins: None,
+        };
         Self { now_ms: Arc::default(), inner: Arc::new(Mutex::new(inner)) }
     }
 }
@@ -105,6 +117,18 @@ impl<S> Log<S> {
         self.now_ms.store(ms, Ordering::Relaxed);
     }
 
+    /// Notes that a node does not let time go on.
+    pub(super) fn spins(&self, node: usize, what: &str) {
+        let at = self.now();
+        let told = format!("node {node} spins in one virtual instant, at {at:?}: {what}");
+        self.inner.lock().spins.get_or_insert(told);
+    }
+
+    /// Whether a node does not let time go on.
+    pub(super) fn spinning(&self) -> Option<String> {
+        self.inner.lock().spins.clone()
+    }
+
     /// Takes what is not told to people into the hash.
     pub(super) fn stir(&self, details: impl Hash + Debug) {
         let now = self.now();
@@ -116,6 +140,14 @@ impl<S: Clone + Hash + Debug> Log<S> {
     pub(super) fn push(&self, node: usize, life: u64, what: What<S>) {
         let entry = Entry { at: self.now(), node, life, what };
         let mut inner = self.inner.lock();
+        if inner.crowd.0 != entry.at {
+            inner.crowd = (entry.at, 0);
+        }
+        inner.crowd.1 += 1;
+        if inner.crowd.1 > CROWD_MAX {
+            drop(inner);
+            return self.spins(node, "it tells of too much at once");
+        }
         inner.trace.event(entry.at, "entry", (entry.node, entry.life, &entry.what));
         inner.entries.push(entry);
     }

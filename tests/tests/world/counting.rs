@@ -128,10 +128,10 @@ impl Scenario for Counting {
         let counter = life.node.spawn(Worker::new("counter", make).unwrap()).await.unwrap();
         life.node.serve(NAME, &counter, Ask).unwrap().keep();
         for (of, id) in life.others() {
-            let one = life.entropy.fork();
-            tokio::spawn(Client { life: life.clone(), of, id, entropy: one, bug }.ask_always());
-            let other = life.entropy.fork();
-            tokio::spawn(Client { life: life.clone(), of, id, entropy: other, bug }.watch_always());
+            let (one, other) = (life.entropy.fork(), life.entropy.fork());
+            let client = |entropy| Client { life: life.clone(), of, id, entropy, bug };
+            life.spawn(client(one).ask_always());
+            life.spawn(client(other).watch_always());
         }
     }
 

@@ -4,11 +4,15 @@ use std::time::Instant;
 
 use macula_core::identity::NodeId;
 
+use super::super::config::Config;
 use super::peer::{Conn, State, spread};
 use super::policy::Policy;
 use super::room::{SPARED, Waiting};
 use super::timer::Timer;
-use super::{ConnId, Output, Why};
+use super::{Bug, ConnId, Output, Why};
+
+/// How many connections of one peer are let go without haste at one time.
+const UNHURRIED_MAX: usize = 4;
 
 /// By which part of itself a connection's lifetime is spread to either side.
 const LIFETIME_JITTER: f64 = 0.1;
@@ -90,7 +94,8 @@ impl Policy {
             .filter_map(|(other, held)| {
                 if held.incarnation < incarnation {
                     Some((other, Why::Stale))
-                } else if !dialled && !held.dialled && held.state != State::Draining {
+                } else if !dialled && !held.dialled && !matches!(held.state, State::Draining { .. })
+                {
                     Some((other, Why::Duplicate))
                 } else {
                     None
@@ -183,13 +188,10 @@ impl Policy {
 
     /// Whether this node is the one that lets go of its own connection.
     fn lets_go(&self, peer: NodeId) -> bool {
-        #[cfg(test)]
-        match self.bug {
-            Some(super::tests::Bug::BothLetGo) => return true,
-            Some(super::tests::Bug::NobodyLetsGo) => return false,
-            Some(_) | None => {}
+        if self.has(Bug::BothLetGo) {
+            return true;
         }
-        self.local > peer
+        self.local > peer && !self.has(Bug::NobodyLetsGo)
     }
 
     /// New work goes over the connection that the smaller node dialled, else over the newest.
@@ -221,18 +223,33 @@ impl Policy {
     pub(super) fn drain(&mut self, now: Instant, id: ConnId, why: Why) {
         if self.conns.get(&id).is_some_and(Conn::is_up) {
             self.out.push_back(Output::Drain { conn: id, why });
-            self.drains(now, id);
+            self.drains(now, id, matches!(why, Why::Stopping | Why::Overloaded));
         }
     }
 
-    fn drains(&mut self, now: Instant, id: ConnId) {
-        let Some(conn) = self.conns.get_mut(&id) else { return };
-        conn.state = State::Draining;
-        let peer = conn.peer;
+    /// It is let go. In haste it has little time for what is in flight; else it has as long as a
+    /// connection lives, since nobody needs its place.
+    fn drains(&mut self, now: Instant, id: ConnId, in_haste: bool) {
+        let Some(peer) = self.conns.get(&id).map(|conn| conn.peer) else { return };
+        let others = self.others(id).filter(|(_, other)| other.is_draining(false)).count();
+        let in_haste = in_haste || others >= UNHURRIED_MAX;
+        if let Some(conn) = self.conns.get_mut(&id) {
+            conn.state = State::Draining { in_haste };
+        }
         self.timers.clear(Timer::Idle(id));
         self.timers.clear(Timer::Expire(id));
-        self.timers.set(Timer::Drain(id), now + self.config.drain_timeout);
+        let Config { drain_timeout, lifetime, .. } = self.config;
+        let within = if in_haste { drain_timeout } else { lifetime.max(drain_timeout) };
+        self.timers.set(Timer::Drain(id), now + within);
         self.choose(peer);
+    }
+
+    /// It has little time from now on.
+    pub(super) fn hasten(&mut self, now: Instant, id: ConnId) {
+        if let Some(conn) = self.conns.get_mut(&id).filter(|conn| conn.is_draining(false)) {
+            conn.state = State::Draining { in_haste: true };
+            self.timers.set(Timer::Drain(id), now + self.config.drain_timeout);
+        }
     }
 
     /// It is closed at once.
@@ -257,6 +274,9 @@ impl Policy {
     pub(super) fn closed(&mut self, now: Instant, id: ConnId, clean: bool) {
         let Some(conn) = self.conns.remove(&id) else { return };
         self.clear(id);
+        if !clean && self.has(Bug::GrantsTheLost) {
+            return;
+        }
         let was_up = conn.is_up();
         let lived = now.saturating_duration_since(conn.since);
         let grown = lived >= self.config.backoff_reset;
@@ -264,6 +284,7 @@ impl Policy {
         peer.conns.retain(|other| *other != id);
         if grown {
             peer.losses = 0;
+            peer.feels(true);
         }
         if was_up && !clean {
             self.stats.lost += 1;
@@ -283,12 +304,13 @@ impl Policy {
         let Some(conn) = self.conns.get(&id).filter(|conn| conn.state == State::Asked) else {
             return;
         };
-        if conn.evicting {
+        let evicting = conn.evicting;
+        if evicting {
             self.stats.evicted += 1;
         } else {
             self.stats.idle += 1;
         }
-        self.drains(now, id);
+        self.drains(now, id, evicting);
     }
 
     pub(super) fn busy(&mut self, now: Instant, id: ConnId, last_used: Instant) {
@@ -309,10 +331,10 @@ impl Policy {
 
     pub(super) fn leaving(&mut self, now: Instant, id: ConnId) {
         match self.conns.get(&id).map(|conn| conn.state) {
-            Some(State::Up | State::Asked) => self.drains(now, id),
+            Some(State::Up | State::Asked) => self.drains(now, id, false),
             // It had no room yet, and needs none any more.
             Some(State::Newcomer) => self.close(id, Why::Duplicate),
-            Some(State::Draining | State::Closing) | None => {}
+            Some(State::Draining { .. } | State::Closing) | None => {}
         }
     }
 

@@ -1,7 +1,7 @@
 //! Dials: one for each peer, racing its addresses.
 
 use std::collections::{BTreeSet, VecDeque};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use macula_core::identity::NodeId;
 
@@ -10,6 +10,10 @@ use super::policy::{ADDRESSES_MAX, Policy};
 use super::room::Waiting;
 use super::timer::Timer;
 use super::{ADOPTED, AttemptId, ConnId, Denial, Fault, Output, Why};
+
+/// How long a dial may take from when it has room. Each attempt ends by itself before this, with the
+/// endpoint's handshake timeout; if the word of that is lost, the dial ends all the same.
+pub(super) const DIAL_MAX: Duration = Duration::from_secs(150);
 
 impl Policy {
     /// Begins a dial, as soon as there is room.
@@ -29,8 +33,17 @@ impl Policy {
         self.timers.clear(Timer::Room(id));
         if let Some(dial) = self.peers.get_mut(&id).and_then(|peer| peer.dial.as_mut()) {
             dial.begun = true;
+            self.timers.set(Timer::Dial(id), now + DIAL_MAX);
             self.step(now, id);
         }
+    }
+
+    /// A dial has taken too long: what is under way of it counts as failed.
+    pub(super) fn dial_overdue(&mut self, now: Instant, id: NodeId) {
+        let Some(dial) = self.peers.get(&id).and_then(|peer| peer.dial.as_ref()) else { return };
+        self.stats.dial_failures += u64::try_from(dial.live.len()).unwrap_or(u64::MAX);
+        self.dial_has_failed(now, id, Fault::TimedOut);
+        self.take_slots(now);
     }
 
     /// Dials the next address of a peer, if not too many are being dialled.
@@ -79,6 +92,7 @@ impl Policy {
         }
         self.timers.clear(Timer::Race(id));
         self.timers.clear(Timer::Room(id));
+        self.timers.clear(Timer::Dial(id));
         self.waiting.retain(|waiting| *waiting != Waiting::Dial(id));
         self.slots.retain(|waiting| *waiting != id);
     }
@@ -92,7 +106,12 @@ impl Policy {
         if self.conns.contains_key(&conn) {
             return;
         }
-        let expected = self.attempts.remove(&attempt) == Some(id);
+        let dialled = self.attempts.remove(&attempt);
+        if let Some(other) = dialled.filter(|dialled| *dialled != id) {
+            // Somebody else has answered, which is only reported. Whoever was dialled has not.
+            self.attempt_failed(now, other, attempt, Fault::Refused);
+        }
+        let expected = dialled == Some(id);
         let peer = self.peer(now, id);
         peer.feels(true);
         let dial_exempt = peer.dial.as_ref().is_some_and(|dial| dial.exempt);
@@ -140,10 +159,17 @@ impl Policy {
     }
 
     pub(super) fn dial_failed(&mut self, now: Instant, attempt: AttemptId, fault: Fault) {
-        let Some(id) = self.attempts.remove(&attempt) else { return };
+        if let Some(id) = self.attempts.remove(&attempt) {
+            self.attempt_failed(now, id, attempt, fault);
+            self.take_slots(now);
+        }
+    }
+
+    /// An attempt to dial this peer is over, and has led to no connection with it.
+    fn attempt_failed(&mut self, now: Instant, id: NodeId, attempt: AttemptId, fault: Fault) {
         self.stats.dial_failures += 1;
         let Some(dial) = self.peers.get_mut(&id).and_then(|peer| peer.dial.as_mut()) else {
-            return self.take_slots(now);
+            return;
         };
         dial.live.remove(&attempt);
         // Whoever answers and refuses says more than whoever does not answer.
@@ -155,15 +181,18 @@ impl Policy {
             self.timers.clear(Timer::Race(id));
             self.step(now, id);
         } else if dial.live.is_empty() {
-            self.end_dial(id);
-            if let Some(peer) = self.peers.get_mut(&id) {
-                peer.failed(now, &self.config, &mut self.entropy);
-            }
-            // One who waits may have been given the peer's own connection meanwhile.
-            self.deny_all(id, Denial::Failed(fault));
-            self.keep(now, id);
-            self.admit(now);
+            self.dial_has_failed(now, id, fault);
         }
-        self.take_slots(now);
+    }
+
+    fn dial_has_failed(&mut self, now: Instant, id: NodeId, fault: Fault) {
+        self.end_dial(id);
+        if let Some(peer) = self.peers.get_mut(&id) {
+            peer.failed(now, &self.config, &mut self.entropy);
+        }
+        // One who waits may have been given the peer's own connection meanwhile.
+        self.deny_all(id, Denial::Failed(fault));
+        self.keep(now, id);
+        self.admit(now);
     }
 }

@@ -13,6 +13,9 @@ use super::{AttemptId, Class, ConnId, Fault, Ticket};
 /// How much one result moves a peer's health.
 const HEALTH_STEP: f64 = 0.2;
 
+/// Below this health a peer fails more often than not.
+const HEALTHY_MIN: f64 = 0.5;
+
 /// How long a peer whose connections are lost young is left alone at most, in first waits.
 const LOSS_WAITS_MAX: u32 = 10;
 
@@ -67,6 +70,10 @@ impl Peer {
             && self.wants.is_empty()
             && self.dial.is_none()
             && !self.is_protected()
+    }
+
+    pub(super) fn is_healthy(&self) -> bool {
+        self.health >= HEALTHY_MIN
     }
 
     pub(super) fn feels(&mut self, good: bool) {
@@ -129,7 +136,10 @@ pub(super) enum State {
     /// It was asked whether it can retire.
     Asked,
     /// It takes no new work.
-    Draining,
+    Draining {
+        /// Whether its place is needed, or the node stops.
+        in_haste: bool,
+    },
     /// It was told to close.
     Closing,
 }
@@ -156,7 +166,12 @@ pub(super) struct Conn {
 impl Conn {
     /// Whether it takes up room.
     pub(super) const fn has_room(&self) -> bool {
-        matches!(self.state, State::Up | State::Asked | State::Draining)
+        matches!(self.state, State::Up | State::Asked | State::Draining { .. })
+    }
+
+    /// Whether it is being let go, in this way.
+    pub(super) fn is_draining(&self, in_haste: bool) -> bool {
+        self.state == State::Draining { in_haste }
     }
 
     /// Whether new work may go over it.

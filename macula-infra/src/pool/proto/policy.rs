@@ -12,7 +12,7 @@ use super::super::config::Config;
 use super::peer::{Conn, Peer, State};
 use super::room::Waiting;
 use super::timer::{Timer, Timers};
-use super::{AttemptId, Class, ConnId, Denial, Input, Output, Stats, Ticket, Why};
+use super::{AttemptId, Bug, Class, ConnId, Denial, Input, Output, Stats, Ticket, Why};
 
 /// How many addresses of one peer are dialled.
 pub(super) const ADDRESSES_MAX: usize = 8;
@@ -38,8 +38,6 @@ pub struct Policy {
     pub(super) out: VecDeque<Output>,
     pub(super) stats: Stats,
     pub(super) stopping: bool,
-    #[cfg(test)]
-    pub(super) bug: Option<super::tests::Bug>,
 }
 
 impl Policy {
@@ -61,8 +59,6 @@ impl Policy {
             out: VecDeque::new(),
             stats: Stats::default(),
             stopping: false,
-            #[cfg(test)]
-            bug: None,
         }
     }
 
@@ -73,11 +69,13 @@ impl Policy {
             live: self.conns.len(),
             dialling: self.peers.values().filter(|peer| peer.dial.is_some()).count(),
             waiting: self.waiting.len(),
+            unhealthy: self.peers.values().filter(|peer| !peer.is_healthy()).count(),
             ..self.stats
         }
     }
 
     /// How well a peer has done lately: 1.0 is always, 0.0 never. None of whom nothing is known.
+    /// When room is short, connections to peers below one half give way before those to others.
     #[must_use]
     pub fn health(&self, peer: NodeId) -> Option<f64> {
         self.peers.get(&peer).map(|peer| peer.health)
@@ -153,7 +151,7 @@ impl Policy {
         self.tickets.insert(ticket, id);
         if used {
             self.grant_all(now, id);
-        } else if !dials || self.dials_twice() {
+        } else if !dials || self.has(Bug::NoSingleFlight) {
             self.dial(now, id);
         }
     }
@@ -239,7 +237,8 @@ impl Policy {
             match state {
                 State::Newcomer => self.close(conn, Why::Stopping),
                 State::Up | State::Asked => self.drain(now, conn, Why::Stopping),
-                State::Draining | State::Closing => {}
+                State::Draining { .. } => self.hasten(now, conn),
+                State::Closing => {}
             }
         }
     }
@@ -248,24 +247,13 @@ impl Policy {
         match timer {
             Timer::Race(peer) => self.step(now, peer),
             Timer::Room(peer) => self.no_room_for_dial(now, peer),
+            Timer::Dial(peer) => self.dial_overdue(now, peer),
             Timer::Redial(peer) => self.keep(now, peer),
             Timer::Newcomer(conn) => self.no_room_for(conn),
             Timer::Idle(conn) => self.idle(now, conn),
             Timer::Expire(conn) => self.expired(now, conn),
             Timer::Drain(conn) => self.close(conn, Why::Slow),
         }
-    }
-
-    /// Whether single flight is broken on purpose.
-    #[cfg(test)]
-    fn dials_twice(&self) -> bool {
-        self.bug == Some(super::tests::Bug::NoSingleFlight)
-    }
-
-    #[cfg(not(test))]
-    #[expect(clippy::unused_self, reason = "its twin for tests needs it")]
-    const fn dials_twice(&self) -> bool {
-        false
     }
 }
 

@@ -4,10 +4,10 @@ use std::time::{Duration, Instant};
 
 use macula_core::identity::NodeId;
 
-use super::peer::State;
+use super::peer::{Peer, State};
 use super::policy::Policy;
 use super::timer::Timer;
-use super::{ConnId, Denial, Output, Why};
+use super::{Bug, ConnId, Denial, Output, Why};
 
 /// How many connections are asked at one time whether they can retire.
 pub(super) const ASKED_MAX: usize = 32;
@@ -73,30 +73,35 @@ impl Policy {
         }
     }
 
-    /// Asks those that were used longest ago, down to the low mark. If nobody can give way, nobody
+    /// Asks those to peers that do badly, and then those that were used longest ago, down to the low
+    /// mark. If nobody can give way, nobody
     /// who waits will get room.
     pub(super) fn make_room(&mut self, now: Instant) {
         let counted = || self.conns.values().filter(|conn| !conn.exempt);
         let asked = counted().filter(|conn| conn.state == State::Asked).count();
-        let going = counted().filter(|conn| conn.state == State::Draining).count();
+        // Those that are let go without haste may keep their place for long.
+        let going = counted().filter(|conn| conn.is_draining(true)).count();
         // At least one, and at most as many as are above the low mark.
         let surplus = self.live().saturating_sub(self.config.live_low).max(1);
         let wanted = surplus.saturating_sub(asked + going);
         let wanted = wanted.min(ASKED_MAX.saturating_sub(asked));
-        let mut oldest: Vec<(Instant, ConnId)> = self
+        let mut oldest: Vec<(bool, Instant, ConnId)> = self
             .conns
             .iter()
             .filter(|(_, conn)| {
                 conn.state == State::Up
                     && !conn.exempt
-                    && (conn.spared_until <= now || self.evicts_the_busy())
-                    && !self.peers.get(&conn.peer).is_some_and(super::peer::Peer::is_protected)
+                    && (conn.spared_until <= now || self.has(Bug::EvictsTheBusy))
+                    && !self.peers.get(&conn.peer).is_some_and(Peer::is_protected)
             })
-            .map(|(id, conn)| (conn.last_used, *id))
+            .map(|(id, conn)| {
+                let healthy = self.peers.get(&conn.peer).is_none_or(Peer::is_healthy);
+                (healthy, conn.last_used, *id)
+            })
             .collect();
         oldest.sort_unstable();
         let candidates = oldest.len();
-        for (last_used, conn) in oldest.into_iter().take(wanted) {
+        for (_healthy, last_used, conn) in oldest.into_iter().take(wanted) {
             self.ask(conn, last_used, true);
         }
         if candidates == 0 && asked == 0 && going == 0 {
@@ -105,7 +110,7 @@ impl Policy {
     }
 
     pub(super) fn ask(&mut self, id: ConnId, unused_since: Instant, evicting: bool) {
-        let evicts_the_busy = self.evicts_the_busy();
+        let evicts_the_busy = self.has(Bug::EvictsTheBusy);
         if let Some(conn) = self.conns.get_mut(&id) {
             conn.state = State::Asked;
             conn.evicting = evicting;
@@ -141,17 +146,5 @@ impl Policy {
             self.stats.overloaded += 1;
             self.close(conn, Why::Overloaded);
         }
-    }
-
-    /// Whether what is in flight is cut off on purpose.
-    #[cfg(test)]
-    fn evicts_the_busy(&self) -> bool {
-        self.bug == Some(super::tests::Bug::EvictsTheBusy)
-    }
-
-    #[cfg(not(test))]
-    #[expect(clippy::unused_self, reason = "its twin for tests needs it")]
-    const fn evicts_the_busy(&self) -> bool {
-        false
     }
 }

@@ -13,20 +13,7 @@ use macula_core::identity::{Keypair, NodeId};
 use macula_core::machine::Machine as _;
 
 use super::super::config::Config;
-use super::{Input, Output, Policy};
-
-/// A bug that is put in on purpose, and has to be found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Bug {
-    /// Every wish begins a dial of its own.
-    NoSingleFlight,
-    /// What is in flight is cut off to make room.
-    EvictsTheBusy,
-    /// Both sides let go of the connection that they dialled.
-    BothLetGo,
-    /// No side does.
-    NobodyLetsGo,
-}
+use super::{Bug, Input, Output, Policy};
 
 /// Node ids in ascending order.
 fn nodes(count: u8) -> Vec<NodeId> {

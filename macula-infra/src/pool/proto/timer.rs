@@ -14,6 +14,8 @@ pub(super) enum Timer {
     Race(NodeId),
     /// The end of the wait for room for a dial.
     Room(NodeId),
+    /// The end of the time that a dial has.
+    Dial(NodeId),
     /// The next dial of a peer that is protected.
     Redial(NodeId),
     /// The end of the wait for room for a connection that a peer dialled.
@@ -31,6 +33,7 @@ impl Timer {
         match self {
             Self::Race(_) => "race",
             Self::Room(_) | Self::Newcomer(_) => "room",
+            Self::Dial(_) => "dial",
             Self::Redial(_) => "redial",
             Self::Idle(_) => "idle",
             Self::Expire(_) => "lifetime",

@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use super::super::dialling::DIAL_MAX;
 use super::super::{AttemptId, Class, ConnId, Denial, Fault, Input, Output, Policy, Ticket, Why};
 use super::{address, begin, ms, nodes, policy, tell, wake};
 use crate::pool::config::Config;
@@ -90,6 +91,39 @@ fn an_address_that_fails_makes_way_for_the_next_at_once() {
 }
 
 #[test]
+fn a_dial_that_somebody_else_answers_has_failed() {
+    let (mut policy, now, nodes) = (policy(Config::default()), begin(), nodes(8));
+    tell(&mut policy, now, want(1, nodes[1], &[1]));
+    let told = tell(&mut policy, now + ms(5), dialed(1, 7, nodes[2]));
+    let why = Denial::Failed(Fault::Refused);
+    // Whoever has answered is a peer like any other.
+    assert_eq!(told, [Output::Deny { ticket: Ticket(1), why }, use_it(nodes[2], 7)]);
+    assert_eq!(policy.stats().dialling, 0);
+    let told = tell(&mut policy, now + ms(100), want(2, nodes[1], &[1]));
+    assert_eq!(told, [dial(2, nodes[1], 1)]);
+    // With another address to try, the dial goes on there.
+    tell(&mut policy, now + ms(200), want(3, nodes[3], &[2, 3]));
+    let told = tell(&mut policy, now + ms(210), dialed(3, 8, nodes[4]));
+    assert_eq!(told, [dial(4, nodes[3], 3), use_it(nodes[4], 8)]);
+}
+
+#[test]
+fn a_dial_of_which_nothing_is_heard_ends_by_itself() {
+    let config = Config { dials_max: 1, ..Config::default() };
+    let (mut policy, now, nodes) = (policy(config), begin(), nodes(8));
+    tell(&mut policy, now, want(1, nodes[1], &[1]));
+    assert_eq!(tell(&mut policy, now + ms(10), want(2, nodes[2], &[2])), []);
+    let end = now + DIAL_MAX;
+    assert_eq!(wake(&mut policy, end - ms(1)), []);
+    let told = wake(&mut policy, end);
+    let (deny, why) = (Ticket(1), Denial::Failed(Fault::TimedOut));
+    let over = [Output::Abort { attempt: AttemptId(1) }, Output::Deny { ticket: deny, why }];
+    assert_eq!(told[..2], over);
+    assert_eq!(told[2..], [dial(2, nodes[2], 2)]);
+    assert_eq!(policy.stats().dial_failures, 1);
+}
+
+#[test]
 fn a_peer_that_fails_is_left_alone_for_longer_each_time() {
     let (mut policy, mut now, peer) = (policy(Config::default()), begin(), nodes(8)[1]);
     for (attempt, wait) in [(1, 50), (2, 100), (3, 200), (4, 400)] {
@@ -123,6 +157,28 @@ fn those_that_were_used_longest_ago_give_way() {
     assert_eq!(told, [unuse(nodes[2], 2)]);
     assert_eq!(tell(&mut policy, now + ms(20), closed(2, true)), [dial(1, nodes[4], 1)]);
     assert_eq!(policy.stats().evicted, 1);
+}
+
+#[test]
+fn those_whose_peers_do_badly_give_way_first() {
+    let config = Config { live_high: 3, live_low: 2, ..Config::default() };
+    let (mut policy, now, nodes) = (policy(config), begin(), nodes(8));
+    // The last of the three is lost young again and again.
+    for number in 0..4 {
+        tell(&mut policy, now + ms(number), accepted(10 + number, nodes[3], 1));
+        tell(&mut policy, now + ms(number), closed(10 + number, false));
+    }
+    assert!(policy.health(nodes[3]).unwrap() < 0.5);
+    assert_eq!(policy.stats().unhealthy, 1);
+    assert!(policy.health(nodes[2]).is_none());
+    for (number, peer) in (1..=3).zip(&nodes[1..]) {
+        tell(&mut policy, now + ms(10 + number), accepted(number, *peer, 1));
+    }
+    let told = tell(&mut policy, now + ms(20), want(1, nodes[4], &[1]));
+    assert_eq!(told, [retire(3, now + ms(13))]);
+    // It was in use, so the one that was used longest ago is next.
+    let busy = Input::Busy { conn: ConnId(3), last_used: now + ms(19) };
+    assert_eq!(tell(&mut policy, now + ms(20), busy), [retire(1, now + ms(11))]);
 }
 
 #[test]
@@ -169,9 +225,55 @@ fn what_nobody_uses_is_let_go() {
     tell(&mut policy, now + ms(90_000), Input::Busy { conn: ConnId(1), last_used: used });
     assert_eq!(wake(&mut policy, used + ms(90_000)), [retire(1, used)]);
     tell(&mut policy, used + ms(90_000), Input::Retired { conn: ConnId(1) });
-    // It has as long as a drain may take to become quiet.
-    let slow = used + ms(100_000);
+    // Its peer may have begun something in that moment, for which it has a lifetime.
+    let slow = used + ms(90_000 + 3_600_000);
+    assert_eq!(wake(&mut policy, slow - ms(1)), []);
     assert_eq!(wake(&mut policy, slow), [close(1, Why::Slow)]);
+}
+
+#[test]
+fn what_is_in_flight_on_a_connection_that_is_replaced_may_go_on() {
+    let config = Config { idle_ttl: ms(86_400_000), ..Config::default() };
+    let (mut policy, now, peer) = (policy(config), begin(), nodes(8)[1]);
+    tell(&mut policy, now, want(1, peer, &[1]));
+    tell(&mut policy, now, dialed(1, 1, peer));
+    let expires = policy.poll_timeout().unwrap().0;
+    let drain = |conn, why| Output::Drain { conn: ConnId(conn), why };
+    assert_eq!(wake(&mut policy, expires), [drain(1, Why::Lifetime), unuse(peer, 1)]);
+    // A duplicate has as long.
+    tell(&mut policy, expires, accepted(2, peer, 1));
+    tell(&mut policy, expires, accepted(3, peer, 1));
+    assert_eq!(wake(&mut policy, expires + ms(3_599_999)), []);
+    let closed = wake(&mut policy, expires + ms(3_600_000));
+    assert_eq!(closed, [close(1, Why::Slow), close(2, Why::Slow)]);
+}
+
+#[test]
+fn a_stop_and_a_need_of_room_do_not_wait_for_long() {
+    let config = Config { live_high: 2, live_low: 2, ..Config::default() };
+    let (mut policy, now, nodes) = (policy(config), begin(), nodes(8));
+    tell(&mut policy, now, accepted(1, nodes[1], 1));
+    tell(&mut policy, now, accepted(2, nodes[2], 1));
+    // The first gives way, and the second leaves by itself.
+    tell(&mut policy, now + ms(1), want(1, nodes[3], &[1]));
+    tell(&mut policy, now + ms(1), Input::Retired { conn: ConnId(1) });
+    tell(&mut policy, now + ms(2), Input::Leaving { conn: ConnId(2) });
+    let due = now + ms(10_001);
+    assert!(!wake(&mut policy, due - ms(1)).contains(&close(1, Why::Slow)));
+    assert_eq!(wake(&mut policy, due), [close(1, Why::Slow)]);
+    tell(&mut policy, due, Input::Stop);
+    assert_eq!(wake(&mut policy, due + ms(9_999)), []);
+    assert_eq!(wake(&mut policy, due + ms(10_000)), [close(2, Why::Slow)]);
+}
+
+#[test]
+fn a_peer_has_few_connections_that_are_let_go_without_haste() {
+    let (mut policy, now, peer) = (policy(Config::default()), begin(), nodes(8)[1]);
+    for conn in 1..=7 {
+        tell(&mut policy, now, accepted(conn, peer, 1));
+    }
+    let closed = wake(&mut policy, now + ms(10_000));
+    assert_eq!(closed, [close(5, Why::Slow), close(6, Why::Slow)]);
 }
 
 #[test]

@@ -19,6 +19,8 @@ enum Op {
     Forget(u64),
     Protect(u8, bool),
     Dialed(usize, u64),
+    /// Somebody else answers a dial.
+    Foreign(usize, u8, u64),
     Failed(usize),
     Accepted(u8, u64),
     Closed(usize, bool),
@@ -34,6 +36,8 @@ fn op() -> impl Strategy<Value = Op> {
         1 => (0..60_u64).prop_map(Op::Forget),
         1 => (0..6_u8, any::<bool>()).prop_map(|(peer, on)| Op::Protect(peer, on)),
         5 => (any::<usize>(), 0..3_u64).prop_map(|(at, life)| Op::Dialed(at, life)),
+        1 => (any::<usize>(), 0..6_u8, 0..3_u64)
+            .prop_map(|(at, peer, life)| Op::Foreign(at, peer, life)),
         2 => any::<usize>().prop_map(Op::Failed),
         4 => (0..6_u8, 0..3_u64).prop_map(|(peer, life)| Op::Accepted(peer, life)),
         3 => (any::<usize>(), any::<bool>()).prop_map(|(at, clean)| Op::Closed(at, clean)),
@@ -73,7 +77,7 @@ impl Model {
         };
         let all = nodes(8);
         let mut policy = Policy::new(all[3], config, Entropy::from_seed(7));
-        policy.bug = bug;
+        policy.config.bug = bug;
         let peers = all.into_iter().filter(|node| *node != policy.local).collect();
         Self {
             policy,
@@ -129,6 +133,12 @@ impl Model {
                     let attempt = *self.dials.keys().nth(at % self.dials.len().max(1))?;
                     (attempt, self.dials.remove(&attempt)?.0)
                 };
+                Input::Dialed { attempt, conn: self.held(), peer, incarnation }
+            }
+            Op::Foreign(at, peer, incarnation) => {
+                let attempt = *self.dials.keys().nth(at % self.dials.len().max(1))?;
+                self.dials.remove(&attempt);
+                let peer = self.peers[usize::from(peer)];
                 Input::Dialed { attempt, conn: self.held(), peer, incarnation }
             }
             Op::Failed(at) => {
@@ -231,6 +241,10 @@ impl Model {
                     self.policy.handle(self.now, Input::Closed { conn, clean: true });
                 }
             }
+        }
+        let dials = self.policy.peers.values().filter_map(|peer| peer.dial.as_ref());
+        for attempt in dials.flat_map(|dial| &dial.live) {
+            assert!(self.dials.contains_key(attempt), "{attempt:?} is over, and waited for");
         }
         let live = self.policy.live();
         assert!(live <= 3, "{live} are live, at most 3 may be");

@@ -73,7 +73,7 @@ impl World {
     fn policy(&mut self, node: usize) -> Policy {
         let config = Config { idle_ttl: Duration::from_secs(3_600), ..Config::default() };
         let mut policy = Policy::new(self.ids[node], config, self.dice.fork());
-        policy.bug = self.bug;
+        policy.config.bug = self.bug;
         policy
     }
 

@@ -12,6 +12,7 @@ pub mod hlc;
 pub mod identity;
 pub mod machine;
 pub mod path;
+pub mod port;
 pub mod replica;
 pub mod shell;
 pub mod sim;

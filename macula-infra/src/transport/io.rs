@@ -220,9 +220,12 @@ impl Drop for EventLoop {
     }
 }
 
+/// The system's sockets.
+pub(super) type OsIo = Kept<quic_io::tokio::Provider>;
+
 /// What the QUIC library is given to run on.
 pub(super) enum Io {
-    Os(Kept<quic_io::tokio::Provider>),
+    Os(OsIo),
     #[cfg(feature = "turmoil")]
     Simulated(super::simulated::Simulated),
 }

@@ -176,9 +176,8 @@ impl Hold {
         let over = self.over.clone();
         drop(tokio::spawn(async move {
             let ended = task.await;
-            if !ended.is_err_and(|error| error.is_cancelled()) {
-                tracing::error!("an event loop has ended by itself");
-            }
+            // Whoever needs it makes more of it than this.
+            tracing::debug!(?ended, "an event loop has ended");
             over.cancel();
         }));
     }

@@ -399,7 +399,7 @@ impl stateless_reset_token::Provider for ResetTokens {
     }
 }
 
-fn quic_limits(config: &Config) -> Result<QuicLimits, StartError> {
+pub(super) fn quic_limits(config: &Config) -> Result<QuicLimits, StartError> {
     let limits = || {
         QuicLimits::new()
             .with_max_idle_timeout(config.idle_timeout)?

@@ -176,9 +176,8 @@ impl Hold {
         let over = self.over.clone();
         drop(tokio::spawn(async move {
             let ended = task.await;
-            if !ended.is_err_and(|error| error.is_cancelled()) {
-                tracing::error!("an event loop has ended by itself");
-            }
+            // Whoever needs it makes more of it than this.
+            tracing::debug!(?ended, "an event loop has ended");
             over.cancel();
         }));
     }
@@ -220,9 +219,12 @@ impl Drop for EventLoop {
     }
 }
 
+/// The system's sockets.
+pub(super) type OsIo = Kept<quic_io::tokio::Provider>;
+
 /// What the QUIC library is given to run on.
 pub(super) enum Io {
-    Os(Kept<quic_io::tokio::Provider>),
+    Os(OsIo),
     #[cfg(feature = "turmoil")]
     Simulated(super::simulated::Simulated),
 }

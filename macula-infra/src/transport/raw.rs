@@ -1,18 +1,22 @@
-//! The QUIC library alone, as the baseline of benches: verified as the endpoint is, with nothing
-//! of ours above.
+//! The QUIC library alone, as the baseline of benches: verified as the endpoint is, with its sockets,
+//! limits and windows, and with nothing of ours above.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use macula_core::clock::{Clock as _, TokioClock};
 use s2n_quic::client::Connect;
 use s2n_quic::connection::Handle;
+use s2n_quic::provider::limits::Limits;
 use s2n_quic::provider::tls::rustls as quic_tls;
 use s2n_quic::stream::BidirectionalStream;
 use s2n_quic::{Client, Connection, Server};
 use tokio::task::JoinSet;
 
+use super::config::Config;
+use super::endpoint::quic_limits;
+use super::io::{EventLoop, Io, OsIo, Sockets};
 use super::tls::{Credentials, DialName, Expectation, client_config, server_config};
 
 /// Anything that goes wrong in a baseline, in words.
@@ -32,6 +36,31 @@ pub struct Pair {
     address: SocketAddr,
     connection: Connection,
     _server: JoinSet<()>,
+    _event_loops: [EventLoop; 2],
+}
+
+/// As the endpoint's, with streams that go both ways.
+fn limits(config: &Config) -> Result<Limits, RawError> {
+    let (streams, window) = (config.streams_max.into(), config.stream_window.into());
+    quic_limits(config)
+        .map_err(wrong)?
+        .with_max_open_local_bidirectional_streams(streams)
+        .and_then(|limits| limits.with_max_open_remote_bidirectional_streams(streams))
+        .and_then(|limits| limits.with_bidirectional_local_data_window(window))
+        .and_then(|limits| limits.with_bidirectional_remote_data_window(window))
+        .map_err(wrong)
+}
+
+fn os(io: Option<Io>) -> Result<(OsIo, EventLoop), RawError> {
+    match io {
+        Some(Io::Os(io)) => {
+            let event_loop = io.event_loop();
+            Ok((io, event_loop))
+        }
+        #[cfg(feature = "turmoil")]
+        Some(Io::Simulated(_)) => Err(wrong("a baseline is not simulated")),
+        None => Err(wrong("there is no socket")),
+    }
 }
 
 impl Pair {
@@ -41,10 +70,14 @@ impl Pair {
     ///
     /// [`RawError`].
     pub async fn connect(server: &Credentials, client: &Credentials) -> Result<Self, RawError> {
-        let any: SocketAddr = (Ipv4Addr::LOCALHOST, 0).into();
+        let config = Config::default();
+        let sockets = Sockets::bind(&config).map_err(wrong)?;
+        let listener = sockets.listeners(&config).await.map_err(wrong)?.pop();
+        let (io, server_loop) = os(listener.map(|(io, _address)| io))?;
         let tls = server_config(server).map_err(wrong)?;
         let server = Server::builder().with_tls(quic_tls::Server::from(tls)).map_err(wrong)?;
-        let mut server = server.with_io(any).map_err(wrong)?.start().map_err(wrong)?;
+        let server = server.with_limits(limits(&config)?).map_err(wrong)?;
+        let mut server = server.with_io(io).map_err(wrong)?.start().map_err(wrong)?;
         let address = server.local_addr().map_err(wrong)?;
         let mut serving = JoinSet::new();
         serving.spawn(async move {
@@ -55,9 +88,13 @@ impl Pair {
         });
         let tls = client_config(client).map_err(wrong)?;
         let client = Client::builder().with_tls(quic_tls::Client::from(tls)).map_err(wrong)?;
-        let client = client.with_io(any).map_err(wrong)?.start().map_err(wrong)?;
-        let connection = dial(&client, address).await?;
-        Ok(Self { client, address, connection, _server: serving })
+        let client = client.with_limits(limits(&config)?).map_err(wrong)?;
+        let (io, client_loop) = os(sockets.dialler(address, &config).await.map_err(wrong)?)?;
+        let client = client.with_io(io).map_err(wrong)?.start().map_err(wrong)?;
+        let mut connection = dial(&client, address).await?;
+        connection.keep_alive(true).map_err(wrong)?;
+        let _event_loops = [server_loop, client_loop];
+        Ok(Self { client, address, connection, _server: serving, _event_loops })
     }
 
     /// Sends messages of `len` bytes to and fro on one stream, and gives the time of each.
@@ -115,22 +152,37 @@ impl Pair {
         Ok(begin.elapsed_by(TokioClock.now()))
     }
 
-    /// Sends `len` bytes on one stream and waits until the peer has them all; gives the time.
+    /// Sends `len` bytes on each of some streams at one time, and waits until the peer has them all;
+    /// gives the time.
     ///
     /// # Errors
     ///
     /// [`RawError`].
-    pub async fn bulk(&mut self, len: usize, piece: usize) -> Result<Duration, RawError> {
+    pub async fn bulk(
+        &self,
+        streams: usize,
+        len: usize,
+        piece: usize,
+    ) -> Result<Duration, RawError> {
         let begin = TokioClock.now();
-        let mut stream = self.connection.open_send_stream().await.map_err(wrong)?;
-        let bytes = Bytes::from(vec![7_u8; piece]);
-        let mut left = len;
-        while left > 0 {
-            let now = piece.min(left);
-            stream.send(bytes.slice(..now)).await.map_err(wrong)?;
-            left -= now;
+        let mut tasks = JoinSet::new();
+        for _ in 0..streams {
+            let mut handle: Handle = self.connection.handle();
+            tasks.spawn(async move {
+                let mut stream = handle.open_send_stream().await.map_err(wrong)?;
+                let bytes = Bytes::from(vec![7_u8; piece]);
+                let mut left = len;
+                while left > 0 {
+                    let now = piece.min(left);
+                    stream.send(bytes.slice(..now)).await.map_err(wrong)?;
+                    left -= now;
+                }
+                stream.close().await.map_err(wrong)
+            });
         }
-        stream.close().await.map_err(wrong)?;
+        while let Some(done) = tasks.join_next().await {
+            done.map_err(wrong)??;
+        }
         Ok(begin.elapsed_by(TokioClock.now()))
     }
 
@@ -229,5 +281,32 @@ async fn echo(connection: Connection) {
             }
         });
         while streams.try_join_next().is_some() {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::limits;
+    use crate::transport::Config;
+    use crate::transport::endpoint::quic_limits;
+
+    /// What both say of themselves, but for streams that go both ways.
+    #[test]
+    fn the_baseline_has_the_limits_of_the_endpoint() {
+        let config = Config {
+            connection_window: 1 << 20,
+            idle_timeout: Duration::from_secs(7),
+            ..Config::default()
+        };
+        let shown = |limits: &dyn std::fmt::Debug| -> Vec<String> {
+            let text = format!("{limits:#?}");
+            let lines = text.split("\n    ").filter(|line| !line.starts_with(' '));
+            lines.filter(|line| !line.contains("bidirectional")).map(str::to_owned).collect()
+        };
+        let ours = shown(&quic_limits(&config).unwrap());
+        assert!(ours.len() > 10, "{ours:?}");
+        assert_eq!(shown(&limits(&config).unwrap()), ours);
     }
 }

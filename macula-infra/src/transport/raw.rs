@@ -39,9 +39,12 @@ pub struct Pair {
     _event_loops: [EventLoop; 2],
 }
 
-/// As the endpoint's, with streams that go both ways.
+/// How many streams may be open: a stream for each request needs more than lanes do.
+const STREAMS_MAX: u64 = 1_000;
+
+/// As the endpoint's, with streams that go both ways, and as many as are wanted.
 fn limits(config: &Config) -> Result<Limits, RawError> {
-    let (streams, window) = (config.streams_max.into(), config.stream_window.into());
+    let (streams, window) = (STREAMS_MAX, config.stream_window.into());
     quic_limits(config)
         .map_err(wrong)?
         .with_max_open_local_bidirectional_streams(streams)

@@ -9,3 +9,4 @@ pub mod proto;
 pub mod provider;
 pub mod record;
 pub mod rules;
+pub mod wire;

@@ -1,1 +1,5 @@
 //! The pure parts: machines without IO, clock or randomness.
+
+pub mod providers;
+pub mod records;
+pub mod time;

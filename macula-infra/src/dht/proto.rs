@@ -2,4 +2,5 @@
 
 pub mod providers;
 pub mod records;
+pub mod requests;
 pub mod time;

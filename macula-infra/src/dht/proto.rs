@@ -1,5 +1,7 @@
 //! The pure parts: machines without IO, clock or randomness.
 
+pub mod cache;
+pub mod limits;
 pub mod providers;
 pub mod records;
 pub mod requests;

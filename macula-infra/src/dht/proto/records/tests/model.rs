@@ -135,6 +135,7 @@ fn play(ops: Vec<Op>, bug: Option<Bug>) {
 fn squeeze(ops: Vec<Op>, bug: Option<Bug>) {
     let config = Config { count_max: 3, author_count_max: 2, bytes_max: 900, ..Config::default() };
     let (mut at, mut store) = (begin(), store(config));
+    let authors = [1, 2].map(|seed| keypair(seed).node_id());
     store.bug = bug;
     for op in ops {
         match op {
@@ -147,10 +148,8 @@ fn squeeze(ops: Vec<Op>, bug: Option<Bug>) {
             }
             Op::Wait(minutes) => at = later(at, Duration::from_secs(60 * minutes)),
         }
-        let authors = [1, 2].map(|seed| {
-            let author = keypair(seed).node_id();
-            store.records.values().filter(|stored| stored.author == author).count()
-        });
+        let authors = authors
+            .map(|author| store.records.values().filter(|stored| stored.author == author).count());
         assert!(store.len() <= 3 && store.bytes() <= 900 && authors.iter().all(|n| *n <= 2));
         let bytes: usize = store.records.values().map(|stored| stored.len).sum();
         assert_eq!(store.bytes(), bytes);

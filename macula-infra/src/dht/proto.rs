@@ -3,6 +3,7 @@
 pub mod cache;
 pub mod limits;
 pub mod providers;
+pub mod published;
 pub mod records;
 pub mod requests;
 pub mod time;

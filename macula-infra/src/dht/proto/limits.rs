@@ -10,6 +10,9 @@ use std::time::{Duration, Instant};
 
 use macula_core::identity::NodeId;
 
+use super::requests::Misbehaviour;
+use crate::dht::{provider, record};
+
 /// How many tokens a bucket counts as one: it counts in millionths.
 const MICRO: u64 = 1_000_000;
 
@@ -70,6 +73,49 @@ impl Offence {
             Self::Malformed => 20,
             Self::WrongAnswer => 25,
             Self::Forged => 50,
+        }
+    }
+
+    /// What it means that a peer has handed over a record that was refused: clocks may differ, and
+    /// a record may be outrun by a newer one, but nobody hands over what is no good at any time.
+    #[must_use]
+    pub const fn of_record(refusal: &record::Refusal) -> Option<Self> {
+        match refusal {
+            record::Refusal::Forged | record::Refusal::WrongKey { .. } => Some(Self::Forged),
+            record::Refusal::Malformed(_)
+            | record::Refusal::OtherRealm
+            | record::Refusal::Oversized(_) => Some(Self::Malformed),
+            record::Refusal::Expired { .. }
+            | record::Refusal::LivesTooLong { .. }
+            | record::Refusal::Invalid(_) => None,
+        }
+    }
+
+    /// Likewise for a provider.
+    #[must_use]
+    pub const fn of_provider(refusal: &provider::Refusal) -> Option<Self> {
+        match refusal {
+            provider::Refusal::Forged | provider::Refusal::WrongKey { .. } => Some(Self::Forged),
+            provider::Refusal::Malformed(_)
+            | provider::Refusal::OtherRealm
+            | provider::Refusal::Oversized(_)
+            | provider::Refusal::TooManyAddresses { .. } => Some(Self::Malformed),
+            provider::Refusal::FromTheFuture { .. }
+            | provider::Refusal::Expired { .. }
+            | provider::Refusal::LivesTooLong { .. }
+            | provider::Refusal::Invalid(_) => None,
+        }
+    }
+
+    /// What it means that a peer has not answered as it was asked.
+    #[must_use]
+    pub const fn of_answer(what: Misbehaviour) -> Self {
+        match what {
+            Misbehaviour::Malformed => Self::Malformed,
+            Misbehaviour::UnknownRequest
+            | Misbehaviour::WrongPeer
+            | Misbehaviour::WrongCount { .. }
+            | Misbehaviour::WrongKind => Self::WrongAnswer,
         }
     }
 }

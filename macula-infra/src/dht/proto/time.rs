@@ -33,6 +33,12 @@ pub(super) struct Deadlines<T> {
 
 impl<T> Default for Deadlines<T> {
     fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<T> Deadlines<T> {
+    pub(super) const fn new() -> Self {
         Self { at: BTreeMap::new(), order: BTreeSet::new() }
     }
 }
@@ -51,8 +57,8 @@ impl<T: Ord + Copy> Deadlines<T> {
         }
     }
 
-    pub(super) fn is_set(&self, timer: T) -> bool {
-        self.at.contains_key(&timer)
+    pub(super) fn get(&self, timer: T) -> Option<Instant> {
+        self.at.get(&timer).copied()
     }
 
     /// Takes out one timer whose deadline has come.

@@ -6,7 +6,9 @@ use macula_core::clock::{Clock as _, TokioClock};
 use macula_core::identity::NodeId;
 
 use super::{Config, Limits, Offence, Verdict};
+use crate::dht::proto::requests::Misbehaviour;
 use crate::dht::record::tests::keypair;
+use crate::dht::{provider, record};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -87,4 +89,14 @@ fn the_number_of_peers_is_bounded_and_a_liar_is_remembered_first() {
         assert!(limits.len() <= 3 && limits.order.len() == limits.len());
     }
     assert!(limits.ignored(now + SECOND, node(1)).is_some());
+}
+
+#[test]
+fn nobody_is_blamed_for_a_clock() {
+    let ago = SECOND;
+    assert_eq!(Offence::of_record(&record::Refusal::Expired { ago }), None);
+    assert_eq!(Offence::of_record(&record::Refusal::Forged), Some(Offence::Forged));
+    assert_eq!(Offence::of_provider(&provider::Refusal::FromTheFuture { ahead: ago }), None);
+    assert_eq!(Offence::of_provider(&provider::Refusal::OtherRealm), Some(Offence::Malformed));
+    assert_eq!(Offence::of_answer(Misbehaviour::WrongKind), Offence::WrongAnswer);
 }

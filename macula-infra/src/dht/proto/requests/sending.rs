@@ -27,7 +27,7 @@ impl Requests {
     pub(super) fn schedule(&mut self, now: Instant, id: NodeId) {
         let Some(delay) = self.config.fixed_delay else { return self.flush(now, id) };
         let waiting = self.peers.get(&id).is_some_and(|peer| !peer.queue.is_empty());
-        if waiting && !self.timers.is_set(Timer::Flush(id)) {
+        if waiting && self.timers.get(Timer::Flush(id)).is_none() {
             self.timers.set(Timer::Flush(id), now + delay);
         }
     }

@@ -211,17 +211,19 @@ impl Requests {
         if self.mixes_up() {
             results.reverse();
         }
+        let no_room = OpResult::Refused(Refusal::NoRoom);
+        let progress = results.iter().any(|result| *result != no_room);
         let mut again = Vec::new();
         for (ticket, result) in tickets.iter().zip(results) {
-            let Some(pending) = self.pending.get(ticket) else { continue };
+            let Some(pending) = self.pending.get_mut(ticket) else { continue };
             let kind = pending.op.kind();
+            // Others had room, so it is the turn of this one soon. That costs no attempt.
+            let attempts = pending.attempts.saturating_sub(u32::from(progress));
             if kind.is_some_and(|kind| !result.answers(kind)) {
                 self.misbehaved(peer, Misbehaviour::WrongKind);
                 self.end(now, *ticket, Outcome::Misbehaved(Misbehaviour::WrongKind));
-            } else if result == OpResult::Refused(Refusal::NoRoom)
-                && pending.attempts < self.config.attempts_max
-            {
-                // The others had room, so this is no trouble that a retry would make worse.
+            } else if result == no_room && attempts < self.config.attempts_max {
+                pending.attempts = attempts;
                 again.push(*ticket);
             } else {
                 self.end(now, *ticket, Outcome::Answered(result));

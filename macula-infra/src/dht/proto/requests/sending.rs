@@ -114,7 +114,7 @@ impl Requests {
             peer.in_flight = peer.in_flight.saturating_sub(usize::from(!shut));
             peer.rtt.back_off();
         }
-        self.await_late(now, id, &tickets);
+        self.remember_late(now, id, &tickets);
         let mut again = Vec::new();
         for ticket in tickets {
             let tried = self.pending.get(&ticket).map_or(u32::MAX, |pending| pending.attempts);
@@ -134,7 +134,7 @@ impl Requests {
     }
 
     /// Remembers a request that took too long, for as long as its answer is of use, and then some.
-    pub(super) fn await_late(&mut self, now: Instant, id: RequestId, tickets: &[Ticket]) {
+    pub(super) fn remember_late(&mut self, now: Instant, id: RequestId, tickets: &[Ticket]) {
         let deadlines = tickets.iter().filter_map(|ticket| self.pending.get(ticket));
         let last = deadlines.map(|pending| pending.deadline).max().unwrap_or(now);
         self.timers.set(Timer::Late(id), last.max(now) + self.config.late_for);

@@ -267,6 +267,28 @@ fn a_result_that_had_no_room_is_asked_for_anew_but_not_for_ever() {
 }
 
 #[test]
+fn results_that_have_no_room_all_together_come_one_after_another() {
+    let mut bench = Bench::new(with_window(1));
+    for number in 0..65 {
+        bench.submit(number, ms(5000));
+    }
+    let (mut ended, mut sent) = (0, bench.sent());
+    while let Some((id, ops)) = sent.pop() {
+        let room_for = |(n, op)| {
+            if n < 7 { answer(op) } else { OpResult::Refused(Refusal::NoRoom) }
+        };
+        let results = ops.iter().enumerate().map(room_for).collect();
+        bench.requests.answered(bench.now, bench.peer, id, Some(results));
+        let rest;
+        (sent, rest) = bench.drain();
+        ended += rest.len();
+        let no_room = |output: &Output| format!("{output:?}").contains("NoRoom");
+        assert!(!rest.iter().any(no_room), "{rest:?}");
+    }
+    assert_eq!((ended, bench.requests.stats().requests), (65, 11));
+}
+
+#[test]
 fn queues_are_bounded_and_the_caller_is_told() {
     let config = Config { queue_len_max: 3, ops_max: 6, ..with_window(1) };
     let mut bench = Bench::new(config);

@@ -6,3 +6,7 @@
 
 pub mod key;
 pub mod proto;
+pub mod provider;
+pub mod record;
+pub mod rules;
+pub mod wire;

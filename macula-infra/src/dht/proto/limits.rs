@@ -1,0 +1,282 @@
+//! What peers may ask of this node, and which of them are not listened to.
+//!
+//! Each peer has a bucket of tokens, which fills with time, and pays for each operation with its
+//! [cost](crate::dht::wire::Op::cost). Who lies, or asks more than is left again and again, gathers
+//! demerits. They go with time; with too many of them a peer is ignored for a while, and longer each
+//! time.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use macula_core::identity::NodeId;
+
+use super::requests::Misbehaviour;
+use crate::dht::{provider, record};
+
+/// How many tokens a bucket counts as one: it counts in millionths.
+const MICRO: u64 = 1_000_000;
+
+/// The settings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Config {
+    /// How much a peer may ask each second, in lookups in the table.
+    pub rate_per_s: u32,
+    /// How much it may ask at once, likewise.
+    pub burst: u32,
+    /// Of how many peers this is remembered.
+    pub peers_max: usize,
+    /// With how many demerits a peer is ignored.
+    pub demerits_max: u32,
+    /// In which time one demerit goes.
+    pub pardon_every: Duration,
+    /// How long a peer is ignored at first; each time twice as long.
+    pub ignored_for: Duration,
+    /// How long a peer is ignored at most.
+    pub ignored_max: Duration,
+}
+
+impl Default for Config {
+    /// 2,000 lookups a second and 4,000 at once, for 4,096 peers; 100 demerits, of which one goes
+    /// every 6 seconds; ignored for 10 minutes to a day.
+    fn default() -> Self {
+        Self {
+            rate_per_s: 2000,
+            burst: 4000,
+            peers_max: 4096,
+            demerits_max: 100,
+            pardon_every: Duration::from_secs(6),
+            ignored_for: Duration::from_secs(600),
+            ignored_max: Duration::from_secs(86_400),
+        }
+    }
+}
+
+/// What is held against a peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Offence {
+    /// It has asked more than it may.
+    Flood,
+    /// It has sent what could not be read.
+    Malformed,
+    /// It has answered what it was not asked, or otherwise than it was asked.
+    WrongAnswer,
+    /// It has handed over what its author has not signed, or what belongs elsewhere.
+    Forged,
+}
+
+impl Offence {
+    /// How many demerits it brings.
+    #[must_use]
+    pub const fn demerits(self) -> u32 {
+        match self {
+            Self::Flood => 1,
+            Self::Malformed => 20,
+            Self::WrongAnswer => 25,
+            Self::Forged => 50,
+        }
+    }
+
+    /// What it means that a peer has handed over a record that was refused: clocks may differ, and
+    /// a record may be outrun by a newer one, but nobody hands over what is no good at any time.
+    #[must_use]
+    pub const fn of_record(refusal: &record::Refusal) -> Option<Self> {
+        match refusal {
+            record::Refusal::Forged | record::Refusal::WrongKey { .. } => Some(Self::Forged),
+            record::Refusal::Malformed(_)
+            | record::Refusal::OtherRealm
+            | record::Refusal::Oversized(_) => Some(Self::Malformed),
+            record::Refusal::Expired { .. }
+            | record::Refusal::LivesTooLong { .. }
+            | record::Refusal::Invalid(_) => None,
+        }
+    }
+
+    /// Likewise for a provider.
+    #[must_use]
+    pub const fn of_provider(refusal: &provider::Refusal) -> Option<Self> {
+        match refusal {
+            provider::Refusal::Forged | provider::Refusal::WrongKey { .. } => Some(Self::Forged),
+            provider::Refusal::Malformed(_)
+            | provider::Refusal::OtherRealm
+            | provider::Refusal::Oversized(_)
+            | provider::Refusal::TooManyAddresses { .. } => Some(Self::Malformed),
+            provider::Refusal::FromTheFuture { .. }
+            | provider::Refusal::Expired { .. }
+            | provider::Refusal::LivesTooLong { .. }
+            | provider::Refusal::Invalid(_) => None,
+        }
+    }
+
+    /// What it means that a peer has not answered as it was asked.
+    #[must_use]
+    pub const fn of_answer(what: Misbehaviour) -> Self {
+        match what {
+            Misbehaviour::Malformed => Self::Malformed,
+            Misbehaviour::UnknownRequest
+            | Misbehaviour::WrongPeer
+            | Misbehaviour::WrongCount { .. }
+            | Misbehaviour::WrongKind => Self::WrongAnswer,
+        }
+    }
+}
+
+/// Whether an operation is done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub enum Verdict {
+    /// It is.
+    Admitted,
+    /// Not now.
+    Busy {
+        /// When there are enough tokens again.
+        retry_in: Duration,
+    },
+    /// Not from this peer.
+    Ignored {
+        /// For how long.
+        left: Duration,
+    },
+}
+
+#[derive(Debug)]
+struct Peer {
+    /// In millionths.
+    tokens: u64,
+    filled_at: Instant,
+    demerits: u32,
+    pardoned_at: Instant,
+    ignored_until: Option<Instant>,
+    times_ignored: u32,
+    seen_at: Instant,
+}
+
+/// What is known of the peers.
+#[derive(Debug)]
+pub struct Limits {
+    config: Config,
+    peers: BTreeMap<NodeId, Peer>,
+    /// Those not seen for longest first.
+    order: BTreeSet<(Instant, NodeId)>,
+}
+
+impl Limits {
+    /// Nothing is known.
+    #[must_use]
+    pub const fn new(config: Config) -> Self {
+        Self { config, peers: BTreeMap::new(), order: BTreeSet::new() }
+    }
+
+    /// Lets a peer pay for an operation.
+    pub fn admit(&mut self, now: Instant, id: NodeId, cost: u32) -> Verdict {
+        let left = self.ignored(now, id);
+        if let Some(left) = left {
+            return Verdict::Ignored { left };
+        }
+        let rate = u64::from(self.config.rate_per_s).max(1);
+        let cost = u64::from(cost.min(self.config.burst)) * MICRO;
+        let peer = self.look_up(now, id);
+        let Some(tokens) = peer.tokens.checked_sub(cost) else {
+            // So many millionths as are missing take so many microseconds, at one each second.
+            let retry_in = Duration::from_micros((cost - peer.tokens).div_ceil(rate));
+            self.blame(now, id, Offence::Flood);
+            return Verdict::Busy { retry_in };
+        };
+        peer.tokens = tokens;
+        Verdict::Admitted
+    }
+
+    /// Holds something against a peer. True if it is ignored from now on.
+    pub fn blame(&mut self, now: Instant, id: NodeId, offence: Offence) -> bool {
+        let config = self.config;
+        let peer = self.look_up(now, id);
+        peer.demerits = peer.demerits.saturating_add(offence.demerits());
+        if peer.demerits < config.demerits_max || peer.ignored_until.is_some() {
+            return false;
+        }
+        let times = 1_u32.checked_shl(peer.times_ignored).unwrap_or(u32::MAX);
+        let wait = config.ignored_for.saturating_mul(times).min(config.ignored_max);
+        peer.times_ignored = peer.times_ignored.saturating_add(1);
+        peer.ignored_until = Some(now + wait);
+        peer.demerits = 0;
+        true
+    }
+
+    /// For how long a peer is still ignored; none if it is not.
+    #[must_use]
+    pub fn ignored(&self, now: Instant, id: NodeId) -> Option<Duration> {
+        let until = self.peers.get(&id)?.ignored_until?;
+        Some(until.saturating_duration_since(now)).filter(|left| !left.is_zero())
+    }
+
+    /// How many demerits a peer has now.
+    #[must_use]
+    pub fn demerits(&self, now: Instant, id: NodeId) -> u32 {
+        self.peers.get(&id).map_or(0, |peer| peer.demerits.saturating_sub(self.pardons(now, peer)))
+    }
+
+    /// Of how many peers something is known.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.peers.len()
+    }
+
+    /// Whether nothing is known of anyone.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.peers.is_empty()
+    }
+
+    fn pardons(&self, now: Instant, peer: &Peer) -> u32 {
+        let every = self.config.pardon_every.as_millis().max(1);
+        let past = now.saturating_duration_since(peer.pardoned_at).as_millis();
+        u32::try_from(past / every).unwrap_or(u32::MAX)
+    }
+
+    /// What is known of a peer, at this time.
+    fn look_up(&mut self, now: Instant, id: NodeId) -> &mut Peer {
+        let Config { rate_per_s, burst, pardon_every, .. } = self.config;
+        let full = u64::from(burst) * MICRO;
+        match self.peers.get(&id) {
+            Some(peer) => {
+                self.order.remove(&(peer.seen_at, id));
+            }
+            None => self.make_room(now),
+        }
+        self.order.insert((now, id));
+        let pardons = self.peers.get(&id).map_or(0, |peer| self.pardons(now, peer));
+        let peer = self.peers.entry(id).or_insert(Peer {
+            tokens: full,
+            filled_at: now,
+            demerits: 0,
+            pardoned_at: now,
+            ignored_until: None,
+            times_ignored: 0,
+            seen_at: now,
+        });
+        let micros = now.saturating_duration_since(peer.filled_at).as_micros();
+        let gained = u64::try_from(micros).unwrap_or(u64::MAX).saturating_mul(rate_per_s.into());
+        peer.tokens = peer.tokens.saturating_add(gained).min(full);
+        peer.filled_at = now;
+        peer.demerits = peer.demerits.saturating_sub(pardons);
+        peer.pardoned_at += pardon_every.saturating_mul(pardons);
+        peer.ignored_until = peer.ignored_until.filter(|until| *until > now);
+        peer.seen_at = now;
+        peer
+    }
+
+    /// Forgets the peer not seen for longest, if possible one that is not ignored.
+    fn make_room(&mut self, now: Instant) {
+        if self.peers.len() < self.config.peers_max.max(1) {
+            return;
+        }
+        let harmless = |id: &NodeId| self.ignored(now, *id).is_none();
+        let longest = self.order.iter().find(|(_, id)| harmless(id)).or_else(|| self.order.first());
+        if let Some(entry) = longest.copied() {
+            self.order.remove(&entry);
+            self.peers.remove(&entry.1);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

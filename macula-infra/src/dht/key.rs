@@ -18,7 +18,7 @@ pub const BITS: usize = 256;
 /// A realm, as the hash of its name: it goes into every key, so that the names of one realm are
 /// unknown in another.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct RealmId([u8; 32]);
+pub struct RealmId(#[serde(with = "bytes")] [u8; 32]);
 
 impl RealmId {
     /// The realm of a name.
@@ -36,7 +36,7 @@ impl Debug for RealmId {
 
 /// A place in the key space: where a node is, and where records are kept.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct Key([u8; 32]);
+pub struct Key(#[serde(with = "bytes")] [u8; 32]);
 
 /// How far two keys are from each other: their bits, exclusively or-ed, as one number.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -117,6 +117,20 @@ impl Debug for Key {
 impl Debug for Distance {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&HEXLOWER.encode(&self.0))
+    }
+}
+
+/// Thirty-two bytes as one string of bytes, and not as thirty-two numbers.
+mod bytes {
+    use serde::{Deserialize as _, Deserializer, Serializer};
+    use serde_bytes::ByteArray;
+
+    pub(super) fn serialize<S: Serializer>(bytes: &[u8; 32], to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_bytes(bytes)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<[u8; 32], D::Error> {
+        Ok(ByteArray::<32>::deserialize(from)?.into_array())
     }
 }
 

@@ -1,6 +1,7 @@
 //! The machine alone, and many of them on a faulty network.
 
 mod directed;
+mod healing;
 mod mesh;
 
 use std::cell::RefCell;

@@ -3,6 +3,7 @@
 mod directed;
 mod healing;
 mod mesh;
+mod storm;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;

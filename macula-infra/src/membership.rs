@@ -37,7 +37,9 @@
 //! most. It cannot make a node look gone that can still speak to any honest member, cannot claim
 //! anything about a version that its node has not signed, and so cannot use versions or lives up.
 //! A node that signs a life in the far future harms nobody but itself: its own next life is told so
-//! ([`Output::Superseded`](proto::Output::Superseded)). All tables, lists and rates have bounds.
+//! ([`Output::Superseded`](proto::Output::Superseded)). It can make up nodes, whose keys it has, and
+//! have them believed until they are probed; that a node is of the realm shows only when it is
+//! dialled. All tables, lists and rates have bounds.
 //!
 //! # Why not the crate foca
 //!

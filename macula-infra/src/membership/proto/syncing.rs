@@ -18,9 +18,7 @@ use super::suspicion::Suspicion;
 use super::swim::{Stage, Swim};
 use super::table::{Gone, bucket};
 use super::timer::Timer;
-use super::{
-    ASK_NODES_MAX, BUCKETS, Body, Brief, Offence, PAGE_ENTRIES_MAX, Page, TELL_UPDATES_MAX,
-};
+use super::{BUCKETS, Body, Brief, Offence, PAGE_ENTRIES_MAX, Page, TELL_UPDATES_MAX};
 
 /// How many pages one digest is answered with.
 const PAGES_MAX: usize = 64;
@@ -160,9 +158,6 @@ impl Swim {
 
     /// Tells all that is known of some nodes.
     pub(super) fn answer(&mut self, to: NodeId, nodes: &[NodeId]) {
-        if nodes.len() > ASK_NODES_MAX.max(TOLD_MAX) {
-            self.learned = true;
-        }
         let known = nodes.iter().take(TOLD_MAX).flat_map(|node| self.all_of(*node));
         let updates: Vec<Update> = known.collect();
         let mut rest = updates.as_slice();

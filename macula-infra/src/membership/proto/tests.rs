@@ -3,6 +3,7 @@
 mod directed;
 mod healing;
 mod mesh;
+mod model;
 mod storm;
 
 use std::cell::RefCell;

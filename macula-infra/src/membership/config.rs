@@ -49,8 +49,8 @@ impl Default for Config {
             timeout_min: Duration::from_millis(100),
             timeout_max: Duration::from_secs(1),
             relays: 3,
-            suspicion_min: Duration::from_millis(1_500),
-            suspicion_max: Duration::from_secs(5),
+            suspicion_min: Duration::from_secs(1),
+            suspicion_max: Duration::from_secs(4),
             confirmations: 3,
             push_fanout: 3,
             transmit_factor: 3,
@@ -121,6 +121,6 @@ mod tests {
     fn a_range_that_is_none_is_refused() {
         let config = Config { suspicion_min: Duration::from_secs(9), ..Config::default() };
         let told = config.check().unwrap_err().to_string();
-        assert_eq!(told, "suspicion_min is 9s, and has to be 100ms to 5s");
+        assert_eq!(told, "suspicion_min is 9s, and has to be 100ms to 4s");
     }
 }

@@ -122,7 +122,13 @@ impl Swim {
         let Some(gone) = self.departed.remove(&node) else { return };
         match gone.belief.status {
             Status::Alive | Status::Suspect => {
-                self.emit(Event::Returned { node, life: seen.stamp().life });
+                let life = seen.stamp().life;
+                let met = gone.met;
+                self.emit(if met {
+                    Event::Returned { node, life }
+                } else {
+                    Event::Joined { node, life }
+                });
                 self.let_in(now, seen, true);
                 self.sync_with_returned(now, node);
             }
@@ -273,7 +279,7 @@ impl Swim {
         if how == Parting::Crashed {
             belief.status = Status::Down;
         }
-        let gone = Gone { belief, by, accused_at: None };
+        let gone = Gone { belief, by, met: true, accused_at: None };
         let news = gone.claim().map(Update::Claim);
         let news = news.unwrap_or_else(|| Update::Presence(Arc::clone(&gone.belief.seen)));
         self.remember(gone);

@@ -207,7 +207,7 @@ impl Swim {
             // It was down before this node could know it, so nobody here has to hear of it.
             if self.departed.len() < self.config.departed_max {
                 let belief = Belief { seen, status: Status::Down };
-                self.remember(Gone { belief, by: claim.by, accused_at: None });
+                self.remember(Gone { belief, by: claim.by, met: false, accused_at: None });
             }
             return;
         }

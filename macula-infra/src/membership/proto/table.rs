@@ -19,12 +19,14 @@ pub(super) struct Member {
     pub(super) suspicion: Option<Box<Suspicion>>,
 }
 
-/// One that was a member.
+/// One that was a member, here or elsewhere.
 #[derive(Debug)]
 pub(super) struct Gone {
     pub(super) belief: Belief,
     /// Who holds it to be gone.
     pub(super) by: NodeId,
+    /// Whether it was a member here, and not only in the memory of others.
+    pub(super) met: bool,
     /// When it was last told so without having asked for an answer.
     pub(super) accused_at: Option<Instant>,
 }

@@ -57,7 +57,7 @@ fn heals_after(plan: Plan, apart: Duration) -> Option<Duration> {
 
 #[test]
 fn a_partition_of_a_week_heals_within_a_minute() {
-    let nodes = if full() { 1_000 } else { 40 };
+    let nodes = if full() { 1_000 } else { 100 };
     let healed = heals_after(Plan::new(1, nodes), WEEK);
     let healed = healed.expect("the halves do not find each other");
     assert!(healed < secs(60));

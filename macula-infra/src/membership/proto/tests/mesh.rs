@@ -25,9 +25,9 @@ fn detections(plan: Plan, crashes: u32) -> Vec<Duration> {
         let address = Address(2 + number * 7);
         sim.crash(address);
         crashed.push((address, sim.now()));
-        sim.run_until(sim.now() + ms(937)).unwrap();
+        sim.run_until(sim.now() + ms(487)).unwrap();
     }
-    sim.run_until(sim.now() + secs(10)).unwrap();
+    sim.run_until(sim.now() + secs(7)).unwrap();
     for sighting in sim.take_seen() {
         let Saw::Event(Event::Gone { node: gone, how, .. }) = sighting.what else { continue };
         assert_eq!(how, Parting::Crashed);

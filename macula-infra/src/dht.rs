@@ -6,3 +6,4 @@
 
 pub mod key;
 pub mod proto;
+pub mod simulated;

@@ -136,6 +136,16 @@ impl SimulatedMesh {
     /// The nodes of a plan, none of which has joined.
     #[must_use]
     pub fn new(plan: &Plan) -> Self {
+        Self::made(plan, |_node| {})
+    }
+
+    /// All nodes have a bug.
+    #[cfg(test)]
+    pub(super) fn with_bug(plan: &Plan, bug: Option<super::proto::tests::Bug>) -> Self {
+        Self::made(plan, move |node| node.bug = bug)
+    }
+
+    fn made(plan: &Plan, finish: impl Fn(&mut SimulatedNode) + 'static) -> Self {
         let mut entropy = Entropy::from_seed(plan.seed);
         let mut ids = entropy.fork();
         let peers: Vec<Peer> =
@@ -161,7 +171,10 @@ impl SimulatedMesh {
                 (true, _) => Behaviour::Colludes(Arc::clone(&accomplices)),
             };
             let settings = Arc::clone(&settings);
-            SimulatedNode::new(birth.moment.now, own, settings, behaviour, birth.entropy)
+            let mut node =
+                SimulatedNode::new(birth.moment.now, own, settings, behaviour, birth.entropy);
+            finish(&mut node);
+            node
         });
         Self { sim, bootstrap, hostile, entropy }
     }

@@ -13,7 +13,7 @@
 //!
 //! A bucket in whose range nothing was looked up for an hour asks for a lookup of a random key in
 //! it ([`Refresh`](Output::Refresh)). That goes for the buckets down to the depth at which the k
-//! nearest begin; what lies deeper is refreshed together, by a lookup of the own key.
+//! nearest begin; what lies deeper is refreshed together, by a lookup of the own key, every ten minutes.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -51,6 +51,9 @@ pub struct Config {
     pub failures_max: u8,
     /// How long a bucket goes without a lookup, give or take a tenth. 1 min to 1 d.
     pub refresh_after: Duration,
+    /// How long the own neighbourhood goes without one. It is where records are kept, so nodes that
+    /// come and go there have to be noticed sooner. 10 s to 1 d.
+    pub refresh_own_after: Duration,
     /// An entry that was seen within this time is not questioned. Up to 1 h.
     pub fresh: Duration,
     /// How long an answer to a question is waited for, and how long a node that did not give one is
@@ -69,6 +72,7 @@ impl Default for Config {
             cache_len: 8,
             failures_max: 2,
             refresh_after: Duration::from_secs(3_600),
+            refresh_own_after: Duration::from_secs(600),
             fresh: Duration::from_secs(60),
             question_ttl: Duration::from_secs(60),
             candidates_max: 64,
@@ -163,7 +167,7 @@ impl Table {
     /// An empty table of the node with this key.
     #[must_use]
     pub fn new(now: Instant, own: Key, config: Config, entropy: Entropy) -> Self {
-        let refresh_own_at = now + config.refresh_after;
+        let refresh_own_at = now + config.refresh_own_after;
         Self {
             own,
             config,
@@ -251,8 +255,8 @@ impl Table {
         entry.failures = entry.failures.saturating_add(1);
         if entry.failures >= k_failures {
             self.replace(index, peer);
-        } else if !bucket.cache.is_empty() {
-            // Somebody waits for its place, so it is tried until it is known what it is worth.
+        } else {
+            // It is tried until it is known what it is worth, or others would be told of the dead.
             bucket.question = Some((peer.node(), now + ttl));
             self.question(peer.clone());
         }
@@ -270,10 +274,10 @@ impl Table {
 
     /// A lookup of a key begins, for whatever reason: its bucket needs none for a while.
     pub fn looked_up(&mut self, now: Instant, key: Key) {
-        let at = self.next_refresh(now);
         match self.index(key) {
-            None => self.refresh_own_at = at,
+            None => self.refresh_own_at = self.next(now, self.config.refresh_own_after),
             Some(index) => {
+                let at = self.next_refresh(now);
                 if let Some(bucket) = self.buckets.get_mut(index) {
                     bucket.refresh_at = at;
                 }
@@ -373,12 +377,12 @@ impl Table {
             return;
         }
         self.refresh_gate = now + REFRESH_PACE;
-        let next = self.next_refresh(now);
         if self.refresh_own_at <= now {
-            self.refresh_own_at = next;
+            self.refresh_own_at = self.next(now, self.config.refresh_own_after);
             self.refresh(self.own);
             return;
         }
+        let next = self.next_refresh(now);
         let horizon = self.horizon();
         let due = |(_, bucket): &(usize, &mut Bucket)| bucket.refresh_at <= now;
         let mut buckets = self.buckets.iter_mut().take(horizon + 1).enumerate();
@@ -502,8 +506,12 @@ impl Table {
     }
 
     fn next_refresh(&mut self, now: Instant) -> Instant {
+        self.next(now, self.config.refresh_after)
+    }
+
+    fn next(&mut self, now: Instant, after: Duration) -> Instant {
         let part = 1.0 + REFRESH_JITTER * (2.0 * self.entropy.unit() - 1.0);
-        now + self.config.refresh_after.mul_f64(part)
+        now + after.mul_f64(part)
     }
 
     /// The deepest bucket that is refreshed by itself: those beyond have less than k entries.

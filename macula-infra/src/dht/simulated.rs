@@ -22,7 +22,7 @@ use crate::dht::key::Key;
 use crate::dht::proto::lookup::Outcome;
 use crate::dht::proto::peer::Peer;
 
-pub use node::{Behaviour, Input, Message, Output, Settings, SimulatedNode, Wiring};
+pub use node::{Behaviour, Input, Message, Node, Output, Settings, Wiring};
 pub use oracle::Oracle;
 
 /// The network: 5 to 40 ms each way. Messages of one link need no order here, and without one
@@ -44,7 +44,7 @@ const JOIN_PART: usize = 4;
 const JOIN_WAVE: Duration = Duration::from_secs(20);
 
 /// A mesh.
-pub struct SimulatedMesh {
+pub struct Mesh {
     sim: Sim<Wiring>,
     /// The first of its nodes, which all others join through.
     bootstrap: Peer,
@@ -132,7 +132,7 @@ pub fn quantile<T: Copy + Default>(sorted: &[T], part: f64) -> T {
     sorted.get(usize::try_from(at).unwrap_or(0)).copied().unwrap_or_default()
 }
 
-impl SimulatedMesh {
+impl Mesh {
     /// The nodes of a plan, none of which has joined.
     #[must_use]
     pub fn new(plan: &Plan) -> Self {
@@ -145,7 +145,7 @@ impl SimulatedMesh {
         Self::made(plan, move |node| node.bug = bug)
     }
 
-    fn made(plan: &Plan, finish: impl Fn(&mut SimulatedNode) + 'static) -> Self {
+    fn made(plan: &Plan, finish: impl Fn(&mut Node) + 'static) -> Self {
         let mut entropy = Entropy::from_seed(plan.seed);
         let mut ids = entropy.fork();
         let peers: Vec<Peer> =
@@ -171,8 +171,7 @@ impl SimulatedMesh {
                 (true, _) => Behaviour::Colludes(Arc::clone(&accomplices)),
             };
             let settings = Arc::clone(&settings);
-            let mut node =
-                SimulatedNode::new(birth.moment.now, own, settings, behaviour, birth.entropy);
+            let mut node = Node::new(birth.moment.now, own, settings, behaviour, birth.entropy);
             finish(&mut node);
             node
         });
@@ -333,10 +332,10 @@ impl SimulatedMesh {
     }
 }
 
-impl Debug for SimulatedMesh {
+impl Debug for Mesh {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let hostile = self.hostile.len();
-        f.debug_struct("SimulatedMesh").field("sim", &self.sim).field("hostile", &hostile).finish()
+        f.debug_struct("Mesh").field("sim", &self.sim).field("hostile", &hostile).finish()
     }
 }
 

@@ -15,7 +15,7 @@
 //! answers lookups with his own nodes only. The first makes the neighbourhood too dense, the second
 //! makes it look too sparse. Both show against the estimate, and the answer to both is to store with
 //! all nodes of the region in which k honest ones are to be expected, instead of with k nodes
-//! (Sridhar and others, *Content Censorship in the InterPlanetary File System*, NDSS 2024).
+//! (Sridhar and others, *Content Censorship in the `InterPlanetary` File System*, NDSS 2024).
 
 use std::collections::VecDeque;
 

@@ -26,7 +26,7 @@ use super::bucket::{Bucket, Entry};
 use super::diversity::Limits;
 use super::peer::Peer;
 use crate::contact::Contact;
-use crate::dht::key::{BITS, Distance, Key};
+use crate::dht::key::{BITS, Key};
 
 /// How many outputs wait at most; what would be beyond is left out until it is due again.
 pub const OUTPUTS_MAX: usize = 64;
@@ -554,9 +554,9 @@ impl Table {
         let mut found: Vec<Peer> = Vec::with_capacity(count);
         for bucket in self.by_distance(key) {
             let entries = bucket.entries.iter().filter(|entry| filter(entry));
-            let mut sorted: Vec<(Distance, &Peer)> =
-                entries.map(|entry| (key.distance(&entry.peer.key()), &entry.peer)).collect();
-            sorted.sort_unstable_by_key(|(distance, _)| *distance);
+            let mut sorted: Vec<([u128; 2], &Peer)> =
+                entries.map(|entry| (gap(&key, &entry.peer.key()), &entry.peer)).collect();
+            sorted.sort_unstable_by_key(|(gap, _)| *gap);
             let wanted = count - found.len();
             found.extend(sorted.into_iter().take(wanted).map(|(_, peer)| peer.clone()));
             if found.len() >= count {
@@ -577,6 +577,17 @@ impl Table {
     const fn never_refreshes(&self) -> bool {
         false
     }
+}
+
+/// The distance of two keys as two numbers, which are quicker to compare than bytes.
+fn gap(one: &Key, other: &Key) -> [u128; 2] {
+    let halves = |key: &Key| {
+        let (high, low) = key.as_bytes().split_first_chunk().unwrap_or((&[0; 16], &[]));
+        let low = low.first_chunk().unwrap_or(&[0; 16]);
+        [u128::from_be_bytes(*high), u128::from_be_bytes(*low)]
+    };
+    let ([a, b], [c, d]) = (halves(one), halves(other));
+    [a ^ c, b ^ d]
 }
 
 /// Whether a bit of a key is set, counted from the first.

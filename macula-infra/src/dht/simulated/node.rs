@@ -129,7 +129,7 @@ struct Pending {
 
 /// A node.
 #[derive(Debug)]
-pub struct SimulatedNode {
+pub struct Node {
     own: Peer,
     settings: Arc<Settings>,
     behaviour: Behaviour,
@@ -145,7 +145,7 @@ pub struct SimulatedNode {
     pub(in crate::dht) bug: Option<crate::dht::proto::tests::Bug>,
 }
 
-impl SimulatedNode {
+impl Node {
     /// A node that has not joined.
     #[must_use]
     pub fn new(
@@ -360,7 +360,7 @@ impl SimulatedNode {
     }
 }
 
-impl Machine for SimulatedNode {
+impl Machine for Node {
     type Input = Input;
     type Output = Output;
 
@@ -409,7 +409,7 @@ impl Machine for SimulatedNode {
 pub struct Wiring;
 
 impl sim::Node for Wiring {
-    type Machine = SimulatedNode;
+    type Machine = Node;
     type Message = Message;
     type Seen = Outcome;
 

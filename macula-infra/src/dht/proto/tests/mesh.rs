@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::Bug;
 use crate::dht::proto::lookup;
-use crate::dht::simulated::{Figures, Plan, Settings, SimulatedMesh, quantile};
+use crate::dht::simulated::{Figures, Mesh, Plan, Settings, quantile};
 
 const HOUR: Duration = Duration::from_secs(3_600);
 
@@ -20,13 +20,13 @@ fn guarded(paths: usize) -> Settings {
     }
 }
 
-fn joined(plan: &Plan, bug: Option<Bug>) -> SimulatedMesh {
-    let mut mesh = SimulatedMesh::with_bug(plan, bug);
+fn joined(plan: &Plan, bug: Option<Bug>) -> Mesh {
+    let mut mesh = Mesh::with_bug(plan, bug);
     mesh.join_all().unwrap();
     mesh
 }
 
-fn line(figures: &Figures, mesh: &SimulatedMesh) -> String {
+fn line(figures: &Figures, mesh: &Mesh) -> String {
     format!(
         "exact {} %, found {} %, hops {} (p99 {}), messages {} (p99 {}), {:?} (p99 {:?}), {} B a node",
         figures.exact_percent(),

@@ -39,9 +39,9 @@ fn outputs(table: &mut Table) -> Vec<Output> {
 }
 
 /// Peers of the farthest bucket, each in a network of its own.
-fn far(count: usize) -> Vec<Peer> {
-    let far = peers(count as u32 * 3).into_iter().filter(|peer| bucket(peer) == 0);
-    far.take(count).collect()
+fn far(count: u32) -> Vec<Peer> {
+    let far = peers(count * 3).into_iter().filter(|peer| bucket(peer) == 0);
+    far.take(usize::try_from(count).unwrap()).collect()
 }
 
 fn bucket(peer: &Peer) -> usize {
@@ -319,7 +319,7 @@ fn op() -> impl Strategy<Value = Op> {
 fn run(ops: Vec<Op>, k: usize, bug: Option<Bug>) -> Result<(), TestCaseError> {
     // Two of three share a network with others.
     let peers: Vec<Peer> = (0..80)
-        .map(|n| peer(n, if n % 3 == 0 { n << 8 } else { 0x0101_0100 | n % 7 << 8 } | 1))
+        .map(|n| peer(n, if n % 3 == 0 { n << 8 } else { 0x0101_0100 | ((n % 7) << 8) } | 1))
         .collect();
     let mut now = begin();
     let own = peers[0].key();

@@ -9,4 +9,5 @@ pub mod proto;
 pub mod provider;
 pub mod record;
 pub mod rules;
+pub mod simulated;
 pub mod wire;

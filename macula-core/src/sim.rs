@@ -353,6 +353,14 @@ impl<N: Node> Sim<N> {
         self.drive(address, |_, _| {});
     }
 
+    /// Begins other weather. Machines that are down still start, and a partition still ends.
+    pub fn set_faults(&mut self, faults: Faults) {
+        self.faults = faults;
+        self.queue.retain(|_, event| !matches!(event, Event::Crash | Event::Sever));
+        self.forecast(faults.crash_every, Event::Crash);
+        self.forecast(faults.partition_every, Event::Sever);
+    }
+
     /// Ends all faults: the network is whole, and every machine runs. What was lost stays lost.
     pub fn heal(&mut self) {
         self.faults = Faults::NONE;

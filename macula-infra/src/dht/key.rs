@@ -93,6 +93,9 @@ impl Key {
 }
 
 impl Distance {
+    /// From a key to itself.
+    pub const ZERO: Self = Self([0; 32]);
+
     /// How many bits are zero, from the first on.
     #[must_use]
     pub fn leading_zeros(&self) -> usize {

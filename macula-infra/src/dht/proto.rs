@@ -6,6 +6,7 @@ pub mod density;
 pub mod diversity;
 pub mod limits;
 pub mod lookup;
+pub mod node;
 pub mod peer;
 pub mod providers;
 pub mod published;

@@ -1,0 +1,446 @@
+//! Searches: commands and upkeep under way, each with a lookup.
+
+use std::time::Instant;
+
+use macula_core::machine::Machine as _;
+
+use super::super::cache::{self, Found, Waiter};
+use super::super::lookup::{self, Lookup};
+use super::super::peer::Peer;
+use super::super::requests::{Outcome, Ticket};
+use super::storing::{Parcel, Storing};
+use super::votes::{Gathered, Votes};
+use super::{
+    Answer, Command, CommandId, Failure, Got, Issue, Node, Output, Purpose, SEARCHES_MAX,
+    UPKEEP_WITHIN, UnderWay,
+};
+use crate::contact::Contact;
+use crate::dht::key::Key;
+use crate::dht::proto::limits::Offence;
+use crate::dht::wire::{CONTACTS_MAX, Op, OpResult};
+
+/// With how many times k peers a lookup begins at most.
+const SEEDS_FACTOR: usize = 3;
+
+/// A search under way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct SearchId(pub(super) u64);
+
+/// A lookup, and what it is for.
+#[derive(Debug)]
+pub(super) struct Search {
+    pub(super) lookup: Lookup,
+    pub(super) deadline: Instant,
+    pub(super) aim: Aim,
+    /// The operations that are its steps or its stores.
+    pub(super) tickets: Vec<Ticket>,
+}
+
+/// What a search is for.
+#[derive(Debug)]
+pub(super) enum Aim {
+    /// The nodes themselves; for somebody, or for the table's sake.
+    Nodes(Option<CommandId>),
+    /// A value. Those who wait for it are known to the cache.
+    Value(Votes),
+    /// Providers.
+    Providers { command: CommandId, max: usize, gathered: Gathered },
+    /// Something is to be kept by the closest nodes.
+    Store(Storing),
+}
+
+/// What a result means for a search.
+enum Step {
+    /// The node has answered, with or without what is looked for.
+    Answered { found: bool, contacts: Vec<Contact> },
+    /// It is as good as not there.
+    Failed,
+    /// It lies.
+    Lied(Offence),
+}
+
+impl Node {
+    pub(super) fn command(
+        &mut self,
+        now: Instant,
+        id: CommandId,
+        command: Command,
+        deadline: Instant,
+    ) {
+        match command {
+            Command::Lookup { key } => {
+                self.search(now, key, Aim::Nodes(Some(id)), deadline);
+            }
+            Command::Get { key, fresh } => self.get(now, id, key, fresh, deadline),
+            Command::Find { key, max } => {
+                let gathered = self.own_providers(now, &key);
+                self.search(now, key, Aim::Providers { command: id, max, gathered }, deadline);
+            }
+            Command::Put { record, condition, quorum } => {
+                let verified = record.verify(self.moment(now).since_epoch, None, &self.rules);
+                match verified {
+                    Err(refusal) => self.fail(id, refusal.into()),
+                    Ok(record) => {
+                        let (key, record) = (record.key(), Box::new(record));
+                        self.cache.forget(&key);
+                        let parcel = Parcel::Record { record, condition };
+                        let aim = Aim::Store(Storing::new(Some(id), parcel, quorum));
+                        self.search(now, key, aim, deadline);
+                    }
+                }
+            }
+            Command::Provide { provider, ttl, quorum } => {
+                let (at, key) = (self.moment(now), provider.key());
+                match self.published.provide(at, provider, ttl) {
+                    Err(_full) => self.fail(id, Failure::Busy("as much is published as may be")),
+                    Ok(()) => self.await_issue(key, Issue { command: id, quorum, deadline }),
+                }
+            }
+            Command::Withdraw { key, quorum } => {
+                match self.published.withdraw(self.moment(now), key) {
+                    None => self.fail(id, Failure::NotProvided),
+                    Some(provider) => {
+                        self.await_issue(key, Issue { command: id, quorum, deadline });
+                        self.say(Output::Sign { key, provider });
+                    }
+                }
+            }
+        }
+    }
+
+    fn await_issue(&mut self, key: Key, issue: Issue) {
+        if let Some(before) = self.issues.insert(key, issue) {
+            self.fail(before.command, Failure::Busy("it was asked for again"));
+        }
+    }
+
+    fn get(&mut self, now: Instant, id: CommandId, key: Key, fresh: bool, deadline: Instant) {
+        if fresh {
+            self.cache.forget(&key);
+        }
+        match self.cache.get(now, key, Waiter(id.0)) {
+            cache::Lookup::Hit(got) => {
+                self.stats.hits += 1;
+                self.done(id, Answer::Value(got));
+            }
+            cache::Lookup::Absent => {
+                self.stats.hits += 1;
+                let nothing = Got { record: None, agreed: 0, answered: 0 };
+                self.done(id, Answer::Value(nothing));
+            }
+            cache::Lookup::Joined => {}
+            cache::Lookup::Search => {
+                let votes = self.own_votes(now, &key);
+                if !self.search(now, key, Aim::Value(votes), deadline) {
+                    self.cache.leave(&key, Waiter(id.0));
+                    self.found(now, key, Found::Failed, &Err(Failure::Busy("too many searches")));
+                }
+            }
+            cache::Lookup::Busy => self.fail(id, Failure::Busy("too many wait for it")),
+        }
+    }
+
+    /// Tells all who wait for a value.
+    fn found(&mut self, now: Instant, key: Key, found: Found<Got>, answer: &Result<Got, Failure>) {
+        for Waiter(id) in self.cache.found(now, key, found) {
+            let answer = answer.clone().map(Answer::Value);
+            self.say(Output::Done { id: CommandId(id), answer });
+        }
+    }
+
+    /// What this node itself keeps under the key.
+    fn own_votes(&self, now: Instant, key: &Key) -> Votes {
+        let mut votes = Votes::default();
+        let since_epoch = self.moment(now).since_epoch;
+        let own = self.records.get(now, key);
+        if let Some(Ok(record)) = own.map(|own| own.verify(since_epoch, Some(*key), &self.rules)) {
+            votes.has(self.own.node(), record);
+        }
+        votes
+    }
+
+    fn own_providers(&mut self, now: Instant, key: &Key) -> Gathered {
+        let since_epoch = self.moment(now).since_epoch;
+        let mut gathered = Gathered::default();
+        for own in self.providers.find(now, key, CONTACTS_MAX) {
+            if let Ok(own) = own.verify(since_epoch, Some(*key), &self.rules) {
+                gathered.add(own);
+            }
+        }
+        gathered
+    }
+
+    /// Looks a key up for the table's sake.
+    pub(super) fn refresh(&mut self, now: Instant, key: Key) {
+        self.search(now, key, Aim::Nodes(None), now + UPKEEP_WITHIN);
+    }
+
+    /// Begins a search. If there is no room for it, whoever wants it is told, but for those who wait
+    /// for a value; says whether it has begun.
+    pub(super) fn search(&mut self, now: Instant, key: Key, aim: Aim, deadline: Instant) -> bool {
+        if self.searches.len() >= SEARCHES_MAX {
+            if let Some(id) = aim.command() {
+                self.fail(id, Failure::Busy("too many searches"));
+            }
+            return false;
+        }
+        self.table.looked_up(now, key);
+        let id = SearchId(self.next_search);
+        self.next_search += 1;
+        if let Some(command) = aim.command() {
+            self.commands.insert(command, id);
+        }
+        let lookup = self.lookup(now, key, deadline, self.config.lookup.k);
+        let search = Search { lookup, deadline, aim, tickets: Vec::new() };
+        self.searches.insert(id, search);
+        self.drive(now, id);
+        true
+    }
+
+    pub(super) fn lookup(&self, now: Instant, key: Key, deadline: Instant, k: usize) -> Lookup {
+        let left = deadline.saturating_duration_since(now);
+        let seeds = self.seeds(key, k);
+        let config = lookup::Config {
+            k,
+            // A store needs time after it.
+            deadline: (left * 2 / 3).min(self.config.lookup.deadline),
+            population: self.estimator.population(),
+            ..self.config.lookup.clone()
+        };
+        Lookup::new(now, self.own.key(), key, &seeds, config)
+    }
+
+    /// With whom a lookup begins: the k closest, and behind them some that are farther, in case that
+    /// none of the k is there any more.
+    fn seeds(&self, key: Key, k: usize) -> Vec<Peer> {
+        let mut seeds = self.table.closest(key, k);
+        let mut others: Vec<&Peer> = self.table.entries().collect();
+        others.sort_by_key(|peer| key.distance(&peer.key()));
+        for peer in others {
+            if seeds.len() >= SEEDS_FACTOR * k {
+                break;
+            }
+            if !seeds.iter().any(|seed| seed.node() == peer.node()) {
+                seeds.push(peer.clone());
+            }
+        }
+        seeds
+    }
+
+    /// Does what a search's lookup wants.
+    pub(super) fn drive(&mut self, now: Instant, id: SearchId) {
+        while let Some(search) = self.searches.get_mut(&id) {
+            let Some(output) = search.lookup.poll_output() else { break };
+            match output {
+                lookup::Output::Ask { peer, .. } => {
+                    let op = search.aim.question(search.lookup.target());
+                    let deadline = search.deadline;
+                    let ticket = self.requests.submit(now, peer.contact(), op, deadline);
+                    search.tickets.push(ticket);
+                    let purpose = Purpose::Step(id);
+                    self.under_way.insert(ticket, UnderWay { peer, purpose });
+                }
+                lookup::Output::Done(outcome) => {
+                    self.alarms.clear(id);
+                    return self.looked_up(now, id, outcome);
+                }
+            }
+        }
+        let due = self.searches.get(&id).and_then(|search| search.lookup.poll_timeout());
+        match due {
+            Some((at, _)) => self.alarms.set(id, at),
+            None => self.alarms.clear(id),
+        }
+    }
+
+    /// A step of a lookup has ended.
+    pub(super) fn stepped(&mut self, now: Instant, id: SearchId, peer: &Peer, outcome: Outcome) {
+        let Some(search) = self.searches.get_mut(&id) else { return };
+        let (key, node) = (search.lookup.target(), peer.node());
+        let since_epoch = {
+            let passed = now.saturating_duration_since(self.calendar.now);
+            self.calendar.since_epoch + passed
+        };
+        let step = match (&mut search.aim, outcome) {
+            (Aim::Value(votes), Outcome::Answered(OpResult::Value { record, contacts })) => {
+                match record.verify(since_epoch, Some(key), &self.rules) {
+                    Ok(record) => {
+                        votes.has(node, record);
+                        Step::Answered { found: true, contacts }
+                    }
+                    Err(refusal) => Offence::of_record(&refusal).map_or(Step::Failed, Step::Lied),
+                }
+            }
+            (Aim::Value(votes), Outcome::Answered(OpResult::Nodes { contacts })) => {
+                votes.lacks();
+                Step::Answered { found: false, contacts }
+            }
+            (
+                Aim::Providers { gathered, .. },
+                Outcome::Answered(OpResult::Providers { providers, contacts, .. }),
+            ) => {
+                let verified = providers
+                    .iter()
+                    .map(|found| found.verify(since_epoch, Some(key), &self.rules))
+                    .collect::<Result<Vec<_>, _>>();
+                match verified {
+                    Ok(providers) => {
+                        let found = !providers.is_empty();
+                        providers.into_iter().for_each(|provider| gathered.add(provider));
+                        gathered.answered();
+                        Step::Answered { found, contacts }
+                    }
+                    Err(refusal) => Offence::of_provider(&refusal).map_or(Step::Failed, Step::Lied),
+                }
+            }
+            (Aim::Nodes(_) | Aim::Store(_), Outcome::Answered(OpResult::Nodes { contacts })) => {
+                Step::Answered { found: false, contacts }
+            }
+            (_, _) => Step::Failed,
+        };
+        let input = match step {
+            Step::Answered { found, contacts } => {
+                let peers = contacts.into_iter().take(lookup::PEERS_MAX).map(Peer::new).collect();
+                lookup::Input::Answered { node, peers, found }
+            }
+            Step::Failed => lookup::Input::Failed { node },
+            Step::Lied(offence) => {
+                self.blame(now, node, offence);
+                lookup::Input::Failed { node }
+            }
+        };
+        self.feed(now, id, input);
+        self.is_enough(now, id);
+    }
+
+    /// Hands its lookup something.
+    pub(super) fn feed(&mut self, now: Instant, id: SearchId, input: lookup::Input) {
+        if let Some(search) = self.searches.get_mut(&id) {
+            search.lookup.handle(now, input);
+            self.drive(now, id);
+        }
+    }
+
+    /// Ends a search that has what it wants.
+    fn is_enough(&mut self, now: Instant, id: SearchId) {
+        let agree = self.config.agree.max(1);
+        let enough = self.searches.get(&id).is_some_and(|search| match &search.aim {
+            Aim::Value(votes) => votes.agreed() >= agree,
+            Aim::Providers { gathered, max, .. } => gathered.len() >= *max,
+            Aim::Nodes(_) | Aim::Store(_) => false,
+        });
+        if enough {
+            self.feed(now, id, lookup::Input::Enough);
+        }
+    }
+
+    /// A lookup is over.
+    fn looked_up(&mut self, now: Instant, id: SearchId, outcome: lookup::Outcome) {
+        if let Some(Search { lookup, aim: Aim::Nodes(_) | Aim::Store(_), .. }) =
+            self.searches.get(&id)
+        {
+            let key = lookup.target();
+            self.estimator.add(&key, &outcome.closest, self.config.lookup.k);
+        }
+        if let Some(Search { aim: Aim::Store(_), .. }) = self.searches.get(&id) {
+            return self.store(now, id, outcome);
+        }
+        let Some(search) = self.close(id) else { return };
+        let key = search.lookup.target();
+        match search.aim {
+            Aim::Nodes(None) | Aim::Store(_) => {}
+            Aim::Nodes(Some(command)) => self.done(command, Answer::Nodes(outcome)),
+            Aim::Value(votes) => self.counted(now, key, &votes, &outcome),
+            Aim::Providers { command, max, gathered } => {
+                let providing = gathered.take(max);
+                if providing.answered == 0 && providing.providers.is_empty() {
+                    let failure = silence(&outcome);
+                    if let Some(failure) = failure {
+                        return self.fail(command, failure);
+                    }
+                }
+                self.done(command, Answer::Providers(providing));
+            }
+        }
+    }
+
+    /// The votes on a value are in.
+    fn counted(&mut self, now: Instant, key: Key, votes: &Votes, outcome: &lookup::Outcome) {
+        let got = votes.count();
+        let Some(record) = got.record.clone() else {
+            let answer = match silence(outcome).filter(|_| got.answered == 0) {
+                Some(failure) => (Found::Failed, Err(failure)),
+                None => (Found::Nothing, Ok(got)),
+            };
+            return self.found(now, key, answer.0, &answer.1);
+        };
+        let since_epoch = self.moment(now).since_epoch;
+        let ttl = record.record().expires_at.saturating_sub(since_epoch);
+        let len = record.stored_len();
+        self.found(now, key, Found::Value { value: got.clone(), len, ttl }, &Ok(got));
+        for peer in outcome.closest.iter().filter(|peer| votes.is_behind(peer)) {
+            self.hand_over(now, peer, record.signed().clone());
+        }
+    }
+
+    /// Takes a search out, with all that is under way for it.
+    pub(super) fn close(&mut self, id: SearchId) -> Option<Search> {
+        let search = self.searches.remove(&id)?;
+        self.alarms.clear(id);
+        for ticket in &search.tickets {
+            if self.under_way.remove(ticket).is_some() {
+                self.requests.cancel(*ticket);
+            }
+        }
+        if let Some(command) = search.aim.command() {
+            self.commands.remove(&command);
+        }
+        Some(search)
+    }
+
+    /// Nobody waits for a command any more.
+    pub(super) fn forget(&mut self, id: CommandId) {
+        if let Some(search) = self.commands.remove(&id) {
+            drop(self.close(search));
+        }
+        self.issues.retain(|_, issue| issue.command != id);
+    }
+
+    pub(super) fn done(&mut self, id: CommandId, answer: Answer) {
+        self.say(Output::Done { id, answer: Ok(answer) });
+    }
+
+    pub(super) fn fail(&mut self, id: CommandId, failure: Failure) {
+        self.say(Output::Done { id, answer: Err(failure) });
+    }
+}
+
+/// Why nobody has answered, if nobody has.
+pub(super) const fn silence(outcome: &lookup::Outcome) -> Option<Failure> {
+    match (outcome.asked, outcome.closest.is_empty()) {
+        (0, _) => Some(Failure::Alone),
+        (asked, true) => Some(Failure::Unanswered { asked }),
+        (_, false) => None,
+    }
+}
+
+impl Aim {
+    /// Who waits for it, if that is one command.
+    pub(super) const fn command(&self) -> Option<CommandId> {
+        match self {
+            Self::Nodes(command) => *command,
+            Self::Value(_) => None,
+            Self::Providers { command, .. } => Some(*command),
+            Self::Store(storing) => storing.command(),
+        }
+    }
+
+    /// What the nodes on the way are asked.
+    const fn question(&self, key: Key) -> Op {
+        match self {
+            Self::Nodes(_) | Self::Store(_) => Op::FindNode { target: key },
+            Self::Value(_) => Op::FindValue { key },
+            Self::Providers { .. } => Op::FindProviders { key, max: CONTACTS_MAX },
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! What this node does for others.
+
+use std::time::Instant;
+
+use super::super::limits::{Offence, Verdict};
+use super::super::peer::Peer;
+use super::{Mode, Node, OUTPUTS_MAX, Output};
+use crate::contact::Contact;
+use crate::dht::key::Key;
+use crate::dht::wire::{CONTACTS_MAX, Op, OpResult, Refusal, Reply};
+
+impl Node {
+    /// A peer asks. It is answered at once, and with one result for each operation.
+    pub(super) fn request(&mut self, now: Instant, from: &Contact, id: u64, ops: Option<Vec<Op>>) {
+        let Some(ops) = ops else { return self.blame(now, from.node, Offence::Malformed) };
+        if self.out.len() >= OUTPUTS_MAX {
+            // Whoever drives this node does not keep up; the peer's request times out.
+            self.stats.limited += 1;
+            return;
+        }
+        let results: Vec<OpResult> = ops.into_iter().map(|op| self.serve(now, from, op)).collect();
+        self.say(Output::Reply { to: from.node, id, reply: Reply::fitting(results) });
+        if !from.addresses.is_empty() {
+            // It is there; whether others can dial it shows when this node has.
+            self.table.heard(now, &Peer::new(from.clone()));
+        }
+    }
+
+    fn serve(&mut self, now: Instant, from: &Contact, op: Op) -> OpResult {
+        match self.limits.admit(now, from.node, op.cost()) {
+            Verdict::Admitted => {}
+            Verdict::Busy { retry_in } => {
+                self.stats.limited += 1;
+                self.limits.blame(now, from.node, Offence::Flood);
+                return OpResult::Refused(Refusal::Busy { retry_in });
+            }
+            Verdict::Ignored { left } => {
+                self.stats.limited += 1;
+                return OpResult::Refused(Refusal::Busy { retry_in: left });
+            }
+        }
+        self.stats.served += 1;
+        let keeps = self.mode == Mode::Server;
+        match op {
+            Op::Ping => OpResult::Pong,
+            Op::FindNode { target } => OpResult::Nodes { contacts: self.contacts(&target, from) },
+            Op::FindValue { key } => {
+                let contacts = self.contacts(&key, from);
+                match self.records.get(now, &key).filter(|_record| keeps) {
+                    Some(record) => OpResult::Value { record: record.clone(), contacts },
+                    None => OpResult::Nodes { contacts },
+                }
+            }
+            Op::FindProviders { key, max } => {
+                let contacts = self.contacts(&key, from);
+                let total = u64::try_from(self.providers.count(now, &key)).unwrap_or(u64::MAX);
+                let providers = self.providers.find(now, &key, max.min(CONTACTS_MAX));
+                OpResult::Providers { providers, total, contacts }
+            }
+            Op::Store { .. } | Op::Provide { .. } if !keeps => {
+                OpResult::Refused(Refusal::Unsupported)
+            }
+            Op::Store { record, condition } => {
+                let at = self.moment(now);
+                match record.verify(at.since_epoch, None, &self.rules) {
+                    Ok(record) => {
+                        self.cache.forget(&record.key());
+                        self.records.put(at, &record, condition).into()
+                    }
+                    Err(refusal) => {
+                        if let Some(offence) = Offence::of_record(&refusal) {
+                            self.blame(now, from.node, offence);
+                        }
+                        refusal.into()
+                    }
+                }
+            }
+            Op::Provide { provider } => {
+                let at = self.moment(now);
+                match provider.verify(at.since_epoch, None, &self.rules) {
+                    Ok(provider) => self.providers.put(at, &provider).into(),
+                    Err(refusal) => {
+                        if let Some(offence) = Offence::of_provider(&refusal) {
+                            self.blame(now, from.node, offence);
+                        }
+                        refusal.into()
+                    }
+                }
+            }
+            Op::Unknown { .. } => OpResult::Refused(Refusal::Unsupported),
+        }
+    }
+
+    /// The closest to a key that are known, but for whoever asks.
+    fn contacts(&self, key: &Key, asks: &Contact) -> Vec<Contact> {
+        let closest = self.table.closest(*key, CONTACTS_MAX);
+        let others = closest.iter().filter(|peer| peer.node() != asks.node);
+        others.map(|peer| peer.contact().clone()).collect()
+    }
+}

@@ -1,0 +1,268 @@
+//! A few whole nodes on the simulated network, with real keys and real bytes between them.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, LazyLock};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use macula_core::identity::{Keypair, NodeId};
+use macula_core::sim::{Address, Birth, Effect, Faults, Moment as At, Sim};
+
+use super::super::{
+    Answer, Command, CommandId, Config, Failure, Input, Mode, Node, Output, Quorum,
+};
+use crate::contact::Contact;
+use crate::dht::key::{Key, RealmId};
+use crate::dht::proto::records::Condition;
+use crate::dht::proto::requests::RequestId;
+use crate::dht::proto::time::Moment;
+use crate::dht::provider::{self, Provider};
+use crate::dht::record::{Record, Signed};
+use crate::dht::rules::{Rules, space};
+use crate::dht::wire::{Reply, Request};
+
+/// How many nodes a mesh has at most.
+pub(super) const NODES_MAX: u32 = 64;
+
+/// How long a command may take.
+pub(super) const WITHIN: Duration = Duration::from_secs(10);
+
+static KEYS: LazyLock<Vec<Keypair>> = LazyLock::new(|| {
+    (0..NODES_MAX).map(|number| Keypair::from_seed([u8::try_from(number).unwrap(); 32])).collect()
+});
+
+static PLACES: LazyLock<BTreeMap<NodeId, Address>> = LazyLock::new(|| {
+    (0..).map(Address).zip(KEYS.iter()).map(|(address, key)| (key.node_id(), address)).collect()
+});
+
+pub(super) fn keypair(Address(number): Address) -> &'static Keypair {
+    KEYS.get(usize::try_from(number).unwrap()).unwrap()
+}
+
+pub(super) fn contact(address: Address) -> Contact {
+    let Address(number) = address;
+    let ip = (10 << 24 | number << 8 | 1).to_be_bytes();
+    Contact::new(keypair(address).node_id(), [SocketAddr::from((ip, 4_433))])
+}
+
+pub(super) fn realm() -> RealmId {
+    RealmId::named("home")
+}
+
+/// What travels: a number, whether it is an answer, and the bytes.
+#[derive(Debug, Clone, Hash)]
+pub(super) struct Message {
+    id: u64,
+    is_reply: bool,
+    body: Bytes,
+}
+
+/// What a test hears.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Heard {
+    Done(CommandId, Result<Answer, Failure>),
+    Sign(Key, Provider),
+    Misbehaved(NodeId),
+}
+
+impl std::hash::Hash for Heard {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        format!("{self:?}").hash(state);
+    }
+}
+
+pub(super) struct Wiring;
+
+impl macula_core::sim::Node for Wiring {
+    type Machine = Node;
+    type Message = Message;
+    type Seen = Heard;
+
+    fn received(from: Address, message: Message, _at: At) -> Input {
+        let Message { id, is_reply, body } = message;
+        if is_reply {
+            let results = Reply::decode(&body).ok().map(|reply| reply.results);
+            Input::Reply { from: contact(from).node, id: RequestId(id), results }
+        } else {
+            let ops = Request::decode(&body).ok().map(|request| request.ops);
+            Input::Request { from: contact(from), id, ops }
+        }
+    }
+
+    fn effect(output: Output) -> Effect<Message, Heard> {
+        match output {
+            Output::Send { id: RequestId(id), to, ops } => {
+                let body = Request { ops }.encode().unwrap();
+                Effect::Send(PLACES[&to.node], Message { id, is_reply: false, body })
+            }
+            Output::Reply { to, id, reply } => {
+                let body = reply.encode().unwrap();
+                Effect::Send(PLACES[&to], Message { id, is_reply: true, body })
+            }
+            Output::Sign { key, provider } => Effect::Seen(Heard::Sign(key, provider)),
+            Output::Done { id, answer } => Effect::Seen(Heard::Done(id, answer)),
+            Output::Misbehaved { peer, .. } => Effect::Seen(Heard::Misbehaved(peer)),
+        }
+    }
+}
+
+/// A mesh of nodes, all of which know the first.
+pub(super) struct Mesh {
+    pub(super) sim: Sim<Wiring>,
+    next: u64,
+    pub(super) done: BTreeMap<CommandId, Vec<Result<Answer, Failure>>>,
+    pub(super) blamed: Vec<NodeId>,
+}
+
+impl Mesh {
+    pub(super) fn new(seed: u64, nodes: u32, faults: Faults) -> Self {
+        Self::with(seed, nodes, faults, |_| Config { agree: 3, ..Config::default() })
+    }
+
+    pub(super) fn with(
+        seed: u64,
+        nodes: u32,
+        faults: Faults,
+        config: impl Fn(Address) -> Config + 'static,
+    ) -> Self {
+        let make = move |birth: Birth<Node>| {
+            let Birth { address, moment, entropy, .. } = birth;
+            let at = Moment { now: moment.now, since_epoch: moment.since_epoch };
+            let rules = Arc::new(Rules::new(realm()));
+            Node::new(at, contact(address), Mode::Server, rules, config(address), entropy)
+        };
+        let mut mesh = Self {
+            sim: Sim::new(seed, nodes, faults, make),
+            next: 0,
+            done: BTreeMap::new(),
+            blamed: Vec::new(),
+        };
+        for address in mesh.sim.addresses().into_iter().skip(1) {
+            mesh.meet(address, Address(0));
+            mesh.run(Duration::from_millis(200));
+        }
+        mesh.run(Duration::from_secs(5));
+        mesh
+    }
+
+    /// One node has dialled another.
+    pub(super) fn meet(&mut self, one: Address, other: Address) {
+        self.sim.input(one, |_| Input::Met(contact(other)));
+        self.sim.input(other, |_| Input::Met(contact(one)));
+    }
+
+    /// All hear that a life of a node has begun.
+    pub(super) fn begun(&mut self, one: Address) {
+        for other in self.sim.addresses().into_iter().filter(|other| *other != one) {
+            self.sim.input(other, |_| Input::Begun(contact(one)));
+        }
+    }
+
+    /// Lets time pass, and signs what is to be signed.
+    pub(super) fn run(&mut self, span: Duration) {
+        let end = self.sim.now() + span;
+        while self.sim.now() < end {
+            let step = (self.sim.now() + Duration::from_millis(10)).min(end);
+            self.sim.run_until(step).unwrap();
+            for seen in self.sim.take_seen() {
+                match seen.what {
+                    Heard::Done(id, answer) => self.done.entry(id).or_default().push(answer),
+                    Heard::Misbehaved(peer) => self.blamed.push(peer),
+                    Heard::Sign(key, provider) => {
+                        let provider = provider.sign(keypair(seen.address)).unwrap();
+                        self.sim.input(seen.address, |_| Input::Signed { key, provider });
+                    }
+                }
+            }
+        }
+    }
+
+    /// Gives a command, and does not wait.
+    pub(super) fn command(&mut self, at: Address, command: Command) -> CommandId {
+        self.next += 1;
+        let id = CommandId(self.next);
+        let input = |moment: At| Input::Command { id, command, deadline: moment.now + WITHIN };
+        assert!(self.sim.input(at, input), "{at:?} is down");
+        id
+    }
+
+    /// Gives a command, and waits for its answer, which comes once.
+    pub(super) fn ask(&mut self, at: Address, command: Command) -> Result<Answer, Failure> {
+        let id = self.command(at, command);
+        let end = self.sim.now() + WITHIN + Duration::from_secs(1);
+        while !self.done.contains_key(&id) && self.sim.now() < end {
+            self.run(Duration::from_millis(10));
+        }
+        let mut answers = self.done.remove(&id).expect("a command ends by its deadline");
+        assert_eq!(answers.len(), 1);
+        answers.pop().unwrap()
+    }
+
+    pub(super) fn put(
+        &mut self,
+        at: Address,
+        record: Signed,
+        condition: Condition,
+    ) -> super::super::Stored {
+        let command = Command::Put { record, condition, quorum: Quorum::Majority };
+        match self.ask(at, command) {
+            Ok(Answer::Stored(stored)) => stored,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub(super) fn get(&mut self, at: Address, key: Key) -> super::super::Got {
+        match self.ask(at, Command::Get { key, fresh: true }) {
+            Ok(Answer::Value(got)) => got,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub(super) fn find(&mut self, at: Address, key: Key) -> Vec<provider::Verified> {
+        match self.ask(at, Command::Find { key, max: 10 }) {
+            Ok(Answer::Providers(providing)) => providing.providers,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// What the calendars say.
+    pub(super) fn since_epoch(&self) -> Duration {
+        Duration::from_secs(1_700_000_000) + self.sim.now()
+    }
+
+    /// A record of a node.
+    pub(super) fn record(&self, by: Address, name: &str, sequence: u64, value: &str) -> Signed {
+        self.unsigned(by, name, sequence, value).sign(keypair(by)).unwrap()
+    }
+
+    pub(super) fn unsigned(&self, by: Address, name: &str, sequence: u64, value: &str) -> Record {
+        Record {
+            realm: realm(),
+            space: space::ANY.to_owned(),
+            name: name.as_bytes().to_vec(),
+            author: keypair(by).node_id(),
+            sequence,
+            expires_at: self.since_epoch() + Duration::from_secs(24 * 3_600),
+            value: Bytes::copy_from_slice(value.as_bytes()),
+        }
+    }
+
+    /// Those that keep a record.
+    pub(super) fn keepers(&self, key: Key) -> Vec<Address> {
+        let now = self.now();
+        let keeps = |node: &Node| node.records.get(now, &key).is_some();
+        self.sim.machines().filter(|(_, node)| keeps(node)).map(|(address, _)| address).collect()
+    }
+
+    fn now(&self) -> Instant {
+        let (_, node) = self.sim.machines().next().unwrap();
+        // All lives begin on one clock.
+        let since = self.since_epoch().saturating_sub(node.calendar.since_epoch);
+        node.calendar.now + since
+    }
+}
+
+pub(super) fn key(name: &str) -> Key {
+    Key::of_name(realm(), space::ANY, name.as_bytes())
+}

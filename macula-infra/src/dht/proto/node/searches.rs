@@ -93,14 +93,14 @@ impl Node {
                 let (at, key) = (self.moment(now), provider.key());
                 match self.published.provide(at, provider, ttl) {
                     Err(_full) => self.fail(id, Failure::Busy("as much is published as may be")),
-                    Ok(()) => self.await_issue(key, Issue { command: id, quorum, deadline }),
+                    Ok(()) => self.expect_issue(key, Issue { command: id, quorum, deadline }),
                 }
             }
             Command::Withdraw { key, quorum } => {
                 match self.published.withdraw(self.moment(now), key) {
                     None => self.fail(id, Failure::NotProvided),
                     Some(provider) => {
-                        self.await_issue(key, Issue { command: id, quorum, deadline });
+                        self.expect_issue(key, Issue { command: id, quorum, deadline });
                         self.say(Output::Sign { key, provider });
                     }
                 }
@@ -108,7 +108,7 @@ impl Node {
         }
     }
 
-    fn await_issue(&mut self, key: Key, issue: Issue) {
+    fn expect_issue(&mut self, key: Key, issue: Issue) {
         if let Some(before) = self.issues.insert(key, issue) {
             self.fail(before.command, Failure::Busy("it was asked for again"));
         }

@@ -4,10 +4,16 @@
 //! 256-bit [keys](key); a record is kept by the nodes that are closest to it, and each node knows
 //! many nodes near it and few far away, so that a lookup halves the distance with each step.
 
+mod actor;
+mod client;
 pub mod key;
+mod metrics;
 pub mod proto;
 pub mod provider;
 pub mod record;
 pub mod rules;
 pub mod simulated;
 pub mod wire;
+
+pub(crate) use actor::{DhtService, Parts, worker};
+pub use client::{Dht, Error};

@@ -2,14 +2,19 @@
 //!
 //! Its rooms stand upon one another in this order: [`transport`] makes verified connections,
 //! [`link`] puts one to work, [`pool`] keeps one to each peer, and [`remote`] calls actors over
-//! them. [`mesh`] is what the tiers above see, and [`tier`] the part of the tree that runs it all.
+//! them. The services stand beside one another on top of these: [`membership`] says who is there,
+//! [`dht`] finds nodes, records and providers, [`bootstrap`] finds the mesh. [`mesh`] is what the
+//! tiers above see, and [`tier`] the part of the tree that runs it all.
 
+pub mod bootstrap;
 pub mod contact;
+mod desk;
 pub mod dht;
 pub mod link;
 pub mod membership;
 pub mod mesh;
 pub mod pool;
+mod post;
 pub mod remote;
 pub mod tier;
 pub mod transport;

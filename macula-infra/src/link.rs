@@ -85,6 +85,12 @@ impl InFlight {
     pub const fn link(&self) -> &Arc<Link> {
         &self.0
     }
+
+    /// More work on the same link, beside this.
+    #[must_use]
+    pub(crate) fn another(&self) -> Self {
+        self.0.take_up_for_peer()
+    }
 }
 
 impl Drop for InFlight {

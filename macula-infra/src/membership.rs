@@ -52,11 +52,16 @@
 //! [`config`] has the limits, [`update`] what is believed and how beliefs merge, [`wire`] the bytes
 //! and the signatures, [`proto`] the machine, and [`event`] what it tells its node.
 
+mod actor;
 pub mod config;
 pub mod event;
+mod metrics;
 pub mod proto;
 pub mod update;
 pub mod wire;
+
+pub use actor::{Member, Membership};
+pub(crate) use actor::{MembershipService, Parts, worker};
 
 pub use config::Config;
 pub use event::{Event, Parting};

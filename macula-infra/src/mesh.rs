@@ -10,7 +10,9 @@ use macula_core::supervision::Handle;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::dht::Dht;
 use crate::link::Link;
+use crate::membership::Membership;
 use crate::pool::{Class, LinkError, Stats};
 use crate::remote::{Calling, Remote, ReplyTo, ServeError, Serving};
 use crate::transport::Sockets;
@@ -22,6 +24,8 @@ pub struct Mesh {
     pub(crate) calling: Calling,
     pub(crate) credentials: Credentials,
     pub(crate) sockets: Arc<Sockets>,
+    pub(crate) membership: Membership,
+    pub(crate) dht: Dht,
 }
 
 impl Debug for Mesh {
@@ -98,6 +102,18 @@ impl Mesh {
     /// Keeps it no longer for this reason.
     pub fn release(&self, node: NodeId, class: Class) {
         self.calling.pool.release(node, class);
+    }
+
+    /// Who is in the mesh.
+    #[must_use]
+    pub const fn membership(&self) -> &Membership {
+        &self.membership
+    }
+
+    /// The distributed hash table.
+    #[must_use]
+    pub const fn dht(&self) -> &Dht {
+        &self.dht
     }
 
     /// The live connections.

@@ -27,7 +27,7 @@ use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use crate::link::{Caps, InFlight, Link, Services};
-use crate::transport::{CloseCode, Closed, Connection, Current, Side};
+use crate::transport::{CloseCode, Closed, Connection, Current, DialError, Side};
 
 pub(crate) use actor::{PoolActor, worker};
 pub use book::AddressBook;
@@ -138,8 +138,7 @@ impl Pool {
     /// If the future is dropped, a dial that goes on may serve others.
     pub async fn link(&self, peer: NodeId) -> Result<InFlight, LinkError> {
         for _ in 0..ROUNDS_MAX {
-            let known = self.0.table.get(&peer).map(|entry| Arc::clone(entry.value()));
-            if let Some(in_flight) = known.and_then(|link| link.take_up()) {
+            if let Some(in_flight) = self.live(peer) {
                 return Ok(in_flight);
             }
             if let Some(in_flight) = self.granted(peer).await? {
@@ -147,6 +146,12 @@ impl Pool {
             }
         }
         Err(LinkError::NotReady("connections to the node end as soon as they are granted"))
+    }
+
+    /// Takes up the connection to a peer, if there is one.
+    pub(crate) fn live(&self, peer: NodeId) -> Option<InFlight> {
+        let known = self.0.table.get(&peer).map(|entry| Arc::clone(entry.value()));
+        known.and_then(|link| link.take_up())
     }
 
     /// Asks the policy. None if what it granted was leaving already, or if it was restarted.
@@ -190,6 +195,25 @@ impl Pool {
         self.0.roster.release(peer, class);
     }
 
+    /// Dials an address, whoever is there, and keeps the connection like any other. It ends in
+    /// bounded time: a handshake has a timeout.
+    ///
+    /// # Errors
+    ///
+    /// [`DialError`]: there is no connection by this.
+    pub(crate) async fn meet(&self, address: SocketAddr) -> Result<NodeId, DialError> {
+        let (endpoint, gone) = self.0.current.get().ok_or(DialError::Down)?;
+        let connection = endpoint.dial(address, None).await?;
+        let node = connection.opener.node;
+        self.took(connection, gone, |conn, peer, incarnation| Input::Dialed {
+            attempt: proto::ADOPTED,
+            conn,
+            peer,
+            incarnation,
+        });
+        Ok(node)
+    }
+
     /// Takes a connection that a peer has dialled.
     pub(crate) fn arrived(&self, connection: Connection, endpoint_gone: CancellationToken) {
         self.took(connection, endpoint_gone, |conn, peer, incarnation| Input::Accepted {
@@ -210,10 +234,12 @@ impl Pool {
         let conn = shared.roster.next_id();
         let pool = self.clone();
         let left = Box::new(move || pool.0.roster.tell(Input::Leaving { conn }));
+        let peer = &connection.opener;
+        // Sessions look the peer up when they are opened.
+        shared.book.learn(peer.node, peer.address, &peer.listen);
         let (link, ends) = Link::new(conn, connection, shared.caps, &shared.services, left);
         shared.current.watch(link.opener());
         let peer = link.peer();
-        shared.book.learn(link.node(), peer.address, &peer.listen);
         shared.roster.join(&link, told(conn, link.node(), peer.incarnation));
         let unread = Unread { pool: self.clone(), link: Some(Arc::clone(&link)) };
         let ended = Box::new(move |_: &Arc<Link>, closed| unread.ended(&closed));

@@ -14,11 +14,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use macula_core::identity::NodeId;
-use macula_core::wire::{Flags, Kind};
+use macula_core::wire::{Flags, HEADER_LEN, Kind};
 use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+use tokio::sync::Semaphore;
 
 use crate::contact::Contact;
-use crate::link::Link;
+use crate::link::InFlight;
 use crate::pool::Pool;
 use crate::transport::lane::Lane;
 
@@ -28,7 +30,10 @@ const DIALS_MAX: usize = 256;
 /// How many parcels wait for one peer.
 const WAITING_MAX: usize = 64;
 
-/// How long parcels wait for a connection.
+/// How many long parcels are under way at one time.
+const LONG_MAX: usize = 256;
+
+/// How long parcels wait for a connection, and how long a long one takes at most.
 const WITHIN: Duration = Duration::from_secs(10);
 
 /// A frame for a peer.
@@ -51,13 +56,37 @@ impl Debug for Parcel {
     }
 }
 
+/// What is told of a body that is too long for a frame, ahead of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Long {
+    /// How many bytes it has.
+    pub(crate) len: u64,
+}
+
 impl Parcel {
-    /// Hands it to a link's lane, or tells that there is no room.
-    fn leave_by(self, link: &Arc<Link>) {
-        let head = (self.kind, Flags::default(), self.id);
-        if link.lane(self.lane).send_raw(head, &self.body).is_err() {
-            (self.unsent)();
+    /// Hands it to a link's lane, or tells that there is no room. A long one has a stream of its own.
+    fn leave_by(self, in_flight: InFlight, turns: &Arc<Semaphore>) {
+        let link = Arc::clone(in_flight.link());
+        if self.body.len() + HEADER_LEN <= link.limits().frame_len_max {
+            let head = (self.kind, Flags::default(), self.id);
+            if link.lane(self.lane).send_raw(head, &self.body).is_err() {
+                (self.unsent)();
+            }
+            return;
         }
+        let Ok(turn) = Arc::clone(turns).try_acquire_owned() else { return (self.unsent)() };
+        drop(tokio::spawn(async move {
+            let about = Long { len: u64::try_from(self.body.len()).unwrap_or(u64::MAX) };
+            let head = (self.kind, Flags::default(), self.id);
+            let sending = async {
+                let stream = link.bulks().open().await.ok()?;
+                stream.send(head, &about, self.body, link.limits()).await.ok()
+            };
+            if !matches!(tokio::time::timeout(WITHIN, sending).await, Ok(Some(()))) {
+                (self.unsent)();
+            }
+            drop((in_flight, turn));
+        }));
     }
 }
 
@@ -66,17 +95,18 @@ impl Parcel {
 pub(crate) struct Post {
     pool: Pool,
     waiting: Arc<Mutex<BTreeMap<NodeId, Vec<Parcel>>>>,
+    long: Arc<Semaphore>,
 }
 
 impl Post {
     pub(crate) fn new(pool: Pool) -> Self {
-        Self { pool, waiting: Arc::default() }
+        Self { pool, waiting: Arc::default(), long: Arc::new(Semaphore::new(LONG_MAX)) }
     }
 
     /// Sends a parcel, now or when its peer has been dialled.
     pub(crate) fn send(&self, to: &Contact, parcel: Parcel) {
         if let Some(in_flight) = self.pool.live(to.node) {
-            return parcel.leave_by(in_flight.link());
+            return parcel.leave_by(in_flight, &self.long);
         }
         self.pool.book().hear(to.node, &to.addresses);
         let mut waiting = self.waiting.lock();
@@ -107,7 +137,9 @@ impl Post {
         let parcels = queue.take();
         match linked {
             Ok(Ok(in_flight)) => {
-                parcels.into_iter().for_each(|parcel| parcel.leave_by(in_flight.link()));
+                for parcel in parcels {
+                    parcel.leave_by(in_flight.another(), &self.long);
+                }
             }
             Ok(Err(_)) | Err(_) => parcels.into_iter().for_each(|parcel| (parcel.unsent)()),
         }

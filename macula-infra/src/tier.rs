@@ -7,21 +7,36 @@
 //! ├─ pool           one_for_one
 //! │  └─ policy                      decides about connections
 //! ├─ services       one_for_one     what the mesh offers
+//! │  ├─ membership                  who is there
+//! │  ├─ dht                         finds nodes, records and providers
+//! │  └─ bootstrap                   finds the mesh
 //! ├─ peers          dynamic         an actor for each live connection
 //! └─ telemetry      one_for_one
 //! ```
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use macula_core::entropy::Entropy;
+use macula_core::identity::NodeId;
 use macula_core::path::InvalidId;
 use macula_core::shell::Bell;
 use macula_core::supervision::{ChildSpec, Handle, Strategy, Supervisor, SupervisorHandle, Worker};
 
+use crate::bootstrap;
+use crate::contact::Contact;
+use crate::dht::key::RealmId;
+use crate::dht::proto::node::Mode;
+use crate::dht::rules::Rules;
+use crate::dht::{self, Dht, DhtService};
 use crate::link::{Caps, Services};
+use crate::membership::event::Event;
+use crate::membership::update::Role;
+use crate::membership::{self, Membership, MembershipService};
 use crate::mesh::Mesh;
 use crate::pool::{self, AddressBook, Pool, PoolActor};
+use crate::post::Post;
 use crate::remote::{Calling, RemoteService, Served};
 use crate::transport::tls::Credentials;
 use crate::transport::{self, Broken, Current, EndpointActor, Me, Parts, Sockets, StartError};
@@ -67,6 +82,41 @@ pub struct Config {
     pub sockets: Option<Sockets>,
     /// Replays the node's dice, and with simulated sockets the QUIC stack's.
     pub seed: Option<u64>,
+    /// How the node finds others, and is found.
+    pub discovery: Discovery,
+}
+
+/// How a node finds others, and is found.
+#[derive(Debug, Clone)]
+pub struct Discovery {
+    /// The realm, whose name goes into all keys.
+    pub realm: String,
+    /// What the node is for.
+    pub role: Role,
+    /// Where others can dial it, if that is not where it listens.
+    pub advertise: Vec<SocketAddr>,
+    /// Where the mesh is found.
+    pub bootstrap: bootstrap::Config,
+    /// The membership's configuration.
+    pub membership: membership::config::Config,
+    /// The table's configuration.
+    pub dht: dht::proto::node::Config,
+    /// The routing table of an earlier life.
+    pub saved: dht::proto::table::Snapshot,
+}
+
+impl Default for Discovery {
+    fn default() -> Self {
+        Self {
+            realm: "default".to_owned(),
+            role: Role::Server,
+            advertise: Vec::new(),
+            bootstrap: bootstrap::Config::default(),
+            membership: membership::config::Config::default(),
+            dht: dht::proto::node::Config::default(),
+            saved: dht::proto::table::Snapshot::default(),
+        }
+    }
 }
 
 impl Config {
@@ -81,6 +131,7 @@ impl Config {
             book: AddressBook::default(),
             sockets: None,
             seed: None,
+            discovery: Discovery::default(),
         }
     }
 }
@@ -116,13 +167,13 @@ pub fn spec(config: Config) -> Result<(ChildSpec, Infrastructure), Error> {
     config.transport.check().map_err(StartError::from)?;
     config.pool.check()?;
     let (peers, peers_handle) = flags(Supervisor::dynamic("peers", PEERS_MAX)?).split();
-    let Ground { endpoint, policy, mesh } = ground(config, &peers_handle)?;
+    let Ground { endpoint, policy, mesh, services } = ground(config, &peers_handle)?;
     let (endpoint, endpoint_handle) = endpoint.split();
     let policy_handle = mesh.calling.policy.clone();
     let (transport, transport_handle) =
         flags(Supervisor::new("transport")?).child(endpoint).split();
     let (pool, pool_handle) = flags(Supervisor::new("pool")?).child(policy).split();
-    let (services, services_handle) = flags(Supervisor::new("services")?).split();
+    let (services, services_handle) = services.split();
     let (telemetry, telemetry_handle) = flags(Supervisor::new("telemetry")?).split();
     let infrastructure = flags(Supervisor::new("infrastructure")?)
         .strategy(Strategy::RestForOne)
@@ -149,13 +200,27 @@ struct Ground {
     endpoint: Worker<EndpointActor>,
     policy: ChildSpec,
     mesh: Mesh,
+    services: Supervisor,
 }
 
 fn ground(config: Config, peers: &SupervisorHandle) -> Result<Ground, Error> {
-    let Config { credentials, incarnation, transport: config, pool: policy, book, sockets, seed } =
-        config;
+    let Config {
+        credentials,
+        incarnation,
+        transport: config,
+        pool: policy,
+        book,
+        sockets,
+        seed,
+        discovery,
+    } = config;
     let sockets = Arc::new(sockets.map_or_else(|| Sockets::bind(&config), Ok)?);
     let (current, served) = (Current::default(), Served::default());
+    let own = own_contact(credentials.node(), &discovery, &sockets);
+    let rules = Rules::new(RealmId::named(&discovery.realm));
+    let dht = Dht::new(credentials.keypair().clone(), own.clone(), rules, discovery.saved.clone());
+    let known = discovery.saved.entries.iter().map(|entry| entry.contact.clone());
+    let membership = Membership::new(known.take(membership::proto::SEEDS_MAX).collect());
     let pool = Pool::new(pool::Ground {
         node: credentials.node(),
         caps: Caps {
@@ -163,7 +228,10 @@ fn ground(config: Config, peers: &SupervisorHandle) -> Result<Ground, Error> {
             body_len_max: config.body_len_max,
             lane_len_max: config.lane_len_max,
         },
-        services: Services::default().with(Arc::new(RemoteService(served.clone()))),
+        services: Services::default()
+            .with(Arc::new(RemoteService(served.clone())))
+            .with(Arc::new(MembershipService(membership.clone())))
+            .with(Arc::new(DhtService { dht: dht.clone(), book: book.clone() })),
         book,
         current: current.clone(),
         peers: peers.clone(),
@@ -179,11 +247,89 @@ fn ground(config: Config, peers: &SupervisorHandle) -> Result<Ground, Error> {
         sink: Arc::new(move |connection, gone| arrived.arrived(connection, gone)),
     })?;
     let entropy = move || seed.map_or_else(Entropy::from_process, Entropy::from_seed);
+    let services = services_of(
+        &Mine { own, life: incarnation, pool: &pool, membership: &membership, dht: &dht },
+        &credentials,
+        discovery,
+        entropy,
+    )?;
     let policy: Worker<PoolActor> = pool::worker(pool.clone(), policy, entropy)?;
     let (policy, handle) = policy.split();
     let calling = Calling { pool, served, policy: handle };
-    let mesh = Mesh { calling, credentials, sockets };
-    Ok(Ground { endpoint, policy, mesh })
+    let mesh = Mesh { calling, credentials, sockets, membership, dht };
+    Ok(Ground { endpoint, policy, mesh, services })
+}
+
+/// This node as others know it: where it says that it can be dialled, or else where it listens.
+fn own_contact(node: NodeId, discovery: &Discovery, sockets: &Sockets) -> Contact {
+    if !discovery.advertise.is_empty() {
+        return Contact::new(node, discovery.advertise.iter().copied());
+    }
+    let listening = sockets.listening().into_iter();
+    Contact::new(node, listening.filter(|address| !address.ip().is_unspecified()))
+}
+
+/// What the services of a node have in common.
+struct Mine<'a> {
+    own: Contact,
+    life: u64,
+    pool: &'a Pool,
+    membership: &'a Membership,
+    dht: &'a Dht,
+}
+
+/// Membership, table and bootstrap, which hear of one another here.
+fn services_of(
+    mine: &Mine<'_>,
+    credentials: &Credentials,
+    discovery: Discovery,
+    entropy: impl Fn() -> Entropy + Clone + Send + Sync + 'static,
+) -> Result<Supervisor, Error> {
+    let post = Post::new(mine.pool.clone());
+    let (book, table) = (mine.pool.book().clone(), mine.dht.clone());
+    let listener = move |event: &Event, contact: Option<&Contact>| match (event, contact) {
+        (Event::Joined { .. } | Event::Returned { .. } | Event::Updated { .. }, Some(contact)) => {
+            book.hear(contact.node, &contact.addresses);
+            table.heard(vec![contact.clone()]);
+        }
+        (Event::Gone { node, .. }, _) => table.gone(*node),
+        _ => {}
+    };
+    let is_client = discovery.role == Role::Client || mine.own.addresses.is_empty();
+    let role = if is_client { Role::Client } else { discovery.role };
+    let membership = membership::worker(
+        membership::Parts {
+            membership: mine.membership.clone(),
+            post: post.clone(),
+            contact: mine.own.clone(),
+            life: mine.life,
+            role,
+            keypair: credentials.keypair().clone(),
+            config: discovery.membership,
+            listener: Arc::new(listener),
+        },
+        entropy.clone(),
+    )?;
+    let dht = dht::worker(
+        dht::Parts {
+            dht: mine.dht.clone(),
+            post,
+            own: mine.own.clone(),
+            mode: if is_client { Mode::Client } else { Mode::Server },
+            config: discovery.dht,
+        },
+        entropy.clone(),
+    )?;
+    let bootstrap = bootstrap::worker(
+        bootstrap::Parts {
+            config: discovery.bootstrap,
+            pool: mine.pool.clone(),
+            membership: mine.membership.clone(),
+        },
+        entropy,
+    )?;
+    let services = flags(Supervisor::new("services")?);
+    Ok(services.child(membership).child(dht).child(bootstrap))
 }
 
 /// What holds for all of them.

@@ -37,12 +37,14 @@ mod tests;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use macula_core::identity::NodeId;
 use macula_core::path::Path;
 use macula_core::supervision::{ChildSpec, Overrides};
-use macula_infra::{pool, transport};
+use macula_infra::membership::update::Role;
+use macula_infra::{bootstrap, pool, transport};
 use macula_platform::registers;
 
 pub use crate::identity::Tls;
@@ -80,6 +82,8 @@ pub struct Config {
     pub pool: pool::Config,
     /// Where other nodes can be dialled.
     pub peers: BTreeMap<NodeId, Vec<SocketAddr>>,
+    /// How the node finds others, and is found.
+    pub mesh: Mesh,
     /// The platform tier.
     pub platform: Platform,
     supervision: BTreeMap<Path, Section>,
@@ -101,6 +105,21 @@ impl Default for Node {
     fn default() -> Self {
         Self { name: "node".to_owned(), shutdown: Duration::from_secs(30) }
     }
+}
+
+/// How a node finds others, and is found.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Mesh {
+    /// The name of the realm; without one it is what the realm's certificate says.
+    pub realm: Option<String>,
+    /// What the node is for.
+    pub role: Role,
+    /// Where others can dial it, if that is not where it listens.
+    pub advertise: Vec<SocketAddr>,
+    /// Where the mesh is found.
+    pub bootstrap: bootstrap::Config,
+    /// Where the routing table is kept over restarts; without one it is not.
+    pub table_file: Option<PathBuf>,
 }
 
 /// What holds for the platform tier.

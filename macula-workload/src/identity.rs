@@ -242,6 +242,23 @@ impl Tls {
         }
     }
 
+    /// The name that the realm's first certificate says, if there is a realm.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`].
+    pub fn realm_name(&self) -> Result<Option<String>, Error> {
+        let Some(folder) = &self.directory else { return Ok(None) };
+        let path = folder.join(REALM_CERTIFICATES);
+        if path.symlink_metadata().is_err() {
+            return Ok(None);
+        }
+        let first = certificates(&path)?.into_iter().next();
+        let facts = first.map(|certificate| certificate.facts()).transpose();
+        let facts = facts.map_err(|source| Error::Malformed { path, source })?;
+        Ok(facts.map(|facts| facts.common_name))
+    }
+
     fn read_trust(&self) -> Result<Trust, Error> {
         Ok(match self.trust {
             Mode::Realm => Trust::Realm(self.realm()?),

@@ -1,5 +1,7 @@
 //! A node: the tree of the three tiers, and a user's way into it.
 
+mod saved;
+
 use std::time::Duration;
 
 use macula_core::entropy::Entropy;
@@ -12,7 +14,7 @@ use macula_core::supervision::{
 use macula_infra::mesh::Mesh;
 use macula_infra::pool::AddressBook;
 use macula_infra::remote::{Remote, ReplyTo, ServeError, Serving};
-use macula_infra::tier::Infrastructure;
+use macula_infra::tier::{Discovery, Infrastructure};
 use macula_infra::transport::Sockets;
 use macula_infra::transport::tls::Credentials;
 use macula_platform::registers::Registers;
@@ -23,6 +25,9 @@ use serde::de::DeserializeOwned;
 use tokio::sync::broadcast;
 
 use crate::config::{self, Config};
+
+/// The realm of nodes that say of none.
+const REALM: &str = "default";
 
 /// The most children of the workload tier.
 pub const WORKLOADS_MAX: usize = 1_000_000;
@@ -136,7 +141,21 @@ impl Builder {
         for (peer, addresses) in &config.peers {
             book.add(*peer, addresses.iter().copied());
         }
+        let realm = match &config.mesh.realm {
+            Some(realm) => Some(realm.clone()),
+            None => config.tls.realm_name()?,
+        };
+        let table_file = config.mesh.table_file.clone();
+        let discovery = Discovery {
+            realm: realm.unwrap_or_else(|| REALM.to_owned()),
+            role: config.mesh.role,
+            advertise: config.mesh.advertise.clone(),
+            bootstrap: config.mesh.bootstrap.clone(),
+            saved: saved::read(table_file.as_deref()),
+            ..Discovery::default()
+        };
         let infrastructure = macula_infra::tier::Config {
+            discovery,
             credentials,
             incarnation,
             transport: config.transport.clone(),
@@ -150,7 +169,9 @@ impl Builder {
         let overrides = config.overrides(&ChildSpec::from(root.clone()))?;
         let root = root.start(TreeOptions { overrides, entropy }).await?;
         let shutdown = config.node.shutdown;
-        Ok(Node { root, infrastructure, platform, workload, shutdown, _lock: lock })
+        let dht = infrastructure.mesh.dht();
+        let saved = table_file.map(|path| saved::Keeper::start(path, dht.clone()));
+        Ok(Node { saved, root, infrastructure, platform, workload, shutdown, _lock: lock })
     }
 }
 
@@ -221,6 +242,7 @@ pub struct Node {
     platform: Platform,
     workload: SupervisorHandle,
     shutdown: Duration,
+    saved: Option<saved::Keeper>,
     /// Goes with the node, so that its identity can be used again.
     _lock: Option<crate::identity::Lock>,
 }
@@ -377,6 +399,8 @@ impl Node {
     /// [`StopError::TooSlow`] if it takes longer than the bound of its configuration; what is left
     /// is then killed.
     pub async fn stop(self) -> Result<ExitReason, StopError> {
+        drop(self.saved);
+        self.infrastructure.mesh.membership().leave().await;
         let ended = match tokio::time::timeout(self.shutdown, self.root.stop()).await {
             Ok(reason) => Ok(reason),
             Err(_elapsed) => {

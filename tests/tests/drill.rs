@@ -176,7 +176,7 @@ fn judge(ended: &[Outcome], asked: &[AtomicU32]) -> (u64, BTreeMap<&'static str,
     let numbers: BTreeSet<u64> = ended.iter().map(|outcome| outcome.number).collect();
     assert_eq!(numbers.len(), ended.len(), "a call ended twice");
     let lost: Vec<u64> = (0..CALLS).filter(|number| !numbers.contains(number)).collect();
-    assert_eq!(lost, [], "calls that did not end within {WITHIN:?} and {GRACE:?}");
+    assert!(lost.is_empty(), "calls that did not end within {WITHIN:?} and {GRACE:?}: {lost:?}");
     let (mut answered, mut kinds) = (0, BTreeMap::new());
     for Outcome { number, answer, took } in ended {
         let times = asked.get(usize::try_from(*number).unwrap()).unwrap().load(Ordering::Relaxed);

@@ -56,6 +56,23 @@ impl AddressBook {
         entry.learned.truncate(ADDRESSES_MAX);
     }
 
+    /// Takes what others say of a peer. It gives way to what the peer says itself.
+    pub(crate) fn hear(&self, peer: NodeId, addresses: &[SocketAddr]) {
+        if self.0.len() >= PEERS_MAX && !self.0.contains_key(&peer) {
+            return;
+        }
+        let mut entry = self.0.entry(peer).or_default();
+        for address in addresses.iter().filter(|address| address.port() != 0) {
+            if !entry.given.contains(address) && !entry.learned.contains(address) {
+                entry.learned.push_back(*address);
+            }
+        }
+        while entry.learned.len() > ADDRESSES_MAX {
+            // The newest hearsay goes first, but for the last that came.
+            entry.learned.remove(ADDRESSES_MAX - 1);
+        }
+    }
+
     /// Where to dial a peer, the best first.
     #[must_use]
     pub fn addresses(&self, peer: NodeId) -> Vec<SocketAddr> {

@@ -1,5 +1,7 @@
 //! Whole tiers, two in one process, over real QUIC on the loopback interface.
 
+mod discovery;
+
 use std::time::Duration;
 
 use macula_core::identity::{Authority, Keypair, Validity};
@@ -77,7 +79,10 @@ pub(crate) async fn node_with(
     seed: u8,
     transport: transport::Config,
 ) -> Node {
-    let config = Config { transport, ..Config::new(credentials(authority, seed), 1) };
+    node_of(Config { transport, ..Config::new(credentials(authority, seed), 1) }).await
+}
+
+async fn node_of(config: Config) -> Node {
     let (spec, infra) = spec(config).unwrap();
     let (worker, counter) = Worker::new("counter", || (Counter, ())).unwrap().split();
     let root = Supervisor::new("root").unwrap().intensity(100, Duration::from_secs(1));

@@ -8,6 +8,7 @@ use std::time::Duration;
 use macula_core::identity::InvalidNodeId;
 use macula_core::path::{InvalidId, Path};
 use macula_core::supervision::policy::IllegalPolicy;
+use macula_infra::bootstrap::InvalidSeed;
 use macula_infra::{pool, transport};
 
 /// How many faults one error lists; it counts the others.
@@ -297,6 +298,18 @@ pub enum Problem {
         shown(.found)
     )]
     NotPin {
+        /// The text.
+        found: String,
+    },
+    /// A text is no seed.
+    #[error(transparent)]
+    NotSeed {
+        /// Why not.
+        source: InvalidSeed,
+    },
+    /// A text is no name of a realm.
+    #[error("\"{}\" is no name of a realm: 1 to 64 letters, digits or `- _ .`", shown(.found))]
+    NotRealm {
         /// The text.
         found: String,
     },

@@ -11,7 +11,7 @@ use super::error::{Error, Fault, Place, Problem};
 use super::near::nearest;
 use super::text::Text;
 
-pub(super) use mesh::{node_id, pin};
+pub(super) use mesh::{node_id, pin, seed};
 
 /// The longest span of time: a year. Timers are not made for more.
 pub(super) const DURATION_MAX: Duration = Duration::from_secs(31_557_600);

@@ -1,5 +1,6 @@
 //! Every key that is legal, where it is legal, and what its value means.
 
+mod mesh;
 mod pool;
 mod tls;
 mod transport;
@@ -14,6 +15,7 @@ use super::error::{Error, Fault, Place, Problem};
 use super::item::{Item, Key, Read, read_table};
 use super::{Config, Node, registers};
 
+pub(super) use mesh::MESH;
 pub(super) use pool::POOL;
 pub(super) use tls::TLS;
 pub(super) use transport::{ADMISSION, TRANSPORT};
@@ -48,6 +50,7 @@ pub(super) static TOP: &[Key<Config>] = &[
         read: |config, item| said(config, item, |config| item.table(&mut config.pool, POOL)),
     },
     Key { name: "peers", read: |config, item| tls::peers(&mut config.peers, item) },
+    Key { name: "mesh", read: |config, item| item.table(&mut config.mesh, MESH).map(drop) },
     Key { name: "platform", read: |config, item| item.table(config, PLATFORM).map(drop) },
     Key { name: "supervision", read: |config, item| supervision(&mut config.supervision, item) },
 ];

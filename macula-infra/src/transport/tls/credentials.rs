@@ -241,6 +241,11 @@ impl Credentials {
         judge(&self.0.state.load().trust, judging, expected, chain, self.now())
     }
 
+    /// The node's key, for what it signs.
+    pub(crate) fn keypair(&self) -> &Keypair {
+        &self.0.secret
+    }
+
     /// A secret that follows from the node's key, one for each purpose.
     pub(in crate::transport) fn derive(&self, purpose: &str) -> [u8; 32] {
         self.0.secret.derive(purpose)

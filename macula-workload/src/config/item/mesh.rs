@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use macula_core::identity::{InvalidNodeId, NodeId, SpkiPin};
+use macula_infra::bootstrap::Seed;
 use toml::de::DeValue;
 
 use super::{DURATION, Error, Fault, Item, Problem};
@@ -98,6 +99,11 @@ pub(in crate::config) fn node_id(item: &Item<'_>, text: &str) -> Result<NodeId, 
 fn node_id_of(text: &str) -> Result<NodeId, Problem> {
     text.parse()
         .map_err(|source: InvalidNodeId| Problem::NotNodeId { found: text.to_owned(), source })
+}
+
+/// Reads a seed that stands in an array.
+pub(in crate::config) fn seed(item: &Item<'_>, text: &str) -> Result<Seed, Error> {
+    text.parse().map_err(|source| item.fault(Problem::NotSeed { source }))
 }
 
 /// Reads a pin that stands in an array.

@@ -89,6 +89,10 @@ const FILES: &[(&str, &str)] = &[
     ("allow_a_name", "[tls]\ntrust = 'node-id'\nallow = ['ada']\n"),
     ("directory_empty", "[tls]\ndirectory = ''\n"),
     ("peer_that_is_none", "[peers]\nada = ['127.0.0.1:7000']\n"),
+    ("not_a_seed", "[mesh]\nseeds = ['10.0.0.1:7000', '10.0.0.2', 'seed.example.org:0']\n"),
+    ("not_a_realm", "[mesh]\nrealm = 'our realm'\n"),
+    ("not_a_role", "[mesh]\nrole = 'gateway'\n"),
+    ("unknown_key_in_mesh", "[mesh]\nseed = ['10.0.0.1:7000']\n"),
     ("many_of_the_mesh", "[transport]\nidle_timeout = '1s'\n[pool]\nlive_high = 1\n"),
     (
         "many",

@@ -1,0 +1,35 @@
+//! How a node that knows addresses finds its mesh.
+//!
+//! As long as the node is alone, its seeds are resolved and dialled, with a back-off and for ever.
+//! Whoever answers there proves who it is like any peer, and the membership goes on from it. A node
+//! that has company leaves its seeds alone: the membership remembers whoever was a member, and asks
+//! for those by itself.
+
+mod actor;
+mod seed;
+
+use std::time::Duration;
+
+pub(crate) use actor::{Parts, worker};
+pub use seed::{InvalidSeed, Seed};
+
+/// The configuration.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// Where nodes of the mesh are.
+    pub seeds: Vec<Seed>,
+    /// How long after the first attempt the next follows. 10 ms to `retry_max`.
+    pub retry_initial: Duration,
+    /// The longest time between two attempts. Up to 1 h.
+    pub retry_max: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            seeds: Vec::new(),
+            retry_initial: Duration::from_millis(500),
+            retry_max: Duration::from_secs(30),
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! A desk: where inputs for an actor are left, whichever life of it takes them.
+//!
+//! Sessions of connections and clients outlive the actors that they work for. They hold the desk;
+//! each life of the actor puts its inbox there when it begins, and takes it away when it ends.
+
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use macula_core::shell::Inbox;
+use parking_lot::Mutex;
+
+/// A desk. Clones are the same.
+pub(crate) struct Desk<I>(Arc<Mutex<Option<Inbox<I>>>>);
+
+impl<I> Clone for Desk<I> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<I> Default for Desk<I> {
+    fn default() -> Self {
+        Self(Arc::default())
+    }
+}
+
+impl<I> Debug for Desk<I> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Desk").field(&self.0.lock().is_some()).finish()
+    }
+}
+
+impl<I> Desk<I> {
+    /// A life begins, and takes what is left here from now on. It holds for as long as what is
+    /// given back is kept.
+    pub(crate) fn begin(&self, inbox: &Inbox<I>) -> Seat<I> {
+        *self.0.lock() = Some(inbox.clone());
+        Seat(self.clone())
+    }
+
+    /// Leaves an input, and says whether somebody takes it: nobody does between two lives, or while
+    /// the inbox is full.
+    pub(crate) fn offer(&self, input: I) -> bool {
+        let inbox = self.0.lock().clone();
+        inbox.is_some_and(|inbox| inbox.try_push(input).is_ok())
+    }
+
+    /// Leaves an input that is not to be lost to a full inbox: of those there are few.
+    pub(crate) fn tell(&self, input: I) {
+        let inbox = self.0.lock().clone();
+        if let Some(inbox) = inbox {
+            inbox.push(input);
+        }
+    }
+}
+
+/// The place of one life at a desk.
+pub(crate) struct Seat<I>(Desk<I>);
+
+impl<I> Debug for Seat<I> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Seat")
+    }
+}
+
+impl<I> Drop for Seat<I> {
+    fn drop(&mut self) {
+        // A supervisor ends one life before it begins the next.
+        *self.0.0.lock() = None;
+    }
+}

@@ -1,0 +1,452 @@
+//! The table, as the node's other parts and its users have it.
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use macula_core::clock::{Clock as _, TokioClock};
+use macula_core::identity::{Keypair, NodeId};
+use parking_lot::Mutex;
+use tokio::sync::oneshot;
+
+use super::key::Key;
+use super::metrics;
+use super::proto::lookup;
+use super::proto::node::{
+    Answer, Command, CommandId, Failure, Got, Input, Providing, Quorum, Stats, Stored,
+};
+use super::proto::records::Condition;
+use super::proto::table::Snapshot;
+use super::provider::{self, Provider};
+use super::record::{self, Record};
+use super::rules::{Rules, SignError};
+use crate::contact::Contact;
+use crate::desk::Desk;
+
+/// How long a command may take if nothing else is said.
+const WITHIN: Duration = Duration::from_secs(10);
+
+/// How many records are remembered for the actor's next life.
+const PUT_MAX: usize = 4_096;
+
+/// Of how many peers the life is remembered.
+const LIVES_MAX: usize = 65_536;
+
+/// Why a command of the table has no answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The table says so.
+    #[error(transparent)]
+    Failed(#[from] Failure),
+    /// What is to be put cannot be signed.
+    #[error(transparent)]
+    Sign(#[from] SignError),
+    /// The table is being restarted, or the node stops. What was asked may have been done.
+    #[error("the table of this node is being restarted")]
+    Restarting,
+    /// There was no answer in time. What was asked may have been done.
+    #[error("no answer within {}", humantime::format_duration(*.within))]
+    TimedOut {
+        /// How long was waited.
+        within: Duration,
+    },
+    /// Another record was there than was expected. It is as it was.
+    #[error("the record has sequence number {stored}, which was not expected")]
+    Conflict {
+        /// The sequence number that is there; 0 if there is none.
+        stored: u64,
+    },
+}
+
+/// The table. Clones are the same.
+#[derive(Clone)]
+pub struct Dht(Arc<Shared>);
+
+struct Shared {
+    desk: Desk<Input>,
+    keypair: Keypair,
+    rules: Arc<Rules>,
+    own: Contact,
+    waiting: Mutex<BTreeMap<CommandId, oneshot::Sender<Result<Answer, Failure>>>>,
+    numbers: AtomicU64,
+    stats: Mutex<Stats>,
+    saved: Mutex<Snapshot>,
+    /// The newest life of each peer that was connected.
+    lives: Mutex<BTreeMap<NodeId, u64>>,
+    /// What this node provides: it is issued anew by the actor's next life.
+    provided: Mutex<BTreeMap<Key, (Provider, Duration)>>,
+    /// What it has put, likewise.
+    put: Mutex<BTreeMap<Key, record::Signed>>,
+}
+
+impl Debug for Dht {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Dht").field("own", &self.0.own).finish_non_exhaustive()
+    }
+}
+
+/// What the node's own parts use.
+impl Dht {
+    pub(crate) fn new(keypair: Keypair, own: Contact, rules: Rules, saved: Snapshot) -> Self {
+        Self(Arc::new(Shared {
+            desk: Desk::default(),
+            keypair,
+            rules: Arc::new(rules),
+            own,
+            waiting: Mutex::default(),
+            numbers: AtomicU64::new(1),
+            stats: Mutex::default(),
+            saved: Mutex::new(saved),
+            lives: Mutex::default(),
+            provided: Mutex::default(),
+            put: Mutex::default(),
+        }))
+    }
+
+    pub(super) fn desk(&self) -> &Desk<Input> {
+        &self.0.desk
+    }
+
+    pub(super) fn rules(&self) -> &Arc<Rules> {
+        &self.0.rules
+    }
+
+    #[expect(clippy::unused_self, reason = "the time is the node's")]
+    pub(super) fn since_epoch(&self) -> Duration {
+        TokioClock.since_epoch()
+    }
+
+    /// There is a connection to a peer that can be dialled.
+    pub(super) fn connected(&self, contact: Contact, life: u64) {
+        let mut lives = self.0.lives.lock();
+        if lives.len() >= LIVES_MAX {
+            lives.clear();
+        }
+        let before = lives.insert(contact.node, life);
+        drop(lives);
+        let is_new = before != Some(life);
+        let input = if is_new { Input::Begun(contact) } else { Input::Met(contact) };
+        self.0.desk.offer(input);
+    }
+
+    /// Somebody says that there are peers.
+    pub(crate) fn heard(&self, contacts: Vec<Contact>) {
+        self.0.desk.offer(Input::Heard(contacts));
+    }
+
+    /// A peer has gone.
+    pub(crate) fn gone(&self, node: NodeId) {
+        self.0.desk.offer(Input::Gone(node));
+    }
+
+    /// A life of the actor begins: what was asked of the last one is over.
+    pub(super) fn begin(&self) {
+        drop(std::mem::take(&mut *self.0.waiting.lock()));
+        self.0.desk.tell(Input::Calendar(self.since_epoch()));
+    }
+
+    /// What is published anew by a new life of the actor.
+    pub(super) fn published(&self) -> Vec<Input> {
+        let deadline = TokioClock.now() + WITHIN;
+        let input = |command| Input::Command { id: self.next(), command, deadline };
+        let quorum = Quorum::One;
+        let provided = self.0.provided.lock().clone();
+        let provided = provided.into_values().map(|(provider, ttl)| Command::Provide {
+            provider,
+            ttl,
+            quorum,
+        });
+        let put = self.0.put.lock().clone();
+        let condition = Condition::Any;
+        let put = put.into_values().map(|record| Command::Put { record, condition, quorum });
+        provided.chain(put).map(input).collect()
+    }
+
+    pub(super) fn sign(&self, provider: &Provider) -> Result<provider::Signed, SignError> {
+        provider.sign(&self.0.keypair)
+    }
+
+    pub(super) fn done(&self, id: CommandId, answer: Result<Answer, Failure>) {
+        let waiter = self.0.waiting.lock().remove(&id);
+        if let Some(waiter) = waiter {
+            // A caller that has given up needs no answer.
+            drop(waiter.send(answer));
+        }
+    }
+
+    pub(super) fn observe(&self, stats: Stats) {
+        *self.0.stats.lock() = stats;
+    }
+
+    pub(super) fn save(&self, snapshot: Snapshot) {
+        *self.0.saved.lock() = snapshot;
+    }
+
+    /// Whether no life of the actor has saved its table.
+    pub(super) fn is_unsaved(&self) -> bool {
+        self.0.saved.lock().entries.is_empty()
+    }
+
+    fn next(&self) -> CommandId {
+        CommandId(self.0.numbers.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+impl Dht {
+    /// The entries of the routing table as they were a few seconds ago: what a file has to keep.
+    #[must_use]
+    pub fn saved(&self) -> Snapshot {
+        self.0.saved.lock().clone()
+    }
+
+    /// How things stand.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        *self.0.stats.lock()
+    }
+
+    /// Where something with this name is kept.
+    #[must_use]
+    pub fn key(&self, space: &str, name: &[u8]) -> Key {
+        Key::of_name(self.0.rules.realm, space, name)
+    }
+
+    /// Gives a command, and waits for its answer for at most `within`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`].
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped nobody waits any more; what was begun may still be done.
+    pub async fn ask(&self, within: Duration, command: Command) -> Result<Answer, Error> {
+        let word = word(&command);
+        let answer = self.asked(within, command).await;
+        let outcome = if answer.is_ok() { "answered" } else { "failed" };
+        ::metrics::counter!(metrics::COMMANDS, "command" => word, "outcome" => outcome)
+            .increment(1);
+        answer
+    }
+
+    async fn asked(&self, within: Duration, command: Command) -> Result<Answer, Error> {
+        let (id, deadline) = (self.next(), TokioClock.now() + within);
+        let (tell, answer) = oneshot::channel();
+        self.0.waiting.lock().insert(id, tell);
+        let waiter = Waiter { dht: self, id };
+        if !self.0.desk.offer(Input::Command { id, command, deadline }) {
+            return Err(Error::Restarting);
+        }
+        let answer = tokio::time::timeout_at(deadline.into(), answer).await;
+        drop(waiter);
+        match answer {
+            Ok(Ok(answer)) => Ok(answer?),
+            Ok(Err(_ended)) => Err(Error::Restarting),
+            Err(_elapsed) => Err(Error::TimedOut { within }),
+        }
+    }
+
+    /// The nodes that are closest to a key.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`].
+    pub async fn lookup(&self, key: Key) -> Result<lookup::Outcome, Error> {
+        match self.ask(WITHIN, Command::Lookup { key }).await? {
+            Answer::Nodes(outcome) => Ok(outcome),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// The record under a name, as most of those who keep it have it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`].
+    pub async fn get(&self, space: &str, name: &[u8], fresh: bool) -> Result<Got, Error> {
+        let key = self.key(space, name);
+        match self.ask(WITHIN, Command::Get { key, fresh }).await? {
+            Answer::Value(got) => Ok(got),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Puts a value under a name, in the name of this node, for `ttl`. Without a sequence number it
+    /// is the one after what is there.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Conflict`] if `condition` does not hold; [`Error`].
+    pub async fn put(
+        &self,
+        (space, name): (&str, &[u8]),
+        value: Bytes,
+        ttl: Duration,
+        condition: Condition,
+        quorum: Quorum,
+    ) -> Result<(u64, Stored), Error> {
+        let sequence = match condition {
+            Condition::Sequence(sequence) => sequence + 1,
+            Condition::Absent => 1,
+            Condition::Any => {
+                let there = self.get(space, name, true).await?.record;
+                there.map_or(1, |record| record.record().sequence + 1)
+            }
+        };
+        let record = Record {
+            realm: self.0.rules.realm,
+            space: space.to_owned(),
+            name: name.to_vec(),
+            author: self.0.own.node,
+            sequence,
+            expires_at: self.since_epoch() + ttl,
+            value,
+        };
+        let stored = self.put_signed(record.sign(&self.0.keypair)?, condition, quorum).await?;
+        Ok((sequence, stored))
+    }
+
+    /// Puts a record that somebody has signed.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`].
+    pub async fn put_signed(
+        &self,
+        record: record::Signed,
+        condition: Condition,
+        quorum: Quorum,
+    ) -> Result<Stored, Error> {
+        let command = Command::Put { record: record.clone(), condition, quorum };
+        match self.ask(WITHIN, command).await? {
+            Answer::Stored(stored) => match conflict(&stored) {
+                Some(stored) => Err(Error::Conflict { stored }),
+                None => {
+                    self.keep(record);
+                    Ok(stored)
+                }
+            },
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Remembers what was put, for the actor's next life.
+    fn keep(&self, record: record::Signed) {
+        let verified = record.verify(self.since_epoch(), None, &self.0.rules);
+        let Ok(verified) = verified else { return };
+        let mut put = self.0.put.lock();
+        if put.len() < PUT_MAX || put.contains_key(&verified.key()) {
+            put.insert(verified.key(), record);
+        }
+    }
+
+    /// Makes this node known as a provider of what has the name, until it withdraws.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`]; it goes on to be issued all the same, once the table can.
+    pub async fn provide(
+        &self,
+        (space, name): (&str, &[u8]),
+        metadata: Bytes,
+        ttl: Duration,
+        quorum: Quorum,
+    ) -> Result<Stored, Error> {
+        let provider = Provider {
+            realm: self.0.rules.realm,
+            space: space.to_owned(),
+            name: name.to_vec(),
+            contact: self.0.own.clone(),
+            metadata,
+            issued_at: Duration::ZERO,
+            expires_at: Duration::ZERO,
+        };
+        self.0.provided.lock().insert(provider.key(), (provider.clone(), ttl));
+        self.stored(Command::Provide { provider, ttl, quorum }).await
+    }
+
+    /// Takes that back.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`].
+    pub async fn withdraw(
+        &self,
+        (space, name): (&str, &[u8]),
+        quorum: Quorum,
+    ) -> Result<Stored, Error> {
+        let key = self.key(space, name);
+        self.0.provided.lock().remove(&key);
+        self.stored(Command::Withdraw { key, quorum }).await
+    }
+
+    async fn stored(&self, command: Command) -> Result<Stored, Error> {
+        match self.ask(WITHIN, command).await? {
+            Answer::Stored(stored) => Ok(stored),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// The nodes that provide what has the name; `max` are enough.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`].
+    pub async fn find(&self, space: &str, name: &[u8], max: usize) -> Result<Providing, Error> {
+        let key = self.key(space, name);
+        match self.ask(WITHIN, Command::Find { key, max }).await? {
+            Answer::Providers(providing) => Ok(providing),
+            other => Err(unexpected(&other)),
+        }
+    }
+}
+
+/// A machine answers each command in its own kind.
+fn unexpected(answer: &Answer) -> Error {
+    tracing::error!(?answer, "an answer of another kind than its command");
+    Error::Restarting
+}
+
+/// The sequence number that was there, if most of those who were to keep a record had another one
+/// than was expected.
+fn conflict(stored: &Stored) -> Option<u64> {
+    use super::proto::node::Told;
+    use super::wire::Refusal;
+    if stored.is_reached() {
+        return None;
+    }
+    stored.nodes.iter().find_map(|(_, told)| match told {
+        Told::Refused(Refusal::ConditionFailed { stored }) => Some(stored.unwrap_or(0)),
+        Told::Refused(Refusal::Older { stored } | Refusal::Conflict { stored }) => Some(*stored),
+        _ => None,
+    })
+}
+
+const fn word(command: &Command) -> &'static str {
+    match command {
+        Command::Lookup { .. } => "lookup",
+        Command::Get { .. } => "get",
+        Command::Put { .. } => "put",
+        Command::Find { .. } => "find",
+        Command::Provide { .. } => "provide",
+        Command::Withdraw { .. } => "withdraw",
+    }
+}
+
+/// A caller that waits.
+struct Waiter<'a> {
+    dht: &'a Dht,
+    id: CommandId,
+}
+
+impl Drop for Waiter<'_> {
+    fn drop(&mut self) {
+        if self.dht.0.waiting.lock().remove(&self.id).is_some() {
+            self.dht.0.desk.offer(Input::Forget { id: self.id });
+        }
+    }
+}

@@ -1,0 +1,54 @@
+//! The keys of `[mesh]`.
+
+use std::time::Duration;
+
+use super::super::error::Problem;
+use super::super::item::seed;
+use super::{Key, put};
+use crate::config::Mesh;
+use macula_infra::membership::update::Role;
+
+const ROLES: &[(&str, Role)] =
+    &[("server", Role::Server), ("client", Role::Client), ("bootstrap", Role::Bootstrap)];
+
+const HOUR: Duration = Duration::from_secs(3_600);
+
+/// The keys of `[mesh]`.
+pub(in crate::config) static MESH: &[Key<Mesh>] = &[
+    Key {
+        name: "realm",
+        read: |mesh, item| {
+            let text = item.string("a name in quotes, or \"auto\"")?;
+            mesh.realm = match text {
+                "auto" => None,
+                name => Some(
+                    macula_core::identity::check_name(name)
+                        .map_err(|_invalid| {
+                            let found = name.to_owned();
+                            item.fault(Problem::NotRealm { found })
+                        })?
+                        .to_owned(),
+                ),
+            };
+            Ok(())
+        },
+    },
+    Key { name: "role", read: |mesh, item| put(&mut mesh.role, item.word(ROLES)) },
+    Key { name: "advertise", read: |mesh, item| put(&mut mesh.advertise, item.addresses()) },
+    Key { name: "seeds", read: |mesh, item| put(&mut mesh.bootstrap.seeds, item.each(seed)) },
+    Key {
+        name: "retry_initial",
+        read: |mesh, item| {
+            let span = item.duration_in(Duration::from_millis(10), HOUR);
+            put(&mut mesh.bootstrap.retry_initial, span)
+        },
+    },
+    Key {
+        name: "retry_max",
+        read: |mesh, item| {
+            let span = item.duration_in(Duration::from_millis(10), HOUR);
+            put(&mut mesh.bootstrap.retry_max, span)
+        },
+    },
+    Key { name: "table_file", read: |mesh, item| put(&mut mesh.table_file, item.file_or_none()) },
+];

@@ -13,7 +13,8 @@ use macula_core::supervision::{
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 
 use super::keys::{
-    ADMISSION, MESH, BACKOFF, CHILD, FLAGS, NODE, PLATFORM, POOL, REGISTERS, SECTION, TLS, TOP, TRANSPORT,
+    ADMISSION, BACKOFF, CHILD, FLAGS, MESH, NODE, PLATFORM, POOL, REGISTERS, SECTION, TLS, TOP,
+    TRANSPORT,
 };
 use super::{Config, Error};
 

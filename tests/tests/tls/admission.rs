@@ -123,9 +123,17 @@ async fn whoever_gathers_tokens_first_is_not_let_in_beyond_the_limits() {
     let of_one = Admission { connections_per_address_max: 3, ..retry };
     for admission in [all, of_one] {
         let (mut one, address) = good(1, admission).await;
-        // Of so many at once some may be too late.
-        let made = crowd(&mut one, &[address], 24).await;
-        assert!((1..=3).contains(&made), "{made}");
+        // Of so many at once all may be too late, on a machine that is busy enough.
+        let crowds = async {
+            loop {
+                let made = crowd(&mut one, &[address], 24).await;
+                assert!(made <= 3, "{made}");
+                if made > 0 {
+                    return;
+                }
+            }
+        };
+        tokio::time::timeout(2 * WITHIN, crowds).await.unwrap();
     }
 }
 

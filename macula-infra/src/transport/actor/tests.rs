@@ -1,7 +1,7 @@
 //! An endpoint whose parts end by themselves is noticed, and made anew.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use macula_core::identity::{Authority, Certificate, Keypair, NodeId, Validity};
@@ -34,22 +34,25 @@ struct Supervised {
     current: Current,
     credentials: Credentials,
     node: NodeId,
-    calendar_panics: Arc<AtomicBool>,
+    /// At which look from now on the calendar panics; 0 for none.
+    calendar_panics: Arc<AtomicU32>,
     sink_panics: Arc<AtomicBool>,
 }
 
 async fn supervised(seed: u8, config: Config) -> Supervised {
-    let [calendar_panics, sink_panics] = [(); 2].map(|()| Arc::new(AtomicBool::new(false)));
+    let (calendar_panics, sink_panics) = (Arc::new(AtomicU32::new(0)), Arc::default());
     let ((showing, trust), panics) = (shown(seed), Arc::clone(&calendar_panics));
     let calendar = move || {
-        assert!(!panics.swap(false, Ordering::Relaxed), "asked to");
+        let next = |left: u32| left.checked_sub(1);
+        let left = panics.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
+        assert_ne!(left, Ok(1), "asked to");
         NOW
     };
     let credentials = Credentials::new(&showing, trust, Enforcement::Enforce, calendar).unwrap();
     let sockets = Arc::new(Sockets::bind(&config).unwrap());
     let listen = sockets.listening();
     let me = Me { credentials: credentials.clone(), incarnation: 1, listen, seed: None };
-    let (current, panics) = (Current::default(), Arc::clone(&sink_panics));
+    let (current, panics) = (Current::default(), Arc::<AtomicBool>::clone(&sink_panics));
     let held = Mutex::new(Vec::new());
     let sink = Arc::new(move |connection, _gone| {
         held.lock().push(connection);
@@ -92,7 +95,8 @@ async fn an_endpoint_that_does_not_hear_any_more_is_made_anew() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_panic_of_the_watch_over_trust_is_noticed() {
     let (one, two) = (supervised(1, Config::default()).await, dialler().await);
-    one.calendar_panics.store(true, Ordering::Relaxed);
+    // Whoever replaces looks first.
+    one.calendar_panics.store(2, Ordering::Relaxed);
     let (showing, trust) = shown(1);
     one.credentials.replace(&showing, trust, Enforcement::Enforce).unwrap();
     one.is_back(&two).await;

@@ -179,8 +179,8 @@ impl Credentials {
             lists::forgets_nothing(old, new)?;
         }
         self.0.state.store(Arc::new(state(trust)));
-        self.0.changes.send_modify(|generation| *generation += 1);
         self.tell_own();
+        self.0.changes.send_modify(|generation| *generation += 1);
         Ok(())
     }
 

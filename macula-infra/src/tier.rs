@@ -84,6 +84,8 @@ pub struct Config {
     pub seed: Option<u64>,
     /// How the node finds others, and is found.
     pub discovery: Discovery,
+    /// What tells of the node to the outside: children of `telemetry`.
+    pub telemetry: Vec<ChildSpec>,
 }
 
 /// How a node finds others, and is found.
@@ -132,6 +134,7 @@ impl Config {
             sockets: None,
             seed: None,
             discovery: Discovery::default(),
+            telemetry: Vec::new(),
         }
     }
 }
@@ -166,6 +169,8 @@ pub struct Infrastructure {
 pub fn spec(config: Config) -> Result<(ChildSpec, Infrastructure), Error> {
     config.transport.check().map_err(StartError::from)?;
     config.pool.check()?;
+    let mut config = config;
+    let told = std::mem::take(&mut config.telemetry);
     let (peers, peers_handle) = flags(Supervisor::dynamic("peers", PEERS_MAX)?).split();
     let Ground { endpoint, policy, mesh, services } = ground(config, &peers_handle)?;
     let (endpoint, endpoint_handle) = endpoint.split();
@@ -174,7 +179,8 @@ pub fn spec(config: Config) -> Result<(ChildSpec, Infrastructure), Error> {
         flags(Supervisor::new("transport")?).child(endpoint).split();
     let (pool, pool_handle) = flags(Supervisor::new("pool")?).child(policy).split();
     let (services, services_handle) = services.split();
-    let (telemetry, telemetry_handle) = flags(Supervisor::new("telemetry")?).split();
+    let telemetry = flags(Supervisor::new("telemetry")?);
+    let (telemetry, telemetry_handle) = told.into_iter().fold(telemetry, Supervisor::child).split();
     let infrastructure = flags(Supervisor::new("infrastructure")?)
         .strategy(Strategy::RestForOne)
         .child(transport)
@@ -213,6 +219,7 @@ fn ground(config: Config, peers: &SupervisorHandle) -> Result<Ground, Error> {
         sockets,
         seed,
         discovery,
+        telemetry: _,
     } = config;
     let sockets = Arc::new(sockets.map_or_else(|| Sockets::bind(&config), Ok)?);
     let (current, served) = (Current::default(), Served::default());

@@ -3,6 +3,7 @@
 //! Data goes to standard output and everything else to standard error. The exit code is 0 for
 //! success, 1 for a failure while running, and 2 for a call or a configuration that is wrong.
 
+mod ask;
 mod call;
 mod identity;
 mod init;
@@ -76,6 +77,11 @@ enum Command {
     ///
     /// It joins with the identity of a configuration, and listens nowhere.
     Call(call::CallArgs),
+    /// Show who is in the mesh of a node that runs.
+    Peers(ask::PeersArgs),
+    /// Ask a node that runs about the distributed hash table.
+    #[command(subcommand)]
+    Dht(ask::DhtCommand),
     /// Measure a subsystem beside the raw layer below it, in the same run.
     Bench(BenchArgs),
 }
@@ -153,6 +159,8 @@ pub(crate) fn main() -> ExitCode {
         Command::Identity(command) => identity::run(&command),
         Command::Run(args) => run::run(&args),
         Command::Call(args) => call::run(&args),
+        Command::Peers(args) => ask::peers(&args),
+        Command::Dht(command) => ask::dht(&command),
         Command::Bench(args) => run_bench(&args),
     };
     let (error, code) = match done {

@@ -47,6 +47,7 @@ use macula_infra::membership::update::Role;
 use macula_infra::{bootstrap, pool, transport};
 use macula_platform::registers;
 
+use crate::admin::SOCKET;
 pub use crate::identity::Tls;
 pub use error::{Childless, Error, FAULTS_MAX, Fault, Place, Problem};
 pub use layers::FILE_LEN_MAX;
@@ -84,6 +85,8 @@ pub struct Config {
     pub peers: BTreeMap<NodeId, Vec<SocketAddr>>,
     /// How the node finds others, and is found.
     pub mesh: Mesh,
+    /// How a node that runs is asked.
+    pub admin: Admin,
     /// The platform tier.
     pub platform: Platform,
     supervision: BTreeMap<Path, Section>,
@@ -120,6 +123,25 @@ pub struct Mesh {
     pub bootstrap: bootstrap::Config,
     /// Where the routing table is kept over restarts; without one it is not.
     pub table_file: Option<PathBuf>,
+}
+
+/// How a node that runs is asked.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Admin {
+    /// The socket at which it listens.
+    pub socket: Socket,
+}
+
+/// Where the admin socket is.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Socket {
+    /// In the folder of the identity, if there is one.
+    #[default]
+    Auto,
+    /// Nowhere.
+    None,
+    /// Here.
+    At(PathBuf),
 }
 
 /// What holds for the platform tier.
@@ -179,6 +201,16 @@ impl Config {
             faults.push(Fault { place, problem: Problem::Pool(invalid) });
         }
         faults.or(self)
+    }
+
+    /// Where the admin socket is, if there is one.
+    #[must_use]
+    pub fn admin_socket(&self) -> Option<PathBuf> {
+        match &self.admin.socket {
+            Socket::Auto => self.tls.directory.as_ref().map(|folder| folder.join(SOCKET)),
+            Socket::None => None,
+            Socket::At(path) => Some(path.clone()),
+        }
     }
 
     /// Where a key stands, or else the table that it would stand in.

@@ -56,6 +56,7 @@
 //! # }
 //! ```
 
+pub mod admin;
 pub mod config;
 pub mod identity;
 pub mod node;

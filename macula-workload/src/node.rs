@@ -2,6 +2,7 @@
 
 mod saved;
 
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use macula_core::entropy::Entropy;
@@ -24,6 +25,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::broadcast;
 
+use crate::admin;
 use crate::config::{self, Config};
 
 /// The realm of nodes that say of none.
@@ -154,7 +156,11 @@ impl Builder {
             saved: saved::read(table_file.as_deref()),
             ..Discovery::default()
         };
+        let about = Arc::new(OnceLock::new());
+        let admin = config.admin_socket().map(|path| admin::worker(path, Arc::clone(&about)));
+        let telemetry = admin.transpose()?.into_iter().map(ChildSpec::from).collect();
         let infrastructure = macula_infra::tier::Config {
+            telemetry,
             discovery,
             credentials,
             incarnation,
@@ -166,6 +172,7 @@ impl Builder {
         };
         let Tree { root, infrastructure, platform, workload } =
             tree(&config, infrastructure, workloads)?;
+        drop(about.set(infrastructure.mesh.clone()));
         let overrides = config.overrides(&ChildSpec::from(root.clone()))?;
         let root = root.start(TreeOptions { overrides, entropy }).await?;
         let shutdown = config.node.shutdown;

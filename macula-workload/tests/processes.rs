@@ -81,17 +81,26 @@ struct Running {
 impl Running {
     /// Starts the node of a folder on a free port, and waits until it is up.
     fn start(folders: &Folders, name: &str, node: String) -> Self {
+        Self::start_with(folders, name, node, &[])
+    }
+
+    fn start_with(folders: &Folders, name: &str, node: String, sets: &[&str]) -> Self {
         let config = folders.configuration(name);
-        let set = "transport.listen=127.0.0.1:0";
-        let mut process = macula(&["run", "--config", &config, "--set", set])
+        let sets = sets.iter().flat_map(|set| ["--set", set]);
+        let mut process = macula(&["run", "--config", &config])
+            .args(["--set", "transport.listen=127.0.0.1:0"])
+            .args(sets)
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        let mut log = BufReader::new(process.stderr.take().unwrap()).lines();
-        let up = log.next().unwrap().unwrap();
-        assert!(up.contains("the node is up") && up.contains(&node), "{up}");
+        let log = BufReader::new(process.stderr.take().unwrap()).lines();
+        let address = SocketAddr::from(([0, 0, 0, 0], 0));
+        let mut running = Self { node, address, process, log };
+        let up = running.says("the node is up");
+        assert!(up.contains(&running.node), "{up}");
         let address = up.split("listening=[").nth(1).unwrap().split(']').next().unwrap();
-        Self { node, address: address.parse().unwrap(), process, log }
+        running.address = address.parse().unwrap();
+        running
     }
 
     fn signal(&self, name: &str) {
@@ -230,6 +239,46 @@ fn a_node_takes_other_pins_while_it_runs() {
     let refused = folders.ping("other", &a, "4");
     assert_eq!(refused.status.code(), Some(1), "{}", text(&refused.stdout));
     a.stop();
+}
+
+#[test]
+fn what_was_put_is_found_when_the_node_through_which_all_met_has_gone() {
+    let folders = Folders::new("three");
+    let (a, b) = (folders.init("a", None), folders.init("b", Some("a")));
+    let c = folders.init("c", Some("a"));
+    let a = Running::start(&folders, "a", a);
+    let seed = format!("mesh.seeds={}", a.address);
+    let mut b = Running::start_with(&folders, "b", b, &[&seed]);
+    let mut c = Running::start_with(&folders, "c", c, &[&seed]);
+    let (b_joins, c_joins) = (format!("joined node={}", b.node), format!("joined node={}", c.node));
+    b.says(&c_joins);
+    c.says(&b_joins);
+    let config = |name: &str| folders.configuration(name);
+    let peers = told(&["peers", "--config", &config("b"), "--json"]);
+    assert_eq!(peers["peers"].as_array().unwrap().len(), 2, "{peers}");
+    let put =
+        ["dht", "put", "greeting", "hello", "--quorum", "all", "--config", &config("b"), "--json"];
+    let stored = told(&put);
+    assert_eq!((&stored["reached"], &stored["sequence"]), (&json!(true), &json!(1)), "{stored}");
+
+    // The one that both know goes without a word.
+    a.signal("KILL");
+    c.says(&format!("gone node={}", a.node));
+    let got = told(&["dht", "get", "greeting", "--config", &config("c"), "--json"]);
+    assert_eq!((&got["value"], &got["agreed"]), (&json!("hello"), &json!(2)), "{got}");
+    let late = ["dht", "put", "greeting", "bye", "--expected", "0", "--config", &config("c")];
+    let late = macula(&late).output().unwrap();
+    assert_eq!(late.status.code(), Some(1));
+    assert!(text(&late.stderr).contains("sequence number 1"), "{}", text(&late.stderr));
+    let nobody = macula(&["dht", "get", "nothing", "--config", &config("c")]).output().unwrap();
+    assert_eq!(nobody.status.code(), Some(1));
+    let table = told(&["dht", "table", "--config", &config("c"), "--json"]);
+    assert!(table["records"].as_u64().unwrap() >= 1, "{table}");
+    b.stop();
+    c.stop();
+    let gone = macula(&["peers", "--config", &config("b")]).output().unwrap();
+    assert_eq!(gone.status.code(), Some(1));
+    assert!(text(&gone.stderr).contains("is it running?"), "{}", text(&gone.stderr));
 }
 
 #[test]

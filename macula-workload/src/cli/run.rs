@@ -2,7 +2,7 @@
 
 use anyhow::Context as _;
 use macula_workload::supervision::{Event, ExitReason};
-use macula_workload::{Config, Node, node};
+use macula_workload::{Config, Node, membership, node};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::broadcast;
 
@@ -39,9 +39,11 @@ async fn serve(config: Config, args: &RunArgs) -> Result<(), Failure> {
     ping::serve(&node, &handle)?;
     let actors = node.snapshot().await.len();
     tracing::info!(node = %node.id(), listening = ?node.mesh().listening(), actors, "the node is up");
+    let members = tokio::spawn(tell_members(node.mesh().membership().events()));
     let events = node.events();
     let told = tokio::spawn(async move { if json { tell(events).await } else { Ok(()) } });
     let done = until_stopped(node, &mut reload, &mut stop).await;
+    members.abort();
     // A tree that has ended says nothing more, and what it said last is told. One that is given up
     // on may go on talking, and is cut off.
     if matches!(done, Ok(Ended::InOrder | Ended::ByItself(_))) {
@@ -130,6 +132,23 @@ impl<'a> Reload<'a> {
             tracing::warn!("beside [tls] the configuration has changed too: that takes a restart");
         }
         Ok(())
+    }
+}
+
+/// Logs who joins the mesh and who goes, for as long as the node runs.
+async fn tell_members(mut events: broadcast::Receiver<membership::event::Event>) {
+    use membership::event::Event as Member;
+    loop {
+        match events.recv().await {
+            Ok(Member::Joined { node, .. }) => tracing::info!("joined node={node}"),
+            Ok(Member::Returned { node, .. }) => tracing::info!("returned node={node}"),
+            Ok(Member::Gone { node, how, .. }) => tracing::info!("gone node={node} how={how:?}"),
+            Ok(_) => {}
+            Err(broadcast::error::RecvError::Lagged(lost)) => {
+                tracing::info!(lost, "more has happened than was told");
+            }
+            Err(broadcast::error::RecvError::Closed) => return,
+        }
     }
 }
 

@@ -15,7 +15,7 @@ use super::error::{Error, Fault, Place, Problem};
 use super::item::{Item, Key, Read, read_table};
 use super::{Config, Node, registers};
 
-pub(super) use mesh::MESH;
+pub(super) use mesh::{ADMIN, MESH};
 pub(super) use pool::POOL;
 pub(super) use tls::TLS;
 pub(super) use transport::{ADMISSION, TRANSPORT};
@@ -51,6 +51,7 @@ pub(super) static TOP: &[Key<Config>] = &[
     },
     Key { name: "peers", read: |config, item| tls::peers(&mut config.peers, item) },
     Key { name: "mesh", read: |config, item| item.table(&mut config.mesh, MESH).map(drop) },
+    Key { name: "admin", read: |config, item| item.table(&mut config.admin, ADMIN).map(drop) },
     Key { name: "platform", read: |config, item| item.table(config, PLATFORM).map(drop) },
     Key { name: "supervision", read: |config, item| supervision(&mut config.supervision, item) },
 ];

@@ -13,8 +13,8 @@ use macula_core::supervision::{
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 
 use super::keys::{
-    ADMISSION, BACKOFF, CHILD, FLAGS, MESH, NODE, PLATFORM, POOL, REGISTERS, SECTION, TLS, TOP,
-    TRANSPORT,
+    ADMIN, ADMISSION, BACKOFF, CHILD, FLAGS, MESH, NODE, PLATFORM, POOL, REGISTERS, SECTION, TLS,
+    TOP, TRANSPORT,
 };
 use super::{Config, Error};
 
@@ -122,7 +122,9 @@ fn the_examples_block_on_a_worker_is_the_defaults_of_a_worker() {
 #[test]
 fn the_example_has_every_key() {
     let text = format!("{EXAMPLE}\n{}", commented());
-    let mesh = [names(TRANSPORT), names(ADMISSION), names(TLS), names(POOL), names(MESH)].concat();
+    let mesh =
+        [names(TRANSPORT), names(ADMISSION), names(TLS), names(POOL), names(MESH), names(ADMIN)]
+            .concat();
     let keys = [names(NODE), names(REGISTERS), names(SECTION), mesh].concat();
     for key in keys.into_iter().filter(|key| *key != "admission") {
         assert!(text.contains(&format!("\n{key} = ")), "{key}");

@@ -1,11 +1,11 @@
-//! The keys of `[mesh]`.
+//! The keys of `[mesh]` and of `[admin]`.
 
 use std::time::Duration;
 
 use super::super::error::Problem;
 use super::super::item::seed;
 use super::{Key, put};
-use crate::config::Mesh;
+use crate::config::{Admin, Mesh, Socket};
 use macula_infra::membership::update::Role;
 
 const ROLES: &[(&str, Role)] =
@@ -52,3 +52,15 @@ pub(in crate::config) static MESH: &[Key<Mesh>] = &[
     },
     Key { name: "table_file", read: |mesh, item| put(&mut mesh.table_file, item.file_or_none()) },
 ];
+
+/// The keys of `[admin]`.
+pub(in crate::config) static ADMIN: &[Key<Admin>] = &[Key {
+    name: "socket",
+    read: |admin, item| {
+        admin.socket = match item.string("a path in quotes, \"auto\", or \"none\"")? {
+            "auto" => Socket::Auto,
+            _ => item.file_or_none()?.map_or(Socket::None, Socket::At),
+        };
+        Ok(())
+    },
+}];

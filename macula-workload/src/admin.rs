@@ -1,0 +1,136 @@
+//! The admin socket: how the `macula` command talks to a node that runs.
+//!
+//! It is a Unix socket that only its owner may open. A client sends one line of JSON, a [`Request`],
+//! and gets one line back: `{"ok": ..}` or `{"error": ".."}`.
+
+mod actor;
+mod answer;
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+pub(crate) use actor::worker;
+
+/// The name of the socket in the folder of a node's identity.
+pub const SOCKET: &str = "admin.sock";
+
+/// The longest line, in bytes.
+const LINE_LEN_MAX: u64 = 1 << 20;
+
+/// How long a client waits for its answer: longer than any command takes.
+const ANSWER_WITHIN: Duration = Duration::from_secs(60);
+
+/// What a node is asked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "command", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Request {
+    /// Who is in the mesh.
+    Peers,
+    /// The record under a name.
+    DhtGet {
+        /// The key space.
+        space: String,
+        /// The name.
+        name: String,
+    },
+    /// That a value is kept under a name.
+    DhtPut {
+        /// The key space.
+        space: String,
+        /// The name.
+        name: String,
+        /// The value.
+        value: String,
+        /// For how many seconds.
+        ttl_s: u64,
+        /// The sequence number that has to be there; 0 if nothing may be.
+        expected: Option<u64>,
+        /// How many nodes have to keep it: `one`, `majority`, `all` or a number.
+        quorum: String,
+    },
+    /// Who provides what has a name.
+    DhtProviders {
+        /// The key space.
+        space: String,
+        /// The name.
+        name: String,
+        /// How many are enough.
+        max: usize,
+    },
+    /// The nodes that are closest to a name's key.
+    DhtLookup {
+        /// The key space.
+        space: String,
+        /// The name.
+        name: String,
+    },
+    /// The routing table.
+    DhtTable,
+}
+
+/// Why a running node was not asked, or has no answer.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// Nobody listens at the socket.
+    #[error("{}: no node answers there ({source}); is it running?", path.display())]
+    NotThere {
+        /// The socket.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// The talk was cut off.
+    #[error("{}: the node did not answer: {source}", path.display())]
+    CutOff {
+        /// The socket.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// The answer is none.
+    #[error("{}: what was answered is no answer: {why}", path.display())]
+    NoAnswer {
+        /// The socket.
+        path: PathBuf,
+        /// Why not.
+        why: String,
+    },
+    /// The node has said no.
+    #[error("{0}")]
+    Refused(String),
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Response {
+    Ok(Value),
+    Error(String),
+}
+
+/// Asks the node that listens at a socket, and waits for its answer for at most a minute.
+///
+/// # Errors
+///
+/// [`Error`].
+pub fn ask(path: &Path, request: &Request) -> Result<Value, Error> {
+    let not_there = |source| Error::NotThere { path: path.to_owned(), source };
+    let cut_off = |source| Error::CutOff { path: path.to_owned(), source };
+    let no_answer = |why: String| Error::NoAnswer { path: path.to_owned(), why };
+    let mut stream = UnixStream::connect(path).map_err(not_there)?;
+    stream.set_read_timeout(Some(ANSWER_WITHIN)).map_err(cut_off)?;
+    let mut line = serde_json::to_vec(request).map_err(|error| no_answer(error.to_string()))?;
+    line.push(b'\n');
+    stream.write_all(&line).map_err(cut_off)?;
+    let mut answer = String::new();
+    BufReader::new(stream.take(LINE_LEN_MAX)).read_line(&mut answer).map_err(cut_off)?;
+    match serde_json::from_str(&answer).map_err(|error| no_answer(error.to_string()))? {
+        Response::Ok(value) => Ok(value),
+        Response::Error(why) => Err(Error::Refused(why)),
+    }
+}

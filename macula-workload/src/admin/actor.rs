@@ -1,0 +1,153 @@
+//! The supervised actor that listens at the socket.
+
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use macula_core::path::InvalidId;
+use macula_core::supervision::Worker;
+use macula_infra::mesh::Mesh;
+use ractor::{Actor, ActorProcessingErr, ActorRef};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+
+use super::answer::answer;
+use super::{LINE_LEN_MAX, Request, Response};
+
+/// How many clients are served at one time. Others wait.
+const CLIENTS_MAX: usize = 16;
+
+/// How long a client has to say what it wants.
+const ASK_WITHIN: Duration = Duration::from_secs(10);
+
+/// The socket is closed, by whatever.
+#[derive(Debug)]
+pub(crate) struct Ended(String);
+
+/// The actor.
+#[derive(Debug)]
+pub(crate) struct Admin;
+
+/// Where it listens, and what it tells about: known once the node has been built.
+#[derive(Debug, Clone)]
+pub(crate) struct Parts {
+    pub(crate) path: PathBuf,
+    pub(crate) mesh: Arc<OnceLock<Mesh>>,
+}
+
+/// The worker.
+///
+/// # Errors
+///
+/// Never: its id is one.
+pub(crate) fn worker(path: PathBuf, mesh: Arc<OnceLock<Mesh>>) -> Result<Worker<Admin>, InvalidId> {
+    Worker::new("admin", move || (Admin, Parts { path: path.clone(), mesh: Arc::clone(&mesh) }))
+}
+
+/// One life. The socket goes with it.
+pub(crate) struct State {
+    path: PathBuf,
+    _listening: JoinSet<()>,
+}
+
+impl Drop for State {
+    fn drop(&mut self) {
+        drop(std::fs::remove_file(&self.path));
+    }
+}
+
+impl Actor for Admin {
+    type Msg = Ended;
+    type State = State;
+    type Arguments = Parts;
+
+    async fn pre_start(
+        &self,
+        myself: ActorRef<Ended>,
+        Parts { path, mesh }: Parts,
+    ) -> Result<State, ActorProcessingErr> {
+        let bound = bound(&path).map_err(|error| format!("{}: {error}", path.display()));
+        let (listener, owner) = bound?;
+        let mut listening = JoinSet::new();
+        listening.spawn(async move {
+            let why = listen(&listener, owner, &mesh).await;
+            drop(myself.cast(Ended(why.to_string())));
+        });
+        Ok(State { path, _listening: listening })
+    }
+
+    async fn handle(
+        &self,
+        _myself: ActorRef<Ended>,
+        Ended(why): Ended,
+        _state: &mut State,
+    ) -> Result<(), ActorProcessingErr> {
+        Err(format!("the admin socket has ended: {why}").into())
+    }
+}
+
+/// A socket that only its owner may open, and who that is; in the place of one that a process has
+/// left behind. It has its name only once it has its mode.
+fn bound(path: &Path) -> std::io::Result<(UnixListener, u32)> {
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(format!(".{}.new", std::process::id()));
+    let beside = PathBuf::from(beside);
+    let listener = UnixListener::bind(&beside)?;
+    let named = std::fs::set_permissions(&beside, std::fs::Permissions::from_mode(0o600))
+        .and_then(|()| std::fs::rename(&beside, path))
+        .and_then(|()| std::fs::metadata(path));
+    if named.is_err() {
+        drop(std::fs::remove_file(&beside));
+    }
+    named.map(|metadata| (listener, metadata.uid()))
+}
+
+/// Serves clients until the socket fails, and says how it did.
+async fn listen(listener: &UnixListener, owner: u32, mesh: &Arc<OnceLock<Mesh>>) -> std::io::Error {
+    let turns = Arc::new(Semaphore::new(CLIENTS_MAX));
+    let mut clients = JoinSet::new();
+    loop {
+        let Ok(turn) = Arc::clone(&turns).acquire_owned().await else {
+            return std::io::Error::other("its turns are over");
+        };
+        let client = match listener.accept().await {
+            Ok((client, _address)) => client,
+            Err(error) => return error,
+        };
+        while clients.try_join_next().is_some() {}
+        // Before it had its mode, somebody else may have come.
+        if !client.peer_cred().is_ok_and(|peer| peer.uid() == owner) {
+            tracing::warn!("a client of another user was turned away from the admin socket");
+            continue;
+        }
+        let mesh = Arc::clone(mesh);
+        clients.spawn(async move {
+            if let Err(error) = serve(client, &mesh).await {
+                tracing::debug!(%error, "a client of the admin socket");
+            }
+            drop(turn);
+        });
+    }
+}
+
+async fn serve(client: UnixStream, mesh: &OnceLock<Mesh>) -> std::io::Result<()> {
+    let (read, mut write) = client.into_split();
+    let mut line = String::new();
+    let mut read = BufReader::new(read.take(LINE_LEN_MAX));
+    let asked = tokio::time::timeout(ASK_WITHIN, read.read_line(&mut line)).await;
+    asked.map_err(|_elapsed| std::io::Error::other("it does not say what it wants"))??;
+    let response = match (serde_json::from_str::<Request>(&line), mesh.get()) {
+        (Err(error), _) => Response::Error(format!("the request is none: {error}")),
+        (Ok(_), None) => Response::Error("the node is not up yet".to_owned()),
+        (Ok(request), Some(mesh)) => match answer(mesh, request).await {
+            Ok(value) => Response::Ok(value),
+            Err(why) => Response::Error(why),
+        },
+    };
+    let mut line = serde_json::to_vec(&response)?;
+    line.push(b'\n');
+    write.write_all(&line).await
+}

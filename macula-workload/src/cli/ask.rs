@@ -1,0 +1,209 @@
+//! `macula peers` and `macula dht`: questions to a node that runs, through its admin socket.
+
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use macula_workload::admin::{self, Request};
+use serde_json::Value;
+
+use super::{Failure, load, print};
+
+/// Which node is asked, and how the answer is told.
+#[derive(Debug, Clone, clap::Args)]
+pub(super) struct Whom {
+    /// The configuration of the node.
+    #[arg(long, value_name = "FILE", required_unless_present = "socket")]
+    config: Option<PathBuf>,
+    /// The node's admin socket, if it is not where the configuration says.
+    #[arg(long, value_name = "PATH")]
+    socket: Option<PathBuf>,
+    /// Print one JSON object.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct PeersArgs {
+    #[command(flatten)]
+    whom: Whom,
+}
+
+/// A name in a key space.
+#[derive(Debug, Clone, clap::Args)]
+pub(super) struct Place {
+    /// The name.
+    #[arg(value_name = "NAME")]
+    name: String,
+    /// The key space: `any` and `name` are for everybody.
+    #[arg(long, default_value = "any")]
+    space: String,
+}
+
+#[derive(Debug, clap::Subcommand)]
+pub(super) enum DhtCommand {
+    /// Find the value under a name, and how many nodes agree on it.
+    Get {
+        #[command(flatten)]
+        place: Place,
+        #[command(flatten)]
+        whom: Whom,
+    },
+    /// Put a value under a name, signed by the node. Fails if too few nodes keep it.
+    Put {
+        #[command(flatten)]
+        place: Place,
+        /// The value.
+        #[arg(value_name = "VALUE")]
+        value: String,
+        /// For how long.
+        #[arg(long, value_name = "DURATION", default_value = "24h",
+              value_parser = humantime::parse_duration)]
+        ttl: std::time::Duration,
+        /// Only if the value there has this sequence number; 0 if there may be none.
+        #[arg(long, value_name = "SEQUENCE")]
+        expected: Option<u64>,
+        /// How many nodes have to keep it: one, majority, all, or a number.
+        #[arg(long, default_value = "majority")]
+        quorum: String,
+        #[command(flatten)]
+        whom: Whom,
+    },
+    /// Find the nodes that provide what has a name.
+    Providers {
+        #[command(flatten)]
+        place: Place,
+        /// How many are enough.
+        #[arg(long, default_value_t = 20)]
+        max: usize,
+        #[command(flatten)]
+        whom: Whom,
+    },
+    /// Find the nodes that are closest to a name's key.
+    Lookup {
+        #[command(flatten)]
+        place: Place,
+        #[command(flatten)]
+        whom: Whom,
+    },
+    /// Show the node's routing table.
+    Table {
+        #[command(flatten)]
+        whom: Whom,
+    },
+}
+
+pub(super) fn peers(args: &PeersArgs) -> Result<(), Failure> {
+    let found = ask(&args.whom, &Request::Peers)?;
+    tell(&args.whom, &found, || {
+        let columns = ["node", "status", "role", "connected", "addresses"];
+        table(&columns, list(&found, "peers"))
+    })
+}
+
+pub(super) fn dht(command: &DhtCommand) -> Result<(), Failure> {
+    match command {
+        DhtCommand::Get { place: Place { name, space }, whom } => {
+            let (space, name) = (space.clone(), name.clone());
+            let found = ask(whom, &Request::DhtGet { space, name: name.clone() })?;
+            tell(whom, &found, || fields(&found))?;
+            match found.get("found").and_then(Value::as_bool) {
+                Some(true) => Ok(()),
+                _ => Err(Failure::Ran(anyhow::anyhow!("nothing is kept under {name:?}"))),
+            }
+        }
+        DhtCommand::Put { place, value, ttl, expected, quorum, whom } => {
+            let Place { name, space } = place.clone();
+            let (value, quorum, ttl_s) = (value.clone(), quorum.clone(), ttl.as_secs());
+            let expected = *expected;
+            let put = Request::DhtPut { space, name, value, ttl_s, expected, quorum };
+            let stored = ask(whom, &put)?;
+            tell(whom, &stored, || {
+                let rows = table(&["node", "outcome"], list(&stored, "nodes"));
+                format!("{rows}\n{}", fields(&stored))
+            })?;
+            match stored.get("reached").and_then(Value::as_bool) {
+                Some(true) => Ok(()),
+                _ => Err(Failure::Ran(anyhow::anyhow!("too few nodes keep it"))),
+            }
+        }
+        DhtCommand::Providers { place: Place { name, space }, max, whom } => {
+            let (space, name, max) = (space.clone(), name.clone(), *max);
+            let found = ask(whom, &Request::DhtProviders { space, name, max })?;
+            tell(whom, &found, || {
+                table(&["node", "metadata", "addresses"], list(&found, "providers"))
+            })
+        }
+        DhtCommand::Lookup { place: Place { name, space }, whom } => {
+            let (space, name) = (space.clone(), name.clone());
+            let found = ask(whom, &Request::DhtLookup { space, name })?;
+            tell(whom, &found, || table(&["node", "addresses"], list(&found, "nodes")))
+        }
+        DhtCommand::Table { whom } => {
+            let found = ask(whom, &Request::DhtTable)?;
+            tell(whom, &found, || {
+                let columns = ["node", "seen_ago_s", "addresses"];
+                format!("{}\n{}", table(&columns, list(&found, "entries")), fields(&found))
+            })
+        }
+    }
+}
+
+fn ask(whom: &Whom, request: &Request) -> Result<Value, Failure> {
+    let socket = match &whom.socket {
+        Some(socket) => socket.clone(),
+        None => {
+            let config = load(whom.config.as_deref(), &[])?;
+            let socket = config.admin_socket();
+            socket
+                .context("the configuration has no admin socket: set admin.socket")
+                .map_err(Failure::Usage)?
+        }
+    };
+    admin::ask(&socket, request).map_err(|error| Failure::Ran(error.into()))
+}
+
+fn tell(whom: &Whom, answer: &Value, text: impl FnOnce() -> String) -> Result<(), Failure> {
+    let text = if whom.json { answer.to_string() } else { text() };
+    Ok(print(text.trim_end())?)
+}
+
+fn list<'a>(answer: &'a Value, name: &str) -> &'a [Value] {
+    answer.get(name).and_then(Value::as_array).map_or(&[], Vec::as_slice)
+}
+
+/// A value as people read it.
+fn word(value: Option<&Value>) -> String {
+    match value {
+        None | Some(Value::Null) => "-".to_owned(),
+        Some(Value::String(text)) => text.clone(),
+        Some(Value::Array(items)) => {
+            items.iter().map(|item| word(Some(item))).collect::<Vec<_>>().join(" ")
+        }
+        Some(other) => other.to_string(),
+    }
+}
+
+/// All that is no list, a line for each.
+fn fields(answer: &Value) -> String {
+    let all = answer.as_object().into_iter().flatten();
+    let plain = all.filter(|(_, value)| !value.is_array());
+    plain
+        .map(|(name, value)| format!("{name} {}", word(Some(value))))
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+/// Rows under their columns, each as wide as it has to be.
+fn table(columns: &[&str], rows: &[Value]) -> String {
+    let heads = columns.iter().map(|column| (*column).to_owned()).collect();
+    let cells =
+        rows.iter().map(|row| columns.iter().map(|column| word(row.get(*column))).collect());
+    let lines: Vec<Vec<String>> = std::iter::once(heads).chain(cells).collect();
+    let width = |at: usize| lines.iter().filter_map(|line| line.get(at)).map(String::len).max();
+    let widths: Vec<usize> = (0..columns.len()).map(|at| width(at).unwrap_or(0)).collect();
+    let line = |line: &Vec<String>| {
+        let cells = line.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
+        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
+    };
+    lines.iter().map(line).collect::<Vec<_>>().join("\n")
+}

@@ -2,8 +2,10 @@
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
+use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use macula_core::entropy::Entropy;
 use macula_core::path::InvalidId;
 use macula_core::supervision::Worker;
@@ -32,9 +34,13 @@ pub(crate) struct Parts {
     pub(crate) membership: Membership,
 }
 
-/// Time for another round.
+/// Time for another round, after this many in a row that found nobody; or the end of one that
+/// panicked.
 #[derive(Debug)]
-pub(crate) struct Round;
+pub(crate) enum Round {
+    Next { failures: u32 },
+    Panicked,
+}
 
 /// The actor.
 #[derive(Debug)]
@@ -52,18 +58,12 @@ pub(crate) fn worker(
     Worker::new("bootstrap", move || (Bootstrap, (parts.clone(), entropy())))
 }
 
-/// One life.
+/// One life. The round that is under way goes with it.
+#[derive(Debug)]
 pub(crate) struct State {
     parts: Parts,
     entropy: Entropy,
-    /// How many rounds in a row have found nobody.
-    failures: u32,
-}
-
-impl std::fmt::Debug for State {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("State").field("failures", &self.failures).finish_non_exhaustive()
-    }
+    rounds: JoinSet<()>,
 }
 
 impl Actor for Bootstrap {
@@ -77,34 +77,46 @@ impl Actor for Bootstrap {
         (parts, entropy): Self::Arguments,
     ) -> Result<State, ActorProcessingErr> {
         if !parts.config.seeds.is_empty() {
-            myself.cast(Round)?;
+            myself.cast(Round::Next { failures: 0 })?;
         }
-        Ok(State { parts, entropy, failures: 0 })
+        Ok(State { parts, entropy, rounds: JoinSet::new() })
     }
 
     async fn handle(
         &self,
         myself: ActorRef<Round>,
-        _round: Round,
+        round: Round,
         state: &mut State,
     ) -> Result<(), ActorProcessingErr> {
-        let wait = state.round().await;
-        drop(myself.send_after(wait, || Round));
+        let Round::Next { failures } = round else { return Err("a round has panicked".into()) };
+        while state.rounds.try_join_next().is_some() {}
+        let (parts, jitter) = (state.parts.clone(), state.entropy.unit());
+        // The actor itself waits for nobody, so that it stops when it is asked to.
+        state.rounds.spawn(async move {
+            let round = async {
+                let failures = parts.round(failures).await;
+                tokio::time::sleep(parts.wait(failures, jitter)).await;
+                failures
+            };
+            let done = AssertUnwindSafe(round).catch_unwind().await;
+            let next = done.map_or(Round::Panicked, |failures| Round::Next { failures });
+            // An actor that has ended needs no word.
+            drop(myself.cast(next));
+        });
         Ok(())
     }
 }
 
-impl State {
-    /// Looks for company if there is none; says how long to wait before the next round.
-    async fn round(&mut self) -> Duration {
-        if !self.parts.membership.members().is_empty() {
-            self.failures = 0;
-            return LOOK_EVERY;
+impl Parts {
+    /// Looks for company if there is none; says how many rounds have found nobody, this included.
+    async fn round(&self, failures: u32) -> u32 {
+        if !self.membership.members().is_empty() {
+            return 0;
         }
-        let addresses = resolved(&self.parts.config.seeds).await;
+        let addresses = resolved(&self.config.seeds).await;
         let mut dials = JoinSet::new();
         for address in addresses {
-            let pool = self.parts.pool.clone();
+            let pool = self.pool.clone();
             dials.spawn(async move { (address, pool.meet(address).await) });
         }
         let mut found = Vec::new();
@@ -118,19 +130,21 @@ impl State {
             }
         }
         if found.is_empty() {
-            self.failures = self.failures.saturating_add(1);
-        } else {
-            tracing::info!(seeds = found.len(), "joining the mesh");
-            self.parts.membership.join(found);
-            self.failures = 0;
+            return failures.saturating_add(1);
         }
-        self.wait()
+        tracing::info!(seeds = found.len(), "joining the mesh");
+        self.membership.join(found);
+        0
     }
 
-    fn wait(&mut self) -> Duration {
-        let Config { retry_initial, retry_max, .. } = self.parts.config;
-        let doubled = retry_initial.saturating_mul(1 << self.failures.min(16));
-        doubled.min(retry_max).mul_f64(1.0 - 0.5 * self.entropy.unit())
+    /// How long to wait after so many rounds that found nobody; `jitter` is in `0.0..1.0`.
+    fn wait(&self, failures: u32, jitter: f64) -> Duration {
+        if !self.membership.members().is_empty() {
+            return LOOK_EVERY;
+        }
+        let Config { retry_initial, retry_max, .. } = self.config;
+        let doubled = retry_initial.saturating_mul(1 << failures.min(16));
+        doubled.min(retry_max).mul_f64(1.0 - 0.5 * jitter)
     }
 }
 

@@ -167,7 +167,13 @@ pub(crate) fn worker(
         for again in dht.published() {
             inbox.push(again);
         }
-        let deeds = Deeds { dht: dht.clone(), post: post.clone(), saved_at: at.now, _seat: seat };
+        let deeds = Deeds {
+            dht: dht.clone(),
+            post: post.clone(),
+            saved_at: at.now,
+            entries: 0,
+            _seat: seat,
+        };
         Ok(Start::Run(Shell::default(), Driver::new(node, deeds, TokioClock, inbox)))
     })
 }
@@ -180,6 +186,8 @@ pub(crate) struct Deeds {
     dht: Dht,
     post: Post,
     saved_at: Instant,
+    /// How many entries there were then.
+    entries: usize,
     _seat: Seat<Input>,
 }
 
@@ -236,8 +244,9 @@ impl Effects<Node> for Deeds {
     fn observe(&mut self, node: &Node) {
         let now = TokioClock.now();
         let stats = node.stats();
-        if now.saturating_duration_since(self.saved_at) >= SAVE_EVERY || self.dht.is_unsaved() {
-            self.saved_at = now;
+        let is_due = now.saturating_duration_since(self.saved_at) >= SAVE_EVERY;
+        if is_due || self.entries != stats.table.entries {
+            (self.saved_at, self.entries) = (now, stats.table.entries);
             self.dht.save(node.table().save(now));
         }
         let count = |count: usize| f64::from(u32::try_from(count).unwrap_or(u32::MAX));

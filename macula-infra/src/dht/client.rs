@@ -186,11 +186,6 @@ impl Dht {
         *self.0.saved.lock() = snapshot;
     }
 
-    /// Whether no life of the actor has saved its table.
-    pub(super) fn is_unsaved(&self) -> bool {
-        self.0.saved.lock().entries.is_empty()
-    }
-
     fn next(&self) -> CommandId {
         CommandId(self.0.numbers.fetch_add(1, Ordering::Relaxed))
     }

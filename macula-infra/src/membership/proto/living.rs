@@ -227,7 +227,8 @@ impl Swim {
     /// Says farewell to some members, and after the last time nothing more.
     pub(super) fn farewell(&mut self, now: Instant) {
         let Stage::Leaving(left) = self.stage else { return };
-        let Some(left) = left.checked_sub(1) else {
+        // Nobody hears the farewell of a node that is alone.
+        let Some(left) = left.checked_sub(1).filter(|_left| !self.members.is_empty()) else {
             self.stage = Stage::Departed;
             self.timers.clear_all();
             return self.out.push_back(Output::Departed);

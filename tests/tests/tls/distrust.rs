@@ -126,7 +126,7 @@ async fn a_peer_that_is_only_reported_stays_until_refusals_are_enforced() {
     let two = node(&showing(2, &other, now(), 3_600), 2, trust(), Enforcement::Report).await;
     one.infra.mesh.introduce(two.infra.mesh.node(), two.infra.mesh.listening());
     assert_eq!(one.ask(&two, 1).await, Ok(1));
-    assert_eq!(one.credentials().refusals().get("unknown_issuer"), Some(&1));
+    assert!(one.credentials().refusals().get("unknown_issuer").is_some_and(|count| *count > 0));
     closes(&one, &two, || {
         let own = showing(1, &by, now(), 3_600);
         one.credentials().replace(&own, trust(), Enforcement::Enforce).unwrap();
@@ -160,7 +160,7 @@ async fn whoever_is_struck_off_the_list_loses_its_connection() {
         one.credentials().replace(&own, after, Enforcement::Enforce).unwrap();
         until("the connection is closed", || link.ended().is_some()).await;
         assert_eq!(link.ended(), Some(Closed::Here(CloseCode::Distrusted)));
-        assert_eq!(one.credentials().refusals().get(kind), Some(&1));
+        assert!(one.credentials().refusals().get(kind).is_some_and(|count| *count > 0));
         one.root.stop().await;
         two.root.stop().await;
     }
@@ -182,7 +182,7 @@ async fn whoever_came_with_a_join_token_stays_as_long_as_it_is_the_token() {
     assert_eq!(two.ask(&one, 2).await, Ok(2));
     one.credentials().believe(ids("the second join token"), Enforcement::Enforce).unwrap();
     until("the connection is closed", || link.ended().is_some()).await;
-    assert_eq!(one.credentials().refusals().get("wrong_token"), Some(&1));
+    assert!(one.credentials().refusals().get("wrong_token").is_some_and(|count| *count > 0));
     one.root.stop().await;
     two.root.stop().await;
 }

@@ -7,6 +7,7 @@
 //! [entropy].
 
 pub mod clock;
+pub mod deadlines;
 pub mod entropy;
 pub mod hlc;
 pub mod identity;

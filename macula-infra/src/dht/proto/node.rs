@@ -31,6 +31,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use macula_core::deadlines::Deadlines;
 use macula_core::entropy::Entropy;
 use macula_core::identity::NodeId;
 
@@ -44,7 +45,7 @@ use super::published::{self, Published};
 use super::records::{self, Records};
 use super::requests::{self, Requests, Ticket};
 use super::table::{self, Table};
-use super::time::{Deadlines, Moment};
+use super::time::Moment;
 use crate::contact::Contact;
 use crate::dht::key::{Distance, Key};
 use crate::dht::rules::Rules;

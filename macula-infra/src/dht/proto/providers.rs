@@ -11,11 +11,12 @@ use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
+use macula_core::deadlines::Deadlines;
 use macula_core::entropy::Entropy;
 use macula_core::identity::NodeId;
 
 use super::records::Bound;
-use super::time::{Deadlines, Moment};
+use super::time::Moment;
 use crate::dht::key::Key;
 use crate::dht::provider::{Signed, Verified};
 

@@ -8,9 +8,10 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
+use macula_core::deadlines::Deadlines;
 use macula_core::entropy::Entropy;
 
-use super::time::{Deadlines, Moment, jittered};
+use super::time::{Moment, jittered};
 use crate::dht::key::Key;
 use crate::dht::provider::Provider;
 use crate::dht::record::{Signed, Verified};

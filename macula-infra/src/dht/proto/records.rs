@@ -18,10 +18,11 @@ use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
+use macula_core::deadlines::Deadlines;
 use macula_core::entropy::Entropy;
 use macula_core::identity::NodeId;
 
-use super::time::{Deadlines, Moment, jittered};
+use super::time::{Moment, jittered};
 use crate::dht::key::{Distance, Key};
 use crate::dht::record::{Signed, Verified};
 

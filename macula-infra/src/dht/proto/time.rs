@@ -1,6 +1,5 @@
-//! Moments on two clocks, and deadlines in order.
+//! Moments on two clocks.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use macula_core::entropy::Entropy;
@@ -21,58 +20,6 @@ impl Moment {
     pub fn deadline(&self, at: Duration) -> Option<Instant> {
         let left = at.saturating_sub(self.since_epoch);
         if left.is_zero() { None } else { self.now.checked_add(left) }
-    }
-}
-
-/// The deadlines of a machine, the nearest first. Each timer has one at most.
-#[derive(Debug)]
-pub(super) struct Deadlines<T> {
-    at: BTreeMap<T, Instant>,
-    order: BTreeSet<(Instant, T)>,
-}
-
-impl<T> Default for Deadlines<T> {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-impl<T> Deadlines<T> {
-    pub(super) const fn new() -> Self {
-        Self { at: BTreeMap::new(), order: BTreeSet::new() }
-    }
-}
-
-impl<T: Ord + Copy> Deadlines<T> {
-    pub(super) fn set(&mut self, timer: T, at: Instant) {
-        if let Some(before) = self.at.insert(timer, at) {
-            self.order.remove(&(before, timer));
-        }
-        self.order.insert((at, timer));
-    }
-
-    pub(super) fn clear(&mut self, timer: T) {
-        if let Some(before) = self.at.remove(&timer) {
-            self.order.remove(&(before, timer));
-        }
-    }
-
-    pub(super) fn get(&self, timer: T) -> Option<Instant> {
-        self.at.get(&timer).copied()
-    }
-
-    /// Takes out one timer whose deadline has come.
-    pub(super) fn due(&mut self, now: Instant) -> Option<T> {
-        let (at, timer) = *self.order.first()?;
-        if at > now {
-            return None;
-        }
-        self.clear(timer);
-        Some(timer)
-    }
-
-    pub(super) fn next(&self) -> Option<(Instant, T)> {
-        self.order.first().copied()
     }
 }
 

@@ -139,7 +139,7 @@ impl Swim {
     /// Tells those who hold this node to be suspect or down that it is there, unless it is about to
     /// refute that anyway.
     pub(super) fn answer_accusers(&mut self) {
-        if !self.timers.is_set(Timer::Refute) {
+        if self.timers.get(Timer::Refute).is_none() {
             for accuser in std::mem::take(&mut self.accusers) {
                 self.introduce(accuser, Body::Gossip);
             }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use macula_core::deadlines::Deadlines;
 use macula_core::entropy::Entropy;
 use macula_core::identity::NodeId;
 use macula_core::machine::Machine;
@@ -17,7 +18,7 @@ use super::probing::{Probe, Relay};
 use super::ring::Ring;
 use super::rumours::Rumours;
 use super::table::{Departed, Member, Sums};
-use super::timer::{Timer, Timers};
+use super::timer::Timer;
 use super::{Body, Input, Message, Offence, Output, UPDATES_MAX};
 use crate::contact::Contact;
 
@@ -106,7 +107,7 @@ pub struct Swim {
     /// Whether the last exchanges have taught anybody anything.
     pub(super) learned: bool,
     pub(super) synced_at: Option<Instant>,
-    pub(super) timers: Timers,
+    pub(super) timers: Deadlines<Timer>,
     pub(super) out: VecDeque<Output>,
     pub(super) stats: Stats,
     #[cfg(test)]
@@ -151,7 +152,7 @@ impl Swim {
             fresh: false,
             learned: false,
             synced_at: None,
-            timers: Timers::default(),
+            timers: Deadlines::new(),
             out: VecDeque::new(),
             stats: Stats::default(),
             #[cfg(test)]
@@ -308,6 +309,6 @@ impl Machine for Swim {
     }
 
     fn poll_timeout(&self) -> Option<(Instant, &'static str)> {
-        self.timers.next()
+        self.timers.next().map(|(at, timer)| (at, timer.reason()))
     }
 }

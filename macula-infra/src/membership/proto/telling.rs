@@ -87,7 +87,7 @@ impl Swim {
     }
 
     fn schedule_push(&mut self, now: Instant) {
-        if self.stage != Stage::Idle && !self.timers.is_set(Timer::Push) {
+        if self.stage != Stage::Idle && self.timers.get(Timer::Push).is_none() {
             let soonest = self.pushed_at.map_or(now, |at| (at + PUSH_EVERY).max(now));
             self.timers.set(Timer::Push, soonest);
         }

@@ -218,6 +218,6 @@ impl Swim {
     /// When a suspect's time is over.
     fn timers_at(&self, suspect: NodeId) -> Instant {
         let timer = super::timer::Timer::Suspicion(suspect);
-        self.timers.at(timer).unwrap()
+        self.timers.get(timer).unwrap()
     }
 }

@@ -1,7 +1,4 @@
-//! All deadlines in one place, the nearest first.
-
-use std::collections::{BTreeMap, BTreeSet};
-use std::time::Instant;
+//! What the machine waits for.
 
 use macula_core::identity::NodeId;
 
@@ -31,7 +28,7 @@ pub(super) enum Timer {
 }
 
 impl Timer {
-    const fn reason(self) -> &'static str {
+    pub(super) const fn reason(self) -> &'static str {
         match self {
             Self::Tick => "probe",
             Self::Probe(_) => "answer",
@@ -44,54 +41,5 @@ impl Timer {
             Self::Refute => "refute",
             Self::Leave => "leave",
         }
-    }
-}
-
-/// The deadlines. Each timer has one at most.
-#[derive(Debug, Default)]
-pub(super) struct Timers {
-    at: BTreeMap<Timer, Instant>,
-    order: BTreeSet<(Instant, Timer)>,
-}
-
-impl Timers {
-    pub(super) fn set(&mut self, timer: Timer, at: Instant) {
-        if let Some(before) = self.at.insert(timer, at) {
-            self.order.remove(&(before, timer));
-        }
-        self.order.insert((at, timer));
-    }
-
-    pub(super) fn is_set(&self, timer: Timer) -> bool {
-        self.at.contains_key(&timer)
-    }
-
-    #[cfg(test)]
-    pub(super) fn at(&self, timer: Timer) -> Option<Instant> {
-        self.at.get(&timer).copied()
-    }
-
-    pub(super) fn clear(&mut self, timer: Timer) {
-        if let Some(before) = self.at.remove(&timer) {
-            self.order.remove(&(before, timer));
-        }
-    }
-
-    pub(super) fn clear_all(&mut self) {
-        *self = Self::default();
-    }
-
-    /// Takes out one timer whose deadline has come.
-    pub(super) fn due(&mut self, now: Instant) -> Option<Timer> {
-        let (at, timer) = *self.order.first()?;
-        if at > now {
-            return None;
-        }
-        self.clear(timer);
-        Some(timer)
-    }
-
-    pub(super) fn next(&self) -> Option<(Instant, &'static str)> {
-        self.order.first().map(|(at, timer)| (*at, timer.reason()))
     }
 }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::time::Instant;
 
+use macula_core::deadlines::Deadlines;
 use macula_core::entropy::Entropy;
 use macula_core::identity::NodeId;
 use macula_core::machine::Machine;
@@ -11,7 +12,7 @@ use macula_core::machine::Machine;
 use super::super::config::Config;
 use super::peer::{Conn, Peer, State};
 use super::room::Waiting;
-use super::timer::{Timer, Timers};
+use super::timer::Timer;
 use super::{AttemptId, Bug, Class, ConnId, Denial, Input, Output, Stats, Ticket, Why};
 
 /// How many addresses of one peer are dialled.
@@ -34,7 +35,7 @@ pub struct Policy {
     pub(super) waiting: VecDeque<Waiting>,
     /// Whose next attempt waits until fewer are under way, in order.
     pub(super) slots: VecDeque<NodeId>,
-    pub(super) timers: Timers,
+    pub(super) timers: Deadlines<Timer>,
     pub(super) out: VecDeque<Output>,
     pub(super) stats: Stats,
     pub(super) stopping: bool,
@@ -55,7 +56,7 @@ impl Policy {
             tickets: BTreeMap::new(),
             waiting: VecDeque::new(),
             slots: VecDeque::new(),
-            timers: Timers::default(),
+            timers: Deadlines::new(),
             out: VecDeque::new(),
             stats: Stats::default(),
             stopping: false,
@@ -296,6 +297,6 @@ impl Machine for Policy {
     }
 
     fn poll_timeout(&self) -> Option<(Instant, &'static str)> {
-        self.timers.next()
+        self.timers.next().map(|(at, timer)| (at, timer.reason()))
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
+use macula_core::deadlines::Deadlines;
 use macula_core::identity::NodeId;
 
 use super::budget::Budget;
@@ -11,7 +12,6 @@ use super::peer::Peer;
 use super::rtt::Rtt;
 use super::{Fault, Full, Misbehaviour, Outcome, Output, RequestId, Stats, Ticket};
 use crate::contact::Contact;
-use crate::dht::proto::time::Deadlines;
 use crate::dht::wire::{Op, OpResult, Refusal};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -185,9 +185,9 @@ impl Model {
             let suspect = member.belief.status == super::super::super::update::Status::Suspect;
             assert_eq!(suspect, member.suspicion.is_some());
             let timer = super::super::timer::Timer::Suspicion(*node);
-            let ends = swim.timers.is_set(timer) || swim.is_leaving();
+            let ends = swim.timers.get(timer).is_some() || swim.is_leaving();
             assert!(!suspect || ends, "a suspicion without an end");
-            assert!(suspect || !swim.timers.is_set(timer), "the end of no suspicion");
+            assert!(suspect || swim.timers.get(timer).is_none(), "the end of no suspicion");
         }
         assert_eq!(*swim.sums.all(), self.recount(), "the sums have lost count");
     }

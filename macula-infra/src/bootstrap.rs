@@ -10,6 +10,8 @@ mod seed;
 
 use std::time::Duration;
 
+use crate::bounds::{Invalid, span};
+
 pub(crate) use actor::{Parts, worker};
 pub use seed::{InvalidSeed, Seed};
 
@@ -22,6 +24,19 @@ pub struct Config {
     pub retry_initial: Duration,
     /// The longest time between two attempts. Up to 1 h.
     pub retry_max: Duration,
+}
+
+impl Config {
+    /// Whether the values can stand, alone and together.
+    ///
+    /// # Errors
+    ///
+    /// [`Invalid`] for the first that cannot.
+    pub fn check(&self) -> Result<(), Invalid> {
+        let (shortest, longest) = (Duration::from_millis(10), Duration::from_secs(3_600));
+        span("retry_max", self.retry_max, shortest, longest)?;
+        span("retry_initial", self.retry_initial, shortest, self.retry_max)
+    }
 }
 
 impl Default for Config {

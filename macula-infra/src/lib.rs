@@ -7,6 +7,7 @@
 //! tiers above see, and [`tier`] the part of the tree that runs it all.
 
 pub mod bootstrap;
+pub mod bounds;
 pub mod contact;
 mod desk;
 pub mod dht;

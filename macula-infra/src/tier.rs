@@ -25,6 +25,7 @@ use macula_core::shell::Bell;
 use macula_core::supervision::{ChildSpec, Handle, Strategy, Supervisor, SupervisorHandle, Worker};
 
 use crate::bootstrap;
+use crate::bounds::Invalid;
 use crate::contact::Contact;
 use crate::dht::key::RealmId;
 use crate::dht::proto::node::Mode;
@@ -59,7 +60,13 @@ pub enum Error {
     Transport(#[from] StartError),
     /// The pool's configuration cannot stand.
     #[error("pool: {0}")]
-    Pool(#[from] pool::config::Invalid),
+    Pool(Invalid),
+    /// The bootstrap's configuration cannot stand.
+    #[error("mesh: {0}")]
+    Bootstrap(Invalid),
+    /// The membership's configuration cannot stand.
+    #[error("membership: {0}")]
+    Membership(Invalid),
     /// An id in the tree is none; never for the built-in ones.
     #[error(transparent)]
     InvalidId(#[from] InvalidId),
@@ -168,7 +175,9 @@ pub struct Infrastructure {
 /// [`Error`]; nothing was started.
 pub fn spec(config: Config) -> Result<(ChildSpec, Infrastructure), Error> {
     config.transport.check().map_err(StartError::from)?;
-    config.pool.check()?;
+    config.pool.check().map_err(Error::Pool)?;
+    config.discovery.bootstrap.check().map_err(Error::Bootstrap)?;
+    config.discovery.membership.check().map_err(Error::Membership)?;
     let mut config = config;
     let told = std::mem::take(&mut config.telemetry);
     let (peers, peers_handle) = flags(Supervisor::dynamic("peers", PEERS_MAX)?).split();

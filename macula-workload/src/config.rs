@@ -200,6 +200,10 @@ impl Config {
             let place = self.place("pool", invalid.key);
             faults.push(Fault { place, problem: Problem::Pool(invalid) });
         }
+        if let Err(invalid) = self.mesh.bootstrap.check() {
+            let place = self.place("mesh", invalid.key);
+            faults.push(Fault { place, problem: Problem::Mesh(invalid) });
+        }
         faults.or(self)
     }
 

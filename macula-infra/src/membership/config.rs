@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::pool::config::Invalid;
+use crate::bounds::{Invalid, count, span};
 
 /// The membership's configuration.
 #[derive(Debug, Clone, PartialEq)]
@@ -89,22 +89,6 @@ impl Config {
         count("members_max", self.members_max, 1, 1_000_000)?;
         count("departed_max", self.departed_max, 1, 1_000_000)
     }
-}
-
-fn count(key: &'static str, found: usize, min: usize, max: usize) -> Result<(), Invalid> {
-    if (min..=max).contains(&found) {
-        return Ok(());
-    }
-    Err(Invalid { key, found: found.to_string(), legal: format!("{min} to {max}") })
-}
-
-fn span(key: &'static str, found: Duration, min: Duration, max: Duration) -> Result<(), Invalid> {
-    if (min..=max).contains(&found) {
-        return Ok(());
-    }
-    let shown = humantime::format_duration;
-    let legal = format!("{} to {}", shown(min), shown(max));
-    Err(Invalid { key, found: shown(found).to_string(), legal })
 }
 
 #[cfg(test)]

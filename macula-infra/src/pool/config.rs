@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::bounds::{Invalid, count, span};
+
 /// The pool's configuration.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
@@ -60,18 +62,6 @@ impl Default for Config {
     }
 }
 
-/// Values that cannot stand, alone or together.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{key} is {found}, and has to be {legal}")]
-pub struct Invalid {
-    /// Which key.
-    pub key: &'static str,
-    /// What it says.
-    pub found: String,
-    /// What would be legal.
-    pub legal: String,
-}
-
 impl Config {
     /// Whether the values can stand, alone and together.
     ///
@@ -98,22 +88,6 @@ impl Config {
         let found = self.jitter.to_string();
         Err(Invalid { key: "jitter", found, legal: "0.0 to 1.0".to_owned() })
     }
-}
-
-fn count(key: &'static str, found: usize, min: usize, max: usize) -> Result<(), Invalid> {
-    if (min..=max).contains(&found) {
-        return Ok(());
-    }
-    Err(Invalid { key, found: found.to_string(), legal: format!("{min} to {max}") })
-}
-
-fn span(key: &'static str, found: Duration, min: Duration, max: Duration) -> Result<(), Invalid> {
-    if (min..=max).contains(&found) {
-        return Ok(());
-    }
-    let shown = humantime::format_duration;
-    let legal = format!("{} to {}", shown(min), shown(max));
-    Err(Invalid { key, found: shown(found).to_string(), legal })
 }
 
 #[cfg(test)]

@@ -9,7 +9,8 @@ use macula_core::identity::InvalidNodeId;
 use macula_core::path::{InvalidId, Path};
 use macula_core::supervision::policy::IllegalPolicy;
 use macula_infra::bootstrap::InvalidSeed;
-use macula_infra::{pool, transport};
+use macula_infra::bounds::Invalid;
+use macula_infra::transport;
 
 /// How many faults one error lists; it counts the others.
 pub const FAULTS_MAX: usize = 64;
@@ -318,7 +319,10 @@ pub enum Problem {
     Transport(transport::InvalidConfig),
     /// Values of the pool that are each legal, and not together.
     #[error("pool: {0}")]
-    Pool(pool::config::Invalid),
+    Pool(Invalid),
+    /// Values of the mesh that are each legal, and not together.
+    #[error("mesh: {0}")]
+    Mesh(Invalid),
     /// A word that is none of the few.
     #[error(
         "`{key}` must be one of {}, and here is \"{}\"{}",

@@ -50,7 +50,10 @@ pub(super) static TOP: &[Key<Config>] = &[
         read: |config, item| said(config, item, |config| item.table(&mut config.pool, POOL)),
     },
     Key { name: "peers", read: |config, item| tls::peers(&mut config.peers, item) },
-    Key { name: "mesh", read: |config, item| item.table(&mut config.mesh, MESH).map(drop) },
+    Key {
+        name: "mesh",
+        read: |config, item| said(config, item, |config| item.table(&mut config.mesh, MESH)),
+    },
     Key { name: "admin", read: |config, item| item.table(&mut config.admin, ADMIN).map(drop) },
     Key { name: "platform", read: |config, item| item.table(config, PLATFORM).map(drop) },
     Key { name: "supervision", read: |config, item| supervision(&mut config.supervision, item) },

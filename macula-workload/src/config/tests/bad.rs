@@ -92,6 +92,7 @@ const FILES: &[(&str, &str)] = &[
     ("not_a_seed", "[mesh]\nseeds = ['10.0.0.1:7000', '10.0.0.2', 'seed.example.org:0']\n"),
     ("not_a_realm", "[mesh]\nrealm = 'our realm'\n"),
     ("not_a_role", "[mesh]\nrole = 'gateway'\n"),
+    ("retry_max_under_initial", "[mesh]\nretry_initial = '5s'\nretry_max = '1s'\n"),
     ("unknown_key_in_mesh", "[mesh]\nseed = ['10.0.0.1:7000']\n"),
     ("many_of_the_mesh", "[transport]\nidle_timeout = '1s'\n[pool]\nlive_high = 1\n"),
     (

@@ -115,11 +115,6 @@ impl Dht {
         &self.0.rules
     }
 
-    #[expect(clippy::unused_self, reason = "the time is the node's")]
-    pub(super) fn since_epoch(&self) -> Duration {
-        TokioClock.since_epoch()
-    }
-
     /// There is a connection to a peer that can be dialled.
     pub(super) fn connected(&self, contact: Contact, life: u64) {
         let mut lives = self.0.lives.lock();
@@ -146,7 +141,7 @@ impl Dht {
     /// A life of the actor begins: what was asked of the last one is over.
     pub(super) fn begin(&self) {
         drop(std::mem::take(&mut *self.0.waiting.lock()));
-        self.0.desk.tell(Input::Calendar(self.since_epoch()));
+        self.0.desk.tell(Input::Calendar(TokioClock.since_epoch()));
     }
 
     /// What is published anew by a new life of the actor.
@@ -298,7 +293,7 @@ impl Dht {
             name: name.to_vec(),
             author: self.0.own.node,
             sequence,
-            expires_at: self.since_epoch() + ttl,
+            expires_at: TokioClock.since_epoch() + ttl,
             value,
         };
         let stored = self.put_signed(record.sign(&self.0.keypair)?, condition, quorum).await?;
@@ -331,7 +326,7 @@ impl Dht {
 
     /// Remembers what was put, for the actor's next life.
     fn keep(&self, record: record::Signed) {
-        let verified = record.verify(self.since_epoch(), None, &self.0.rules);
+        let verified = record.verify(TokioClock.since_epoch(), None, &self.0.rules);
         let Ok(verified) = verified else { return };
         let mut put = self.0.put.lock();
         if put.len() < PUT_MAX || put.contains_key(&verified.key()) {

@@ -1,7 +1,7 @@
 //! The supervised actor of the membership, its sessions, and the handle to both.
 
 use std::any::Any;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -327,23 +327,17 @@ impl Effects<Swim> for Deeds {
     fn observe(&mut self, swim: &Swim) {
         let shared = &self.membership.0;
         shared.version.store(swim.me().stamp().version, Ordering::Relaxed);
-        if self.news.is_empty() {
-            return;
-        }
-        let mut members = 0_u32;
-        for (presence, status) in swim.members() {
-            members += 1;
-            if let Some(seen) = swim.seen(presence.node()) {
-                shared.held.insert(presence.node(), (Arc::clone(seen), status));
-            }
-        }
-        let members_now: BTreeSet<NodeId> = swim.members().map(|(of, _)| of.node()).collect();
-        shared.held.retain(|node, _| members_now.contains(node));
-        ::metrics::gauge!(metrics::MEMBERS).set(f64::from(members));
         for event in self.news.drain(..) {
-            let contact = swim.seen(event.node()).map(|seen| &seen.presence().contact);
+            let node = event.node();
+            match swim.member(node) {
+                Some((seen, status)) => drop(shared.held.insert(node, (Arc::clone(seen), status))),
+                None => drop(shared.held.remove(&node)),
+            }
+            let contact = swim.seen(node).map(|seen| &seen.presence().contact);
             (self.listener)(&event, contact);
         }
+        let members = u32::try_from(shared.held.len()).unwrap_or(u32::MAX);
+        ::metrics::gauge!(metrics::MEMBERS).set(f64::from(members));
     }
 }
 

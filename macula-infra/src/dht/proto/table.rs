@@ -295,11 +295,11 @@ impl Table {
     #[must_use]
     pub fn closest(&self, key: Key, count: usize) -> Vec<Peer> {
         let failures_max = self.config.failures_max;
-        self.nearest(key, count, |entry| entry.failures < failures_max)
+        self.nearest(key, count.min(self.config.k), |entry| entry.failures < failures_max)
     }
 
-    /// As [`closest`](Self::closest), with those that are questionable: for a node that has lost
-    /// all others.
+    /// The entries that are closest to a key, the closest first, with those that are questionable:
+    /// as many as asked for. They are for this node's own lookups, and not for others.
     #[must_use]
     pub fn closest_known(&self, key: Key, count: usize) -> Vec<Peer> {
         self.nearest(key, count, |_| true)
@@ -550,8 +550,7 @@ impl Table {
     }
 
     fn nearest(&self, key: Key, count: usize, filter: impl Fn(&Entry) -> bool) -> Vec<Peer> {
-        let count = count.min(self.config.k);
-        let mut found: Vec<Peer> = Vec::with_capacity(count);
+        let mut found: Vec<Peer> = Vec::new();
         for bucket in self.by_distance(key) {
             let entries = bucket.entries.iter().filter(|entry| filter(entry));
             let mut sorted: Vec<([u128; 2], &Peer)> =

@@ -176,6 +176,13 @@ impl Swim {
         self.members.get(&node).map(|member| &member.belief.seen).or_else(gone)
     }
 
+    /// What is held of a member, and how it stands; none of this node and of those that are gone.
+    #[must_use]
+    pub fn member(&self, node: NodeId) -> Option<(&Arc<Seen>, Status)> {
+        let member = self.members.get(&node)?;
+        Some((&member.belief.seen, member.belief.status))
+    }
+
     /// The members, this node aside, suspects among them, in the order of their ids.
     pub fn members(&self) -> impl Iterator<Item = (&Presence, Status)> {
         self.members.values().map(|member| (member.belief.seen.presence(), member.belief.status))

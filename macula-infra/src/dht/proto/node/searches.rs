@@ -214,16 +214,9 @@ impl Node {
     /// none of the k is there any more.
     fn seeds(&self, key: Key, k: usize) -> Vec<Peer> {
         let mut seeds = self.table.closest(key, k);
-        let mut others: Vec<&Peer> = self.table.entries().collect();
-        others.sort_by_key(|peer| key.distance(&peer.key()));
-        for peer in others {
-            if seeds.len() >= SEEDS_FACTOR * k {
-                break;
-            }
-            if !seeds.iter().any(|seed| seed.node() == peer.node()) {
-                seeds.push(peer.clone());
-            }
-        }
+        let mut others = self.table.closest_known(key, SEEDS_FACTOR * k);
+        others.retain(|other| !seeds.iter().any(|seed| seed.node() == other.node()));
+        seeds.append(&mut others);
         seeds
     }
 
@@ -255,12 +248,9 @@ impl Node {
 
     /// A step of a lookup has ended.
     pub(super) fn stepped(&mut self, now: Instant, id: SearchId, peer: &Peer, outcome: Outcome) {
+        let since_epoch = self.moment(now).since_epoch;
         let Some(search) = self.searches.get_mut(&id) else { return };
         let (key, node) = (search.lookup.target(), peer.node());
-        let since_epoch = {
-            let passed = now.saturating_duration_since(self.calendar.now);
-            self.calendar.since_epoch + passed
-        };
         let step = match (&mut search.aim, outcome) {
             (Aim::Value(votes), Outcome::Answered(OpResult::Value { record, contacts })) => {
                 match record.verify(since_epoch, Some(key), &self.rules) {

@@ -403,9 +403,11 @@ fn check(
     for target in peers.iter().step_by(9).map(Peer::key).chain([own]) {
         let mut sorted = entries.clone();
         sorted.sort_by_key(|peer| target.distance(&peer.key()));
-        sorted.truncate(config.k);
         prop_assert_eq!(&table.closest_known(target, 1_000), &sorted, "really the closest");
+        sorted.truncate(config.k);
+        prop_assert_eq!(&table.closest_known(target, config.k), &sorted, "and as many as asked");
         let good = table.closest(target, 1_000);
+        prop_assert!(good.len() <= config.k, "never over k");
         prop_assert!(good.is_sorted_by_key(|peer| target.distance(&peer.key())));
         prop_assert_eq!(&table.closest(target, 1)[..], &good[..good.len().min(1)]);
     }

@@ -305,8 +305,6 @@ impl Effects<Swim> for Deeds {
                 tracing::debug!(?event, "membership");
                 self.news.push(event);
                 ::metrics::counter!(metrics::EVENTS, "event" => word(&event)).increment(1);
-                // Nobody need listen.
-                drop(self.membership.0.events.send(event));
             }
             Output::Misbehaved { peer, why } => {
                 ::metrics::counter!(metrics::REFUSED, "reason" => "offence").increment(1);
@@ -335,6 +333,8 @@ impl Effects<Swim> for Deeds {
             }
             let contact = swim.seen(node).map(|seen| &seen.presence().contact);
             (self.listener)(&event, contact);
+            // Whoever hears of it finds it to be so. Nobody need listen.
+            drop(shared.events.send(event));
         }
         let members = u32::try_from(shared.held.len()).unwrap_or(u32::MAX);
         ::metrics::gauge!(metrics::MEMBERS).set(f64::from(members));

@@ -6,6 +6,7 @@
 
 mod actor;
 mod client;
+mod directory;
 pub mod key;
 mod metrics;
 pub mod proto;

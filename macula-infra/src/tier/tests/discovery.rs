@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use macula_core::port::{Directory, DirectoryError, Provider};
 
 use super::super::{Config, Discovery};
 use super::{Node, authority, credentials, node_of};
@@ -22,17 +23,25 @@ async fn joined(seed: u8, through: Option<&Node>) -> Node {
     node_of(Config { discovery, ..Config::new(credentials(&authority(), seed), 1) }).await
 }
 
-async fn until(what: &str, holds: impl Fn() -> bool) {
+/// Waits until a node has this many others as members.
+async fn has_members(node: &Node, count: usize) {
+    let membership = node.infra.mesh.membership();
+    let mut events = membership.events();
     let waiting = async {
-        while !holds() {
-            tokio::time::sleep(Duration::from_millis(10)).await;
+        while membership.members().len() != count {
+            events.recv().await.unwrap();
         }
     };
-    assert!(tokio::time::timeout(WITHIN, waiting).await.is_ok(), "not in time: {what}");
+    assert!(tokio::time::timeout(WITHIN, waiting).await.is_ok(), "{:?}", membership.members());
 }
 
-fn members(node: &Node) -> usize {
-    node.infra.mesh.membership().members().len()
+/// Waits until a node's lookups find this many others.
+async fn finds(node: &Node, count: usize) {
+    let dht = node.infra.mesh.dht();
+    let key = dht.key(space::ANY, b"anything");
+    let waiting =
+        async { while !dht.lookup(key).await.is_ok_and(|found| found.closest.len() == count) {} };
+    assert!(tokio::time::timeout(WITHIN, waiting).await.is_ok(), "{:?}", dht.stats());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -40,9 +49,11 @@ async fn whoever_knows_one_address_finds_all_others() {
     let one = joined(1, None).await;
     let two = joined(2, Some(&one)).await;
     let three = joined(3, Some(&one)).await;
-    until("all know all", || [&one, &two, &three].iter().all(|node| members(node) == 2)).await;
+    for node in [&one, &two, &three] {
+        has_members(node, 2).await;
+        finds(node, 2).await;
+    }
     let dht = two.infra.mesh.dht();
-    until("the tables are filled", || dht.stats().table.entries == 2).await;
     let (name, ttl) = ((space::ANY, &b"greeting"[..]), Duration::from_secs(60));
     let put = dht.put(name, Bytes::from("hello"), ttl, Condition::Any, Quorum::All);
     let (sequence, stored) = put.await.unwrap();
@@ -50,11 +61,39 @@ async fn whoever_knows_one_address_finds_all_others() {
     // The one through whom they have met goes without a word.
     let gone = one.infra.mesh.node();
     one.root.stop().await;
-    until("it is noticed", || [&two, &three].iter().all(|node| members(node) == 1)).await;
+    has_members(&two, 1).await;
+    has_members(&three, 1).await;
     assert!(!three.infra.mesh.membership().is_member(gone));
     let got = three.infra.mesh.dht().get(name.0, name.1, true).await.unwrap();
     assert_eq!(got.record.unwrap().record().value, Bytes::from("hello"));
     assert_eq!((got.agreed, got.answered), (2, 2));
     two.root.stop().await;
     three.root.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_table_is_the_directory_of_the_tiers_above() {
+    let one = joined(1, None).await;
+    let two = joined(2, Some(&one)).await;
+    finds(&one, 1).await;
+    finds(&two, 1).await;
+    let [here, there]: [&dyn Directory; 2] = [one.infra.mesh.dht(), two.infra.mesh.dht()];
+    assert_eq!(there.get("leader").await, Ok(None));
+    assert_eq!(here.put("leader", Bytes::from("one"), Some(0)).await, Ok(1));
+    let entry = there.get("leader").await.unwrap().unwrap();
+    assert_eq!((entry.value, entry.sequence, entry.agreed), (Bytes::from("one"), 1, 2));
+    assert_eq!(entry.author, one.infra.mesh.node());
+    let late = there.put("leader", Bytes::from("two"), Some(0)).await;
+    assert_eq!(late, Err(DirectoryError::Conflict { sequence: 1 }));
+    assert_eq!(there.put("leader", Bytes::from("two"), Some(1)).await, Ok(2));
+    let long = here.put("leader", Bytes::from(vec![0; 70_000]), None).await;
+    assert!(matches!(long, Err(DirectoryError::Refused(_))), "{long:?}");
+    here.announce("scoreboard", Bytes::from("v1")).await.unwrap();
+    let found = there.find("scoreboard", 5).await.unwrap();
+    let provider = Provider { node: one.infra.mesh.node(), metadata: Bytes::from("v1") };
+    assert_eq!(found, [provider]);
+    here.withdraw("scoreboard").await.unwrap();
+    assert_eq!(there.find("scoreboard", 5).await, Ok(Vec::new()));
+    one.root.stop().await;
+    two.root.stop().await;
 }

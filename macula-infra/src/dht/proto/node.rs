@@ -23,6 +23,7 @@ mod searches;
 mod serving;
 mod storing;
 mod votes;
+mod welcome;
 
 #[cfg(test)]
 mod tests;
@@ -47,7 +48,7 @@ use super::requests::{self, Requests, Ticket};
 use super::table::{self, Table};
 use super::time::Moment;
 use crate::contact::Contact;
-use crate::dht::key::{Distance, Key};
+use crate::dht::key::Key;
 use crate::dht::rules::Rules;
 
 pub use api::{
@@ -66,8 +67,11 @@ const OUTPUTS_MAX: usize = 65_536;
 /// How long a search may take that nobody has asked for.
 const UPKEEP_WITHIN: Duration = Duration::from_secs(30);
 
-/// How many pages of records a newcomer is given at most.
-const PAGES_MAX: usize = 16;
+/// How long a node takes at most to fill its table once it knows one other.
+const SETTLED_WITHIN: Duration = Duration::from_secs(5);
+
+/// After how long something is issued anew that fewer nodes have taken than were to.
+const REISSUE_AFTER: Duration = Duration::from_secs(15);
 
 /// The settings of the parts.
 #[derive(Debug, Clone, Default)]
@@ -233,35 +237,9 @@ impl Node {
                 self.joined = true;
                 self.refresh(now, self.own.key());
                 self.table.refresh_all(now);
+                // What was published by a node alone is kept by nobody else.
+                self.published.hurry_all(now, SETTLED_WITHIN);
             }
-        }
-    }
-
-    /// Gives a newcomer the records that belong to it now, if this node is the closest of those who
-    /// have them.
-    fn welcome(&mut self, now: Instant, newcomer: &Peer) {
-        let (k, own, table) = (self.config.table.k, self.own.key(), &self.table);
-        let mut keys = Vec::new();
-        let mut after = None;
-        for _ in 0..PAGES_MAX {
-            let page = self.records.replicate_to(now, &newcomer.key(), after, |key| {
-                let closest = table.closest(*key, k + 1);
-                let mut others = closest.iter().filter(|peer| peer.node() != newcomer.node());
-                let nearer = others.clone().next();
-                let mine = key.distance(&own);
-                let is_mine = nearer.is_none_or(|peer| mine < key.distance(&peer.key()));
-                // This node is one of the k.
-                let kth = others.nth(k.saturating_sub(2)).map(|peer| key.distance(&peer.key()));
-                if is_mine { kth } else { Some(Distance::ZERO) }
-            });
-            keys.extend(page.keys);
-            after = page.next;
-            if after.is_none() {
-                break;
-            }
-        }
-        for key in keys {
-            self.repair(now, newcomer, key);
         }
     }
 

@@ -252,6 +252,17 @@ impl Providers {
         found.into_iter().take(max).cloned().collect()
     }
 
+    /// The keys, in order, that have providers or withdrawals.
+    pub fn keys(&self) -> impl Iterator<Item = Key> + '_ {
+        self.by_key.keys().copied()
+    }
+
+    /// All that is kept under a key, withdrawals among them, which whoever is given the others
+    /// needs just as much.
+    pub fn kept(&self, now: Instant, key: &Key) -> impl Iterator<Item = &Signed> + use<'_> {
+        self.stored(now, key).map(|stored| &stored.signed)
+    }
+
     /// How many providers a key has.
     #[must_use]
     pub fn count(&self, now: Instant, key: &Key) -> usize {
@@ -259,14 +270,15 @@ impl Providers {
     }
 
     fn of(&self, now: Instant, key: &Key) -> impl Iterator<Item = &Signed> + use<'_> {
+        self.stored(now, key).filter(|stored| !stored.withdrawn).map(|stored| &stored.signed)
+    }
+
+    fn stored(&self, now: Instant, key: &Key) -> impl Iterator<Item = &Stored> + use<'_> {
         let key = *key;
-        self.by_key
-            .get(&key)
-            .into_iter()
-            .flatten()
+        let nodes = self.by_key.get(&key).into_iter().flatten();
+        nodes
             .filter_map(move |node| self.providers.get(&(key, *node)))
-            .filter(move |stored| !stored.withdrawn && stored.rank.1 > now)
-            .map(|stored| &stored.signed)
+            .filter(move |stored| stored.rank.1 > now)
     }
 
     /// Does what was due.

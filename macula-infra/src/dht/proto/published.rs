@@ -188,6 +188,12 @@ impl Published {
         }
     }
 
+    /// Stores and issues everything anew after `wait` at the latest.
+    pub fn hurry_all(&mut self, now: Instant, wait: Duration) {
+        let places: Vec<Place> = self.items.keys().copied().collect();
+        places.into_iter().for_each(|place| self.hurry(now, place, wait));
+    }
+
     fn again(&mut self, at: Moment, place: Place) {
         let output = match (place, self.items.get_mut(&place)) {
             (Place::Record(key), Some(Item::Record { signed, until })) if *until > at.now => {

@@ -23,14 +23,11 @@ use macula_core::entropy::Entropy;
 use macula_core::identity::NodeId;
 
 use super::time::{Moment, jittered};
-use crate::dht::key::{Distance, Key};
+use crate::dht::key::Key;
 use crate::dht::record::{Signed, Verified};
 
 /// How many deadlines one call of [`Records::handle_timeout`] sees to.
 const DUE_MAX: usize = 256;
-
-/// How many records one call of [`Records::replicate_to`] looks at.
-const SCAN_MAX: usize = 1024;
 
 /// The bounds and times of a store.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -128,15 +125,6 @@ pub enum Output {
         /// Its key.
         key: Key,
     },
-}
-
-/// Records that a new node should get: some of them, and where to go on.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Page {
-    /// Their keys.
-    pub keys: Vec<Key>,
-    /// The key after which to go on; none if that was all.
-    pub next: Option<Key>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -399,36 +387,6 @@ impl Records {
         let Config { replicate_every, replicate_jitter, .. } = self.config;
         let wait = jittered(replicate_every, replicate_jitter, &mut self.entropy);
         self.timers.set(Timer::Replicate(key), now + wait);
-    }
-
-    /// Which records a newly learned node should get: those of which it is nearer than the k-th
-    /// nearest node that was known before. `kth` gives the distance of that node from a key, or none
-    /// if fewer than k are known.
-    ///
-    /// One call looks at a bounded number of records after the key `after`.
-    #[must_use]
-    pub fn replicate_to(
-        &self,
-        now: Instant,
-        newcomer: &Key,
-        after: Option<Key>,
-        mut kth: impl FnMut(&Key) -> Option<Distance>,
-    ) -> Page {
-        use std::ops::Bound::{Excluded, Unbounded};
-        let from = after.map_or(Unbounded, Excluded);
-        let mut page = Page::default();
-        let mut rest = self.records.range((from, Unbounded));
-        for (key, stored) in rest.by_ref().take(SCAN_MAX) {
-            let nearer = |kth: Distance| newcomer.distance(key) < kth;
-            if stored.rank.1 > now && kth(key).is_none_or(nearer) {
-                page.keys.push(*key);
-            }
-            page.next = Some(*key);
-        }
-        if rest.next().is_none() {
-            page.next = None;
-        }
-        page
     }
 
     /// Does what was due.

@@ -7,11 +7,12 @@ use macula_core::identity::NodeId;
 use super::super::density::advise;
 use super::super::lookup;
 use super::super::peer::Peer;
+use super::super::published::Place;
 use super::super::records::Condition;
 use super::super::requests::{Outcome, Ticket};
 use super::searches::{Aim, SearchId, silence};
 use super::{
-    Answer, CommandId, Mode, Node, OUTPUTS_MAX, Purpose, Quorum, Stored, Told, UPKEEP_WITHIN,
+    Answer, CommandId, Mode, Node, Purpose, Quorum, REISSUE_AFTER, Stored, Told, UPKEEP_WITHIN,
     UnderWay,
 };
 use crate::dht::key::Key;
@@ -26,6 +27,13 @@ pub(super) enum Parcel {
 }
 
 impl Parcel {
+    fn place(&self) -> Place {
+        match self {
+            Self::Record { record, .. } => Place::Record(record.key()),
+            Self::Provider { provider } => Place::Provider(provider.key()),
+        }
+    }
+
     fn op(&self) -> Op {
         match self {
             Self::Record { record, condition } => {
@@ -174,7 +182,7 @@ impl Node {
         let Some(search) = self.close(id) else { return };
         let Aim::Store(storing) = search.aim else { return };
         let (command, parcel) = (storing.command, storing.parcel.clone());
-        let is_provider = matches!(parcel, Parcel::Provider { .. });
+        let (is_provider, place) = (matches!(parcel, Parcel::Provider { .. }), parcel.place());
         let mut stored = storing.stored();
         stored.is_renewed = is_provider && command.is_some();
         if let Parcel::Record { record, .. } = &parcel
@@ -184,6 +192,9 @@ impl Node {
             let at = self.moment(now);
             stored.is_renewed = self.published.record(at, record).is_ok();
             self.cache.forget(&record.key());
+        }
+        if !stored.is_reached() {
+            self.published.hurry(now, place, REISSUE_AFTER);
         }
         let Some(command) = command else { return };
         match nobody.as_ref().and_then(silence) {
@@ -221,25 +232,6 @@ impl Node {
         let parcel = Parcel::Record { record: Box::new(record), condition: Condition::Any };
         let aim = Aim::Store(Storing::new(None, parcel, Quorum::One));
         self.search(now, key, aim, now + UPKEEP_WITHIN);
-    }
-
-    /// Hands a peer the record that is kept here under a key.
-    pub(super) fn repair(&mut self, now: Instant, peer: &Peer, key: Key) {
-        if let Some(record) = self.records.get(now, &key).cloned() {
-            self.hand_over(now, peer, record);
-        }
-    }
-
-    /// Hands a peer a record that it should have.
-    pub(super) fn hand_over(&mut self, now: Instant, peer: &Peer, record: record::Signed) {
-        if peer.node() == self.own.node() || self.out.len() >= OUTPUTS_MAX {
-            return;
-        }
-        self.stats.repaired += 1;
-        let op = Op::Store { record, condition: Condition::Any };
-        let ticket = self.requests.submit(now, peer.contact(), op, now + UPKEEP_WITHIN);
-        let (peer, purpose) = (peer.clone(), Purpose::Repair);
-        self.under_way.insert(ticket, UnderWay { peer, purpose });
     }
 }
 

@@ -66,10 +66,15 @@ fn a_newcomer_is_given_what_belongs_to_it() {
         let record = mesh.record(Address(1), &format!("n{number}"), 1, "value");
         mesh.put(Address(1), record, Condition::Any);
     }
+    for number in 0..40 {
+        let provider = Provider { name: format!("n{number}").into(), ..provider(Address(4)) };
+        let (ttl, quorum) = (Duration::from_secs(300), Quorum::Majority);
+        assert!(mesh.ask(Address(4), Command::Provide { provider, ttl, quorum }).is_ok());
+    }
     mesh.sim.start(newcomer);
     mesh.meet(newcomer, Address(0));
     mesh.begun(newcomer);
-    mesh.run(MINUTE);
+    mesh.run(Duration::from_secs(10));
     let mut due = 0;
     for number in 0..40 {
         let key = key(&format!("n{number}"));
@@ -79,6 +84,7 @@ fn a_newcomer_is_given_what_belongs_to_it() {
         if nodes.iter().take(20).any(|address| *address == newcomer) {
             due += 1;
             assert!(mesh.keepers(key).contains(&newcomer), "n{number}");
+            assert!(mesh.provided(newcomer, key) == 1, "n{number}");
         }
     }
     assert!(due > 20, "{due}");
@@ -181,6 +187,28 @@ fn a_node_alone_is_its_own_table() {
     assert_eq!((got.agreed, got.answered), (1, 1));
     let lookup = mesh.ask(Address(0), Command::Lookup { key: key("x") });
     assert!(matches!(lookup, Ok(Answer::Nodes(ref found)) if found.closest.is_empty()));
+}
+
+#[test]
+fn what_a_node_alone_has_published_reaches_the_others_when_it_finds_them() {
+    let mut mesh = Mesh::new(8, 40, Faults::NONE);
+    let alone = Address(39);
+    mesh.sim.crash(alone);
+    mesh.run(MINUTE);
+    mesh.sim.start(alone);
+    let command = Command::Provide {
+        provider: provider(alone),
+        ttl: Duration::from_secs(300),
+        quorum: Quorum::All,
+    };
+    assert!(mesh.ask(alone, command).is_ok());
+    let record = mesh.record(alone, "early", 1, "bird");
+    assert_eq!(mesh.put(alone, record, Condition::Any).kept, 1);
+    mesh.meet(alone, Address(0));
+    mesh.run(Duration::from_secs(10));
+    mesh.sim.crash(alone);
+    assert_eq!(mesh.find(Address(20), key("scoreboard")).len(), 1);
+    assert!(mesh.get(Address(20), key("early")).record.is_some());
 }
 
 #[test]

@@ -242,23 +242,3 @@ fn bytes_are_bounded_too_and_a_replaced_record_gives_its_own_back() {
         assert_eq!(store.len(), 2);
     }
 }
-
-#[test]
-fn a_newcomer_gets_what_it_is_nearer_to_than_the_last_of_the_closest() {
-    let (mut store, at) = (store(Config::default()), begin());
-    for n in 0..40 {
-        assert_eq!(put(&mut store, at, &record(1, &n.to_string(), 1)), PutOutcome::Stored);
-    }
-    let newcomer = Key::of_node(keypair(50).node_id());
-    let kth = Key::of_node(keypair(51).node_id());
-    let page = store.replicate_to(at.now, &newcomer, None, |key| Some(kth.distance(key)));
-    let nearer = |key: &Key| newcomer.distance(key) < kth.distance(key);
-    let expected: Vec<Key> = store.keys(at.now).filter(nearer).collect();
-    assert!(!expected.is_empty() && expected.len() < 40);
-    assert_eq!((page.keys, page.next), (expected, None));
-    let all = store.replicate_to(at.now, &newcomer, None, |_| None);
-    assert_eq!(all.keys.len(), 40, "fewer than k nodes are known: it gets everything");
-    let after = all.keys[29];
-    let rest = store.replicate_to(at.now, &newcomer, Some(after), |_| None);
-    assert_eq!(rest.keys, all.keys[30..]);
-}

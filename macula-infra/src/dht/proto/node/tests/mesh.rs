@@ -255,6 +255,12 @@ impl Mesh {
         self.sim.machines().filter(|(_, node)| keeps(node)).map(|(address, _)| address).collect()
     }
 
+    /// How many providers of a key a node keeps.
+    pub(super) fn provided(&self, at: Address, key: Key) -> usize {
+        let node = self.sim.machines().find(|(address, _)| *address == at);
+        node.map_or(0, |(_, node)| node.providers.count(self.now(), &key))
+    }
+
     fn now(&self) -> Instant {
         let (_, node) = self.sim.machines().next().unwrap();
         // All lives begin on one clock.

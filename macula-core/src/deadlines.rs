@@ -24,11 +24,11 @@ impl<T> Deadlines<T> {
     }
 }
 
-impl<T: Ord + Copy> Deadlines<T> {
+impl<T: Ord + Clone> Deadlines<T> {
     /// Sets a timer, in the place of its deadline before.
     pub fn set(&mut self, timer: T, at: Instant) {
-        if let Some(before) = self.at.insert(timer, at) {
-            self.order.remove(&(before, timer));
+        if let Some(before) = self.at.insert(timer.clone(), at) {
+            self.order.remove(&(before, timer.clone()));
         }
         self.order.insert((at, timer));
     }
@@ -53,18 +53,18 @@ impl<T: Ord + Copy> Deadlines<T> {
 
     /// Takes out one timer whose deadline has come: the one that has been due for longest.
     pub fn due(&mut self, now: Instant) -> Option<T> {
-        let (at, timer) = *self.order.first()?;
-        if at > now {
+        if self.order.first()?.0 > now {
             return None;
         }
-        self.clear(timer);
+        let (_, timer) = self.order.pop_first()?;
+        self.at.remove(&timer);
         Some(timer)
     }
 
     /// The nearest deadline, and whose it is.
     #[must_use]
     pub fn next(&self) -> Option<(Instant, T)> {
-        self.order.first().copied()
+        self.order.first().cloned()
     }
 }
 

@@ -54,6 +54,7 @@
 
 mod actor;
 pub mod config;
+mod departures;
 pub mod event;
 mod metrics;
 pub mod proto;

@@ -13,6 +13,7 @@ use serde::de::DeserializeOwned;
 use crate::dht::Dht;
 use crate::link::Link;
 use crate::membership::Membership;
+use crate::names::{LocateError, NamedHandle, Names};
 use crate::pool::{Class, LinkError, Stats};
 use crate::remote::{Calling, Remote, ReplyTo, ServeError, Serving};
 use crate::transport::Sockets;
@@ -26,6 +27,7 @@ pub struct Mesh {
     pub(crate) sockets: Arc<Sockets>,
     pub(crate) membership: Membership,
     pub(crate) dht: Dht,
+    pub(crate) names: Names,
 }
 
 impl Debug for Mesh {
@@ -54,7 +56,8 @@ impl Mesh {
     }
 
     /// Serves an actor of this node under a name: others may ask it `Q` and get `R`. `message`
-    /// makes the actor's own message of a question.
+    /// makes the actor's own message of a question. The name is announced in the directory, so that
+    /// any node can [find](Self::locate) it; if the directory is not there now, later.
     ///
     /// # Errors
     ///
@@ -71,6 +74,36 @@ impl Mesh {
         R: Serialize + Send + 'static,
     {
         self.calling.served.serve(name, handle, message)
+    }
+
+    /// The node that serves an actor under a name: this one if it does.
+    ///
+    /// # Errors
+    ///
+    /// [`LocateError`].
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped, nothing happens.
+    pub async fn locate(&self, name: &str) -> Result<Remote, LocateError> {
+        self.names.locate(name).await
+    }
+
+    /// Waits until the directory knows of all names that this node serves now. It may never do, as
+    /// when nobody is there to keep them.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped, nothing happens.
+    pub async fn announced(&self) {
+        self.names.announced().await;
+    }
+
+    /// A typed handle to whoever serves an actor under a name, on any node. It is good before there
+    /// is one.
+    #[must_use]
+    pub fn named<Q, R>(&self, name: &str) -> NamedHandle<Q, R> {
+        self.names.handle(name)
     }
 
     /// Tells where a node can be dialled.

@@ -145,7 +145,8 @@ impl Pool {
                 return Ok(in_flight);
             }
         }
-        Err(LinkError::NotReady("connections to the node end as soon as they are granted"))
+        let why = "connections to the node end as soon as they are granted".to_owned();
+        Err(LinkError::Failed { why })
     }
 
     /// Takes up the connection to a peer, if there is one.

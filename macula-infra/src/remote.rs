@@ -20,7 +20,7 @@ mod serve;
 mod session;
 mod wire;
 
-pub(crate) use client::Calling;
+pub(crate) use client::{Calling, WITHIN};
 #[expect(clippy::module_name_repetitions, reason = "they are used by their names alone")]
 pub use client::{Remote, RemoteHandle};
 pub use error::{CallError, Interruption, Refusal, Unavailability};

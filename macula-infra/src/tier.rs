@@ -9,6 +9,7 @@
 //! ├─ services       one_for_one     what the mesh offers
 //! │  ├─ membership                  who is there
 //! │  ├─ dht                         finds nodes, records and providers
+//! │  ├─ names                       announces the actors that are served
 //! │  └─ bootstrap                   finds the mesh
 //! ├─ peers          dynamic         an actor for each live connection
 //! └─ telemetry      one_for_one
@@ -36,6 +37,7 @@ use crate::membership::event::Event;
 use crate::membership::update::Role;
 use crate::membership::{self, Membership, MembershipService};
 use crate::mesh::Mesh;
+use crate::names::{self, Names};
 use crate::pool::{self, AddressBook, Pool, PoolActor};
 use crate::post::Post;
 use crate::remote::{Calling, RemoteService, Served};
@@ -234,7 +236,8 @@ fn ground(config: Config, peers: &SupervisorHandle) -> Result<Ground, Error> {
     let (current, served) = (Current::default(), Served::default());
     let own = own_contact(credentials.node(), &discovery, &sockets);
     let rules = Rules::new(RealmId::named(&discovery.realm));
-    let dht = Dht::new(credentials.keypair().clone(), own.clone(), rules, discovery.saved.clone());
+    let (keypair, saved) = (credentials.keypair().clone(), discovery.saved.clone());
+    let dht = Dht::new(keypair, own.clone(), rules, saved, book.clone());
     let known = discovery.saved.entries.iter().map(|entry| entry.contact.clone());
     let membership = Membership::new(known.take(membership::proto::SEEDS_MAX).collect());
     let pool = Pool::new(pool::Ground {
@@ -263,16 +266,12 @@ fn ground(config: Config, peers: &SupervisorHandle) -> Result<Ground, Error> {
         sink: Arc::new(move |connection, gone| arrived.arrived(connection, gone)),
     })?;
     let entropy = move || seed.map_or_else(Entropy::from_process, Entropy::from_seed);
-    let services = services_of(
-        &Mine { own, life: incarnation, pool: &pool, membership: &membership, dht: &dht },
-        &credentials,
-        discovery,
-        entropy,
-    )?;
     let policy: Worker<PoolActor> = pool::worker(pool.clone(), policy, entropy)?;
     let (policy, handle) = policy.split();
-    let calling = Calling { pool, served, policy: handle };
-    let mesh = Mesh { calling, credentials, sockets, membership, dht };
+    let calling = Calling { pool, served, policy: handle, membership: membership.clone() };
+    let names = Names::new(calling.clone(), Arc::new(dht.clone()), membership.clone());
+    let mesh = Mesh { calling, credentials, sockets, membership, dht, names };
+    let services = services_of(&mesh, own, incarnation, discovery, entropy)?;
     Ok(Ground { endpoint, policy, mesh, services })
 }
 
@@ -285,52 +284,47 @@ fn own_contact(node: NodeId, discovery: &Discovery, sockets: &Sockets) -> Contac
     Contact::new(node, listening.filter(|address| !address.ip().is_unspecified()))
 }
 
-/// What the services of a node have in common.
-struct Mine<'a> {
+/// Membership, table, names and bootstrap, which hear of one another here.
+fn services_of(
+    mesh: &Mesh,
     own: Contact,
     life: u64,
-    pool: &'a Pool,
-    membership: &'a Membership,
-    dht: &'a Dht,
-}
-
-/// Membership, table and bootstrap, which hear of one another here.
-fn services_of(
-    mine: &Mine<'_>,
-    credentials: &Credentials,
     discovery: Discovery,
     entropy: impl Fn() -> Entropy + Clone + Send + Sync + 'static,
 ) -> Result<Supervisor, Error> {
-    let post = Post::new(mine.pool.clone());
-    let (book, table) = (mine.pool.book().clone(), mine.dht.clone());
+    let Mesh { calling: Calling { pool, .. }, membership, dht, names, .. } = mesh;
+    let post = Post::new(pool.clone());
+    let (book, table, named) = (pool.book().clone(), dht.clone(), names.clone());
     let listener = move |event: &Event, contact: Option<&Contact>| match (event, contact) {
         (Event::Joined { .. } | Event::Returned { .. } | Event::Updated { .. }, Some(contact)) => {
             book.hear(contact.node, &contact.addresses);
             table.heard(vec![contact.clone()]);
         }
-        (Event::Gone { node, .. }, _) => table.gone(*node),
+        (Event::Gone { node, .. }, _) => {
+            table.gone(*node);
+            named.gone(*node);
+        }
         _ => {}
     };
-    let is_client = discovery.role == Role::Client || mine.own.addresses.is_empty();
-    let role = if is_client { Role::Client } else { discovery.role };
-    let membership = membership::worker(
+    let is_client = discovery.role == Role::Client || own.addresses.is_empty();
+    let membership_worker = membership::worker(
         membership::Parts {
-            membership: mine.membership.clone(),
+            membership: membership.clone(),
             post: post.clone(),
-            contact: mine.own.clone(),
-            life: mine.life,
-            role,
-            keypair: credentials.keypair().clone(),
+            contact: own.clone(),
+            life,
+            role: if is_client { Role::Client } else { discovery.role },
+            keypair: mesh.credentials.keypair().clone(),
             config: discovery.membership,
             listener: Arc::new(listener),
         },
         entropy.clone(),
     )?;
-    let dht = dht::worker(
+    let dht_worker = dht::worker(
         dht::Parts {
-            dht: mine.dht.clone(),
+            dht: dht.clone(),
             post,
-            own: mine.own.clone(),
+            own,
             mode: if is_client { Mode::Client } else { Mode::Server },
             config: discovery.dht,
         },
@@ -339,13 +333,14 @@ fn services_of(
     let bootstrap = bootstrap::worker(
         bootstrap::Parts {
             config: discovery.bootstrap,
-            pool: mine.pool.clone(),
-            membership: mine.membership.clone(),
+            pool: pool.clone(),
+            membership: membership.clone(),
         },
         entropy,
     )?;
     let services = flags(Supervisor::new("services")?);
-    Ok(services.child(membership).child(dht).child(bootstrap))
+    let services = services.child(membership_worker).child(dht_worker);
+    Ok(services.child(names::worker(names.clone())?).child(bootstrap))
 }
 
 /// What holds for all of them.

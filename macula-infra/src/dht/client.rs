@@ -25,6 +25,7 @@ use super::record::{self, Record};
 use super::rules::{Rules, SignError};
 use crate::contact::Contact;
 use crate::desk::Desk;
+use crate::pool::AddressBook;
 
 /// How long a command may take if nothing else is said.
 const WITHIN: Duration = Duration::from_secs(10);
@@ -71,6 +72,8 @@ struct Shared {
     keypair: Keypair,
     rules: Arc<Rules>,
     own: Contact,
+    /// Whoever is found as a provider can be called.
+    book: AddressBook,
     waiting: Mutex<BTreeMap<CommandId, oneshot::Sender<Result<Answer, Failure>>>>,
     numbers: AtomicU64,
     stats: Mutex<Stats>,
@@ -91,12 +94,19 @@ impl Debug for Dht {
 
 /// What the node's own parts use.
 impl Dht {
-    pub(crate) fn new(keypair: Keypair, own: Contact, rules: Rules, saved: Snapshot) -> Self {
+    pub(crate) fn new(
+        keypair: Keypair,
+        own: Contact,
+        rules: Rules,
+        saved: Snapshot,
+        book: AddressBook,
+    ) -> Self {
         Self(Arc::new(Shared {
             desk: Desk::default(),
             keypair,
             rules: Arc::new(rules),
             own,
+            book,
             waiting: Mutex::default(),
             numbers: AtomicU64::new(1),
             stats: Mutex::default(),
@@ -389,7 +399,13 @@ impl Dht {
     pub async fn find(&self, space: &str, name: &[u8], max: usize) -> Result<Providing, Error> {
         let key = self.key(space, name);
         match self.ask(WITHIN, Command::Find { key, max }).await? {
-            Answer::Providers(providing) => Ok(providing),
+            Answer::Providers(providing) => {
+                for provider in &providing.providers {
+                    let contact = &provider.provider().contact;
+                    self.0.book.hear(contact.node, &contact.addresses);
+                }
+                Ok(providing)
+            }
             other => Err(unexpected(&other)),
         }
     }

@@ -18,8 +18,10 @@ use macula_core::supervision::{Start, Worker};
 use macula_core::wire::{Frame, Kind, Limits};
 use parking_lot::Mutex;
 use tokio::sync::{broadcast, watch};
+use tokio_util::sync::CancellationToken;
 
 use super::config::Config;
+use super::departures::Departures;
 use super::event::Event;
 use super::proto::{Identity, Input, Output, Swim};
 use super::update::{Role, Seen, Stamp, Status};
@@ -77,6 +79,7 @@ struct Shared {
     /// The last version that a life of the actor has used.
     version: AtomicU64,
     seeds: Mutex<Vec<Contact>>,
+    departures: Departures,
     /// Whether this node has said farewell.
     departed: watch::Sender<bool>,
 }
@@ -95,6 +98,7 @@ impl Membership {
             held: DashMap::new(),
             version: AtomicU64::new(0),
             seeds: Mutex::new(seeds),
+            departures: Departures::default(),
             departed: watch::Sender::new(false),
         }))
     }
@@ -148,6 +152,11 @@ impl Membership {
         // The sender lives as long as this handle.
         let said = departed.wait_for(|departed| *departed);
         drop(tokio::time::timeout(FAREWELL_MAX, said).await);
+    }
+
+    /// What is cancelled when a node is next held to be gone.
+    pub(crate) fn departure(&self, node: NodeId) -> Arc<CancellationToken> {
+        self.0.departures.of(node)
     }
 
     /// There is a connection to a node.
@@ -333,6 +342,9 @@ impl Effects<Swim> for Deeds {
             }
             let contact = swim.seen(node).map(|seen| &seen.presence().contact);
             (self.listener)(&event, contact);
+            if matches!(event, Event::Gone { .. }) {
+                shared.departures.gone(node);
+            }
             // Whoever hears of it finds it to be so. Nobody need listen.
             drop(shared.events.send(event));
         }

@@ -26,13 +26,14 @@ use super::serve::{Question, Served};
 use super::session::{Calls, Waiting};
 use super::{FIRST_KIND, metrics};
 use crate::link::InFlight;
+use crate::membership::Membership;
 use crate::pool::Pool;
 
 /// How long a call that waits for its node leaves a pool alone that has said no.
 const ASK_AGAIN: Duration = Duration::from_millis(10);
 
 /// How long a call waits if it does not say.
-const WITHIN: Duration = Duration::from_secs(5);
+pub(crate) const WITHIN: Duration = Duration::from_secs(5);
 
 /// What callers need: the connections of the node, and what it serves itself.
 #[derive(Debug, Clone)]
@@ -41,10 +42,12 @@ pub(crate) struct Calling {
     pub(crate) served: Served,
     /// What makes connections: it is there again and again until the node has stopped.
     pub(crate) policy: Handle<Bell>,
+    /// Who says which nodes are gone.
+    pub(crate) membership: Membership,
 }
 
 impl Calling {
-    pub(super) fn node(&self) -> NodeId {
+    pub(crate) fn node(&self) -> NodeId {
         self.pool.node()
     }
 
@@ -56,7 +59,7 @@ impl Calling {
         &self.served
     }
 
-    pub(super) async fn link(&self, node: NodeId) -> Result<InFlight, CallError> {
+    pub(crate) async fn link(&self, node: NodeId) -> Result<InFlight, CallError> {
         tokio::select! {
             biased;
             link = self.pool.link(node) => link.map_err(CallError::from),

@@ -82,6 +82,9 @@ pub enum Unavailability {
         /// How many may be.
         high: usize,
     },
+    /// The directory does not say which node serves the name.
+    #[error("it is not known which node serves it: {0}")]
+    NotFound(String),
     /// Nothing is served under the name.
     #[error("nothing is served as {0:?}")]
     NotServed(String),

@@ -46,7 +46,8 @@ pub enum DownReason {
     },
     /// It had ended before, and why is not known any more. Erlang's `noproc`.
     Over,
-    /// The connection to its node was lost; whether it lives is not known. Erlang's `noconnection`.
+    /// The connection to its node was lost, or the mesh holds the node to be gone; whether it lives
+    /// is not known. Erlang's `noconnection`.
     NodeGone(String),
 }
 
@@ -127,6 +128,7 @@ impl Drop for Armed {
 /// Watches over one connection after the other.
 async fn watch(remote: &Remote, name: &Arc<str>, mut armed: Armed) -> DownReason {
     let life = (armed.incarnation, armed.node);
+    let gone = remote.calling.membership.departure(remote.node);
     loop {
         let link = armed.on.as_ref().map(|(in_flight, _)| Arc::clone(in_flight.link()));
         let leaves = async {
@@ -142,6 +144,7 @@ async fn watch(remote: &Remote, name: &Arc<str>, mut armed: Armed) -> DownReason
                 Err(_lost) => {}
             },
             () = leaves => {}
+            () = gone.cancelled() => return DownReason::NodeGone("the mesh holds it to be gone".to_owned()),
         }
         if let Some(link) = link.filter(|link| link.ended().is_some() && !is_orderly(link)) {
             return DownReason::NodeGone(lost(&link).to_string());

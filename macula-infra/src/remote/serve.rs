@@ -1,8 +1,9 @@
 //! Actors under the names by which other nodes call them.
 
+use std::collections::BTreeSet;
 use std::fmt::Debug;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 
 use bytes::Bytes;
 use dashmap::DashMap;
@@ -17,6 +18,7 @@ use serde::de::DeserializeOwned;
 use super::error::{CallError, Refusal, Unavailability};
 use super::metrics;
 use super::reply::{ReplyTo, Ticket};
+use crate::names::Change;
 
 /// How many names a node serves.
 pub(super) const NAMES_MAX: usize = 65_536;
@@ -135,11 +137,26 @@ const fn absent(presence: Presence) -> &'static str {
 
 /// The names that a node serves. Clones are the same table.
 #[derive(Clone, Default)]
-pub struct Served(Arc<DashMap<Arc<str>, Arc<dyn Actor>>>);
+pub struct Served(Arc<Table>);
+
+#[derive(Default)]
+struct Table {
+    actors: DashMap<Arc<str>, Arc<dyn Actor>>,
+    /// Who hears of changes.
+    listener: OnceLock<Box<dyn Fn(Change) + Send + Sync>>,
+}
+
+impl Table {
+    fn tell(&self, change: Change) {
+        if let Some(listener) = self.listener.get() {
+            listener(change);
+        }
+    }
+}
 
 impl Debug for Served {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Served").field("names", &self.0.len()).finish()
+        f.debug_struct("Served").field("names", &self.0.actors.len()).finish()
     }
 }
 
@@ -148,7 +165,7 @@ impl Debug for Served {
 #[must_use = "a name is served only as long as this is held; `keep` serves it for ever"]
 pub struct Serving {
     name: Arc<str>,
-    table: Weak<DashMap<Arc<str>, Arc<dyn Actor>>>,
+    table: Weak<Table>,
 }
 
 impl Debug for dyn Actor {
@@ -173,12 +190,32 @@ impl Serving {
 impl Drop for Serving {
     fn drop(&mut self) {
         if let Some(table) = self.table.upgrade() {
-            table.remove(&self.name);
+            // Changes of one name are told in their order: while its place is locked.
+            table.actors.remove_if(&self.name, |name, _| {
+                table.tell(Change::Ended(Arc::clone(name)));
+                true
+            });
         }
     }
 }
 
 impl Served {
+    /// Tells of each name that is served from now on, and of each that is so no longer. Only the
+    /// first who listens is told.
+    pub(crate) fn listen(&self, listener: impl Fn(Change) + Send + Sync + 'static) {
+        drop(self.0.listener.set(Box::new(listener)));
+    }
+
+    /// Whether an actor is served under a name.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.0.actors.contains_key(name)
+    }
+
+    /// The names.
+    pub(crate) fn names(&self) -> BTreeSet<Arc<str>> {
+        self.0.actors.iter().map(|entry| Arc::clone(entry.key())).collect()
+    }
+
     /// Serves an actor under a name: other nodes may ask it `Q` and get `R`. `message` makes the
     /// actor's own message of a question.
     ///
@@ -201,23 +238,24 @@ impl Served {
             return Err(invalid(InvalidId::Empty));
         }
         Path::parse(name).map_err(invalid)?;
-        if self.0.len() >= NAMES_MAX {
+        if self.0.actors.len() >= NAMES_MAX {
             return Err(ServeError::Full);
         }
         let name: Arc<str> = name.into();
         let typed = Typed { handle: handle.clone(), message, _types: std::marker::PhantomData };
-        match self.0.entry(Arc::clone(&name)) {
-            Entry::Occupied(_) => Err(ServeError::Taken(name.to_string())),
+        match self.0.actors.entry(Arc::clone(&name)) {
+            Entry::Occupied(_) => return Err(ServeError::Taken(name.to_string())),
             Entry::Vacant(place) => {
-                place.insert(Arc::new(typed));
-                Ok(Serving { name, table: Arc::downgrade(&self.0) })
+                let _locked = place.insert(Arc::new(typed));
+                self.0.tell(Change::Served(Arc::clone(&name)));
             }
         }
+        Ok(Serving { name, table: Arc::downgrade(&self.0) })
     }
 
     /// Puts a question to whoever is served under a name.
     pub(super) fn ask(&self, name: &str, question: Question) {
-        let actor = self.0.get(name).map(|entry| Arc::clone(entry.value()));
+        let actor = self.0.actors.get(name).map(|entry| Arc::clone(entry.value()));
         match actor {
             Some(actor) => actor.ask(question),
             None => {
@@ -237,7 +275,7 @@ impl Served {
         name: &str,
         incarnation: Option<u64>,
     ) -> Result<(u64, BoxFuture<'static, Option<ExitReason>>), CallError> {
-        let actor = self.0.get(name).map(|entry| Arc::clone(entry.value()));
+        let actor = self.0.actors.get(name).map(|entry| Arc::clone(entry.value()));
         let actor = actor
             .ok_or_else(|| CallError::Unavailable(Unavailability::NotServed(name.to_owned())))?;
         let (presence, life) = actor.life();

@@ -1,6 +1,7 @@
 //! Whole tiers, two in one process, over real QUIC on the loopback interface.
 
 mod discovery;
+mod names;
 
 use std::time::Duration;
 

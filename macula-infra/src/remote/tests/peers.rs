@@ -188,7 +188,8 @@ async fn a_call_for_which_there_is_no_room_was_not_sent() {
     busy(deaf.try_call_within(LONG, &zeros(4 * MIB)).await);
     busy(deaf.call_within(Duration::from_millis(50), &zeros(4 * MIB)).await);
     drop((waiting, long));
-    drop(peer.streams.next().await.unwrap());
+    // The peer may have closed the connection by now: see the head of `lane/bulk.rs`.
+    drop(peer.streams.next().await);
     one.root.stop().await;
 }
 

@@ -13,9 +13,9 @@ use crate::dht::proto::records::Condition;
 use crate::dht::rules::space;
 
 /// Far longer than anything takes.
-const WITHIN: Duration = Duration::from_secs(30);
+pub(super) const WITHIN: Duration = Duration::from_secs(30);
 
-async fn joined(seed: u8, through: Option<&Node>) -> Node {
+pub(super) async fn joined(seed: u8, through: Option<&Node>) -> Node {
     let seeds = through.and_then(|other| other.infra.mesh.listening().first().copied());
     let seeds = seeds.into_iter().map(Seed::Address).collect();
     let bootstrap = bootstrap::Config { seeds, ..bootstrap::Config::default() };
@@ -24,7 +24,7 @@ async fn joined(seed: u8, through: Option<&Node>) -> Node {
 }
 
 /// Waits until a node has this many others as members.
-async fn has_members(node: &Node, count: usize) {
+pub(super) async fn has_members(node: &Node, count: usize) {
     let membership = node.infra.mesh.membership();
     let mut events = membership.events();
     let waiting = async {
@@ -36,7 +36,7 @@ async fn has_members(node: &Node, count: usize) {
 }
 
 /// Waits until a node's lookups find this many others.
-async fn finds(node: &Node, count: usize) {
+pub(super) async fn finds(node: &Node, count: usize) {
     let dht = node.infra.mesh.dht();
     let key = dht.key(space::ANY, b"anything");
     let waiting =

@@ -1,4 +1,9 @@
 //! Bodies that are too long for a frame, each on a stream of its own.
+//!
+//! A stream that is given up is reset. In s2n-quic 1.91 the reset of a stream that waits for its
+//! peer's window can name a final size beyond that window (it names what was acquired of the
+//! connection's), and the peer then closes the connection. So to give up a body that the peer does
+//! not read may cost the connection, and interrupt whatever else goes over it.
 
 use std::fmt::Debug;
 use std::sync::Arc;

@@ -1,13 +1,16 @@
 //! How a node that knows addresses finds its mesh.
 //!
-//! As long as the node is alone, its seeds are resolved and dialled, with a back-off and for ever.
+//! As long as the node is alone, its seeds are resolved (addresses, names of hosts, and services in
+//! the DNS) and dialled, with a back-off and for ever.
 //! Whoever answers there proves who it is like any peer, and the membership goes on from it. A node
 //! that has company leaves its seeds alone: the membership remembers whoever was a member, and asks
 //! for those by itself.
 
 mod actor;
+mod dns;
 mod seed;
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::bounds::{Invalid, span};
@@ -20,6 +23,8 @@ pub use seed::{InvalidSeed, Seed};
 pub struct Config {
     /// Where nodes of the mesh are.
     pub seeds: Vec<Seed>,
+    /// Who is asked for the names of seeds (DNS, RFC 1035), if not the system's resolver.
+    pub nameserver: Option<SocketAddr>,
     /// How long after the first attempt the next follows. 10 ms to `retry_max`.
     pub retry_initial: Duration,
     /// The longest time between two attempts. Up to 1 h.
@@ -43,6 +48,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             seeds: Vec::new(),
+            nameserver: None,
             retry_initial: Duration::from_millis(500),
             retry_max: Duration::from_secs(30),
         }

@@ -12,7 +12,9 @@ use macula_core::supervision::{
     AdminError, ChildSpec, Event, ExitReason, Handle, Root, StartError, StartedChild, Supervisor,
     SupervisorHandle, TreeNode, TreeOptions, Worker,
 };
+use macula_infra::membership::update::Role;
 use macula_infra::mesh::Mesh;
+use macula_infra::names::{LocateError, NamedHandle};
 use macula_infra::pool::AddressBook;
 use macula_infra::remote::{Remote, ReplyTo, ServeError, Serving};
 use macula_infra::tier::{Discovery, Infrastructure};
@@ -27,6 +29,9 @@ use tokio::sync::broadcast;
 
 use crate::admin;
 use crate::config::{self, Config};
+
+/// Why a bootstrap node starts no workload.
+const BOOTSTRAP: &str = "a bootstrap node runs no workloads";
 
 /// The realm of nodes that say of none.
 const REALM: &str = "default";
@@ -51,6 +56,9 @@ pub enum Error {
     /// started.
     #[error(transparent)]
     Infrastructure(#[from] macula_infra::tier::Error),
+    /// A bootstrap node was given workloads to run. Nothing was started.
+    #[error("{BOOTSTRAP}, and {0} were declared")]
+    Workloads(usize),
     /// What the node is to show and to believe cannot be used. Nothing was started.
     #[error("identity: {0}")]
     Identity(#[from] crate::identity::Error),
@@ -178,7 +186,8 @@ impl Builder {
         let shutdown = config.node.shutdown;
         let dht = infrastructure.mesh.dht();
         let saved = table_file.map(|path| saved::Keeper::start(path, dht.clone()));
-        Ok(Node { saved, root, infrastructure, platform, workload, shutdown, _lock: lock })
+        let is_bootstrap = config.mesh.role == Role::Bootstrap;
+        Ok(Node { saved, root, infrastructure, platform, workload, shutdown, is_bootstrap, _lock: lock })
     }
 }
 
@@ -194,12 +203,17 @@ struct Tree {
     workload: SupervisorHandle,
 }
 
-/// The tree of a node, with these children in its workload tier.
+/// The tree of a node, with these children in its workload tier. A bootstrap node has only the
+/// lowest of the tiers.
 fn tree(
     config: &Config,
     infrastructure: macula_infra::tier::Config,
     workloads: Vec<ChildSpec>,
 ) -> Result<Tree, Error> {
+    let is_bootstrap = infrastructure.discovery.role == Role::Bootstrap;
+    if is_bootstrap && !workloads.is_empty() {
+        return Err(Error::Workloads(workloads.len()));
+    }
     let [a, b, c, d, e, f, g, h, ..] = *infrastructure.credentials.node().as_bytes();
     let number = u64::from_be_bytes([a, b, c, d, e, f, g, h]);
     let (platform_spec, platform) = macula_platform::tier::spec(config.platform.registers, number)?;
@@ -211,9 +225,9 @@ fn tree(
     let (workload_spec, workload) = workload.split();
     let root = Supervisor::new("root")?
         .intensity(10, Duration::from_secs(60))
-        .child(infrastructure_spec)
-        .child(platform_spec)
-        .child(workload_spec);
+        .child(infrastructure_spec);
+    let root =
+        if is_bootstrap { root } else { root.child(platform_spec).child(workload_spec) };
     Ok(Tree { root, infrastructure, platform, workload })
 }
 
@@ -250,6 +264,8 @@ pub struct Node {
     workload: SupervisorHandle,
     shutdown: Duration,
     saved: Option<saved::Keeper>,
+    /// Whether it only helps others to find each other.
+    is_bootstrap: bool,
     /// Goes with the node, so that its identity can be used again.
     _lock: Option<crate::identity::Lock>,
 }
@@ -275,10 +291,10 @@ impl Node {
     /// # Errors
     ///
     /// [`AdminError`] if its id is taken, its policy is illegal, or its start fails; it is then not
-    /// listed.
+    /// listed. A bootstrap node starts none.
     pub async fn spawn<A: Actor>(&self, worker: Worker<A>) -> Result<Handle<A::Msg>, AdminError> {
         let (spec, handle) = worker.split();
-        self.workload.start_child(spec).await?;
+        self.start_workload(spec).await?;
         Ok(handle)
     }
 
@@ -292,7 +308,7 @@ impl Node {
         supervisor: Supervisor,
     ) -> Result<SupervisorHandle, AdminError> {
         let (spec, handle) = supervisor.split();
-        self.workload.start_child(spec).await?;
+        self.start_workload(spec).await?;
         Ok(handle)
     }
 
@@ -305,6 +321,16 @@ impl Node {
         &self,
         child: impl Into<ChildSpec>,
     ) -> Result<StartedChild, AdminError> {
+        self.start_workload(child).await
+    }
+
+    async fn start_workload(
+        &self,
+        child: impl Into<ChildSpec>,
+    ) -> Result<StartedChild, AdminError> {
+        if self.is_bootstrap {
+            return Err(AdminError::Refused(BOOTSTRAP));
+        }
         self.workload.start_child(child).await
     }
 
@@ -342,11 +368,12 @@ impl Node {
     }
 
     /// Serves an actor of this node under a name: other nodes may ask it `Q` and get `R`. `message`
-    /// makes the actor's own message of a question.
+    /// makes the actor's own message of a question. The name is announced in the mesh, so that any
+    /// node can [find](Self::locate) it.
     ///
     /// # Errors
     ///
-    /// [`ServeError`] if the name is none or is taken; nothing changed.
+    /// [`ServeError`] if the name is none or is taken, or this is a bootstrap node; nothing changed.
     pub fn serve<M, Q, R>(
         &self,
         name: &str,
@@ -358,10 +385,40 @@ impl Node {
         Q: DeserializeOwned + Send + 'static,
         R: Serialize + Send + 'static,
     {
+        if self.is_bootstrap {
+            return Err(ServeError::Bootstrap);
+        }
         self.infrastructure.mesh.serve(name, handle, message)
     }
 
-    /// The platform's last-writer-wins registers.
+    /// The node that serves an actor under a name: this one if it does.
+    ///
+    /// # Errors
+    ///
+    /// [`LocateError`] if nobody serves it, or the directory does not answer.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped, nothing happens.
+    pub async fn locate(&self, name: &str) -> Result<Remote, LocateError> {
+        self.infrastructure.mesh.locate(name).await
+    }
+
+    /// A typed handle to whoever serves an actor under a name, on any node of the mesh.
+    ///
+    /// ```no_run
+    /// # async fn example(node: macula_workload::Node) -> Result<(), macula_workload::remote::CallError> {
+    /// let scoreboard = node.named::<String, u32>("workload/scoreboard");
+    /// let points = scoreboard.call(&"ada".to_owned()).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn named<Q, R>(&self, name: &str) -> NamedHandle<Q, R> {
+        self.infrastructure.mesh.named(name)
+    }
+
+    /// The platform's last-writer-wins registers, which a bootstrap node does not run.
     #[must_use]
     pub const fn registers(&self) -> &Registers {
         &self.platform.registers

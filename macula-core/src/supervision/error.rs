@@ -46,6 +46,9 @@ pub enum AdminError {
     /// The id is not one.
     #[error(transparent)]
     InvalidId(#[from] InvalidId),
+    /// Whoever made the tree wants no such child in it.
+    #[error("{0}")]
+    Refused(&'static str),
     /// The supervisor is ending.
     #[error("the supervisor is shutting down")]
     ShuttingDown,

@@ -1,27 +1,23 @@
 //! The supervised actor that dials seeds as long as its node is alone.
 
-use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use macula_core::entropy::Entropy;
+use macula_core::identity::NodeId;
 use macula_core::path::InvalidId;
 use macula_core::supervision::Worker;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::task::JoinSet;
 
-use super::{Config, Seed};
+use super::Config;
+use super::dns::resolved;
 use crate::contact::Contact;
 use crate::membership::Membership;
-use crate::pool::Pool;
-
-/// How many addresses are dialled in one round.
-const ADDRESSES_MAX: usize = 64;
-
-/// How long a name may take to be resolved.
-const RESOLVE_WITHIN: Duration = Duration::from_secs(5);
+use crate::pool::{LinkError, Pool};
+use crate::transport::DialError;
 
 /// How often a node in company looks whether it still is.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
@@ -113,11 +109,11 @@ impl Parts {
         if !self.membership.members().is_empty() {
             return 0;
         }
-        let addresses = resolved(&self.config.seeds).await;
+        let targets = resolved(&self.config.seeds, self.config.nameserver).await;
         let mut dials = JoinSet::new();
-        for address in addresses {
+        for (address, node) in targets {
             let pool = self.pool.clone();
-            dials.spawn(async move { (address, pool.meet(address).await) });
+            dials.spawn(async move { (address, dial(&pool, address, node).await) });
         }
         let mut found = Vec::new();
         while let Some(dialled) = dials.join_next().await {
@@ -148,23 +144,19 @@ impl Parts {
     }
 }
 
-/// The addresses of all seeds, each once.
-async fn resolved(seeds: &[Seed]) -> Vec<SocketAddr> {
-    let mut addresses = BTreeSet::new();
-    for seed in seeds {
-        match seed {
-            Seed::Address(address) => {
-                addresses.insert(*address);
-            }
-            Seed::Host { name, port } => {
-                let looked_up = tokio::net::lookup_host((name.as_str(), *port));
-                match tokio::time::timeout(RESOLVE_WITHIN, looked_up).await {
-                    Ok(Ok(found)) => addresses.extend(found),
-                    Ok(Err(error)) => tracing::info!(%seed, %error, "a seed has no address"),
-                    Err(_elapsed) => tracing::info!(%seed, "a seed's name takes too long"),
-                }
-            }
-        }
-    }
-    addresses.into_iter().take(ADDRESSES_MAX).collect()
+/// Dials an address, and says who is there: this very node, if one is expected.
+async fn dial(pool: &Pool, address: SocketAddr, node: Option<NodeId>) -> Result<NodeId, Undialled> {
+    let Some(node) = node else { return Ok(pool.meet(address).await?) };
+    pool.book().hear(node, &[address]);
+    pool.link(node).await?;
+    Ok(node)
+}
+
+/// Why nobody was met.
+#[derive(Debug, thiserror::Error)]
+enum Undialled {
+    #[error(transparent)]
+    Stranger(#[from] DialError),
+    #[error(transparent)]
+    Known(#[from] LinkError),
 }

@@ -38,6 +38,9 @@ pub enum ServeError {
     /// Another actor is served under it.
     #[error("something else is served as {0:?}")]
     Taken(String),
+    /// A node that helps others to find each other serves nothing else.
+    #[error("a bootstrap node serves no actors")]
+    Bootstrap,
     /// As many as may be are served.
     #[error("{NAMES_MAX} names are served, and no more may be")]
     Full,

@@ -42,11 +42,21 @@ impl Item<'_> {
 
     /// An array of addresses.
     pub(in crate::config) fn addresses(&self) -> Result<Vec<SocketAddr>, Error> {
-        self.each(|item, text| {
-            text.parse().map_err(|_invalid| {
-                let (key, found) = (item.name().to_owned(), text.to_owned());
-                item.fault(Problem::NotAddress { key, found })
-            })
+        self.each(|item, text| item.address(text))
+    }
+
+    /// One address, or "none".
+    pub(in crate::config) fn address_or_none(&self) -> Result<Option<SocketAddr>, Error> {
+        match self.string("an address in quotes, or \"none\"")? {
+            "none" => Ok(None),
+            text => self.address(text).map(Some),
+        }
+    }
+
+    fn address(&self, text: &str) -> Result<SocketAddr, Error> {
+        text.parse().map_err(|_invalid| {
+            let (key, found) = (self.name().to_owned(), text.to_owned());
+            self.fault(Problem::NotAddress { key, found })
         })
     }
 

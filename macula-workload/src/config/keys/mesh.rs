@@ -37,6 +37,10 @@ pub(in crate::config) static MESH: &[Key<Mesh>] = &[
     Key { name: "advertise", read: |mesh, item| put(&mut mesh.advertise, item.addresses()) },
     Key { name: "seeds", read: |mesh, item| put(&mut mesh.bootstrap.seeds, item.each(seed)) },
     Key {
+        name: "nameserver",
+        read: |mesh, item| put(&mut mesh.bootstrap.nameserver, item.address_or_none()),
+    },
+    Key {
         name: "retry_initial",
         read: |mesh, item| {
             let span = item.duration_in(Duration::from_millis(10), HOUR);

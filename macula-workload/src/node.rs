@@ -187,7 +187,16 @@ impl Builder {
         let dht = infrastructure.mesh.dht();
         let saved = table_file.map(|path| saved::Keeper::start(path, dht.clone()));
         let is_bootstrap = config.mesh.role == Role::Bootstrap;
-        Ok(Node { saved, root, infrastructure, platform, workload, shutdown, is_bootstrap, _lock: lock })
+        Ok(Node {
+            saved,
+            root,
+            infrastructure,
+            platform,
+            workload,
+            shutdown,
+            is_bootstrap,
+            _lock: lock,
+        })
     }
 }
 
@@ -223,11 +232,9 @@ fn tree(
         .intensity(5, Duration::from_secs(10));
     let workload = workloads.into_iter().fold(workload, Supervisor::child);
     let (workload_spec, workload) = workload.split();
-    let root = Supervisor::new("root")?
-        .intensity(10, Duration::from_secs(60))
-        .child(infrastructure_spec);
     let root =
-        if is_bootstrap { root } else { root.child(platform_spec).child(workload_spec) };
+        Supervisor::new("root")?.intensity(10, Duration::from_secs(60)).child(infrastructure_spec);
+    let root = if is_bootstrap { root } else { root.child(platform_spec).child(workload_spec) };
     Ok(Tree { root, infrastructure, platform, workload })
 }
 

@@ -62,9 +62,7 @@ async fn addresses(
         (Seed::Host { name, port }, None) => {
             Ok(tokio::net::lookup_host((name.as_str(), *port)).await?.collect())
         }
-        (Seed::Host { name, port }, Some(_)) => {
-            of_host(&resolver(nameserver)?, name, *port).await
-        }
+        (Seed::Host { name, port }, Some(_)) => of_host(&resolver(nameserver)?, name, *port).await,
         (Seed::Service { name }, _) => {
             let resolver = resolver(nameserver)?;
             let mut found = Vec::new();

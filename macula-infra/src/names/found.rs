@@ -61,7 +61,8 @@ impl Found {
         }
         if names.len() >= NAMES_MAX {
             // What ends first goes; whoever still looks for something keeps the search.
-            let first = names.iter().min_by_key(|(_, search)| search.get().map(|found| found.until));
+            let first =
+                names.iter().min_by_key(|(_, search)| search.get().map(|found| found.until));
             let first = first.map(|(name, _)| Arc::clone(name));
             first.and_then(|name| names.remove(&name));
         }

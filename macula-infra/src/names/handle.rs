@@ -88,8 +88,7 @@ impl<Q: Serialize, R: DeserializeOwned> NamedHandle<Q, R> {
                 Ok(Err(error)) => return Err(not_found(&error)),
                 Err(_elapsed) => return Err(CallError::TimedOut { within }),
             };
-            let fresh: Vec<NodeId> =
-                nodes.into_iter().filter(|node| tried.insert(*node)).collect();
+            let fresh: Vec<NodeId> = nodes.into_iter().filter(|node| tried.insert(*node)).collect();
             if fresh.is_empty() {
                 break;
             }
@@ -129,12 +128,7 @@ impl<Q: Serialize, R: DeserializeOwned> NamedHandle<Q, R> {
         answer
     }
 
-    async fn connected(
-        &self,
-        node: NodeId,
-        left: u32,
-        deadline: Instant,
-    ) -> Result<(), CallError> {
+    async fn connected(&self, node: NodeId, left: u32, deadline: Instant) -> Result<(), CallError> {
         let calling = &self.names.0.calling;
         if node == calling.node() {
             return Ok(());

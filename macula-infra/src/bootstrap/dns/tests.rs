@@ -16,7 +16,11 @@ fn records(name: &str, of: RecordType) -> Vec<RData> {
     let srv = |port, target| RData::SRV(SRV::new(1, 1, port, Name::from_ascii(target).unwrap()));
     match (name, of) {
         ("_macula._udp.example.org.", RecordType::SRV) => {
-            vec![srv(7000, "one.example.org."), srv(7001, "two.example.org."), srv(9, "no.example.org.")]
+            vec![
+                srv(7000, "one.example.org."),
+                srv(7001, "two.example.org."),
+                srv(9, "no.example.org."),
+            ]
         }
         ("one.example.org.", RecordType::A) => vec![RData::A(A(Ipv4Addr::new(192, 0, 2, 1)))],
         ("two.example.org.", RecordType::AAAA) => vec![RData::AAAA(AAAA(Ipv6Addr::LOCALHOST))],

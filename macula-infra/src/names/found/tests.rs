@@ -66,7 +66,11 @@ async fn many_who_ask_at_once_are_one_search_and_a_failed_one_is_nobodys() {
                 let find = || async {
                     go.notified().await;
                     // The first search fails: it fails for whoever began it, and for nobody else.
-                    if searches.fetch_add(1, Ordering::Relaxed) == 0 { Err(()) } else { Ok(vec![node(1)]) }
+                    if searches.fetch_add(1, Ordering::Relaxed) == 0 {
+                        Err(())
+                    } else {
+                        Ok(vec![node(1)])
+                    }
                 };
                 found.get(now, "a", find).await
             })

@@ -1,8 +1,10 @@
 //! Nodes that know one address find one another, and what is put.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use bytes::Bytes;
+use macula_core::identity::{Keypair, Validity, self_signed};
 use macula_core::port::{Directory, DirectoryError, Provider};
 
 use super::super::{Config, Discovery};
@@ -11,6 +13,7 @@ use crate::bootstrap::{self, Seed};
 use crate::dht::proto::node::Quorum;
 use crate::dht::proto::records::Condition;
 use crate::dht::rules::space;
+use crate::transport::tls::{Credentials, Enforcement, Showing, Trust};
 
 /// Far longer than anything takes.
 pub(super) const WITHIN: Duration = Duration::from_secs(30);
@@ -69,6 +72,30 @@ async fn whoever_knows_one_address_finds_all_others() {
     assert_eq!((got.agreed, got.answered), (2, 2));
     two.root.stop().await;
     three.root.stop().await;
+}
+
+/// Where nodes are trusted by their ids, whoever dials has to know whom: a seed says it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_seed_with_an_id_is_enough_where_nodes_are_trusted_by_their_ids() {
+    let ids = [1, 2].map(|seed| Keypair::from_seed([seed; 32]).node_id());
+    let known = |seed: u8, seeds: Vec<Seed>| {
+        let key = Keypair::from_seed([seed; 32]);
+        let valid = Validity::from_now(super::NOW, Duration::from_secs(3_600));
+        let showing = Showing { chain: vec![self_signed(&key, valid).unwrap()], key };
+        let trust = Trust::NodeId { allow: BTreeSet::from(ids), token: None };
+        let credentials =
+            Credentials::new(&showing, trust, Enforcement::Enforce, || super::NOW).unwrap();
+        let bootstrap = bootstrap::Config { seeds, ..bootstrap::Config::default() };
+        let discovery = Discovery { bootstrap, ..Discovery::default() };
+        node_of(Config { discovery, ..Config::new(credentials, 1) })
+    };
+    let one = known(1, Vec::new()).await;
+    let place = Box::new(Seed::Address(one.infra.mesh.listening()[0]));
+    let two = known(2, vec![Seed::Node { node: one.infra.mesh.node(), place }]).await;
+    has_members(&two, 1).await;
+    finds(&two, 1).await;
+    one.root.stop().await;
+    two.root.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

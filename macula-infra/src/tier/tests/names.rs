@@ -74,7 +74,10 @@ async fn when_a_node_is_gone_another_that_serves_the_name_is_asked() {
     assert_eq!(one.infra.mesh.locate("scores").await.unwrap().node(), left.infra.mesh.node());
     stop_in_sight_of(&one, left).await;
     let none = scores.call(&6).await;
-    assert!(matches!(none, Err(CallError::Unavailable(_) | CallError::TimedOut { .. })), "{none:?}");
+    assert!(
+        matches!(none, Err(CallError::Unavailable(_) | CallError::TimedOut { .. })),
+        "{none:?}"
+    );
     one.root.stop().await;
 }
 

@@ -16,7 +16,6 @@ mod metrics;
 pub(crate) use actor::worker;
 pub(crate) use announcer::Change;
 use announcer::Input;
-#[expect(clippy::module_name_repetitions, reason = "they are used by their names alone")]
 pub use handle::NamedHandle;
 
 use std::collections::BTreeSet;

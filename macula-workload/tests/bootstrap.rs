@@ -1,5 +1,7 @@
 //! A node that only helps others to find each other.
 
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
 use std::time::Duration;
 
 use macula_workload::bootstrap::Seed;
@@ -73,11 +75,8 @@ async fn a_bootstrap_node_brings_others_together_and_runs_no_workloads() {
     assert_eq!(refused.err(), Some(ServeError::Bootstrap));
     let _serving = one.serve("workload/doubler", &actor, Double).unwrap();
     tokio::time::timeout(WITHIN, one.mesh().announced()).await.unwrap();
-    let found = async {
-        let doubler = two.named::<u64, u64>("workload/doubler");
-        while doubler.call(&21).await != Ok(42) {}
-    };
-    tokio::time::timeout(WITHIN, found).await.unwrap();
+    let doubler = two.named::<u64, u64>("workload/doubler").wait_for_ready();
+    assert_eq!(doubler.call_within(WITHIN, &21).await, Ok(42));
     for node in [two, one, bootstrap] {
         node.stop().await.unwrap();
     }

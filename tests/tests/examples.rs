@@ -56,6 +56,11 @@ fn two_nodes() {
 }
 
 #[test]
+fn names() {
+    assert_eq!(run("names"), "found on two\nfound on one\n");
+}
+
+#[test]
 fn pinning() {
     let said = run("pinning");
     assert!(said.contains("a friend is answered: 42"), "{said}");

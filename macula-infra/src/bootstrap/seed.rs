@@ -33,7 +33,7 @@ pub enum Seed {
         /// The node.
         node: NodeId,
         /// An address or a host.
-        place: Box<Seed>,
+        place: Box<Self>,
     },
 }
 

@@ -17,17 +17,23 @@ use crate::remote::{CallError, Unavailability, WITHIN};
 /// How often the directory is asked for one call.
 const SEARCHES_MAX: usize = 2;
 
+/// How long a call that waits for somebody to serve its name waits before it looks again.
+const ASK_AGAIN: Duration = Duration::from_millis(200);
+
 /// A typed handle to an actor that some node serves under a name. It is good before there is one,
 /// and when another takes its place.
 pub struct NamedHandle<Q, R> {
     names: Names,
     name: Arc<str>,
+    /// Whether a call waits for somebody to serve the name.
+    waits: bool,
     _types: PhantomData<fn(Q) -> R>,
 }
 
 impl<Q, R> Clone for NamedHandle<Q, R> {
     fn clone(&self) -> Self {
-        Self { names: self.names.clone(), name: Arc::clone(&self.name), _types: PhantomData }
+        let (names, name) = (self.names.clone(), Arc::clone(&self.name));
+        Self { names, name, waits: self.waits, _types: PhantomData }
     }
 }
 
@@ -39,7 +45,14 @@ impl<Q, R> Debug for NamedHandle<Q, R> {
 
 impl<Q, R> NamedHandle<Q, R> {
     pub(super) fn new(names: Names, name: &str) -> Self {
-        Self { names, name: name.into(), _types: PhantomData }
+        Self { names, name: name.into(), waits: false, _types: PhantomData }
+    }
+
+    /// The same name, for calls that wait until somebody serves it and can be reached, as long as
+    /// their own time allows. Without it such a call ends at once.
+    #[must_use]
+    pub fn wait_for_ready(self) -> Self {
+        Self { waits: true, ..self }
     }
 
     /// The name.
@@ -78,6 +91,25 @@ impl<Q: Serialize, R: DeserializeOwned> NamedHandle<Q, R> {
     /// As [`call`](Self::call).
     pub async fn call_within(&self, within: Duration, question: &Q) -> Result<R, CallError> {
         let deadline = TokioClock.now() + within;
+        loop {
+            let answer = self.ask_any(within, deadline, question).await;
+            let is_over = TokioClock.now() + ASK_AGAIN >= deadline;
+            match answer {
+                Err(CallError::Unavailable(why)) if self.waits && passes(&why) && !is_over => {
+                    tokio::time::sleep(ASK_AGAIN).await;
+                }
+                answer => return answer,
+            }
+        }
+    }
+
+    /// Asks those who serve the name, one after the other, until one takes the question.
+    async fn ask_any(
+        &self,
+        within: Duration,
+        deadline: Instant,
+        question: &Q,
+    ) -> Result<R, CallError> {
         let mut tried = BTreeSet::new();
         let mut last = Unavailability::NotServed(self.name.to_string());
         for _ in 0..SEARCHES_MAX {
@@ -153,7 +185,7 @@ fn not_found(error: &LocateError) -> CallError {
 
 /// Whether another node may be asked in the place of one that said this.
 const fn passes(why: &Unavailability) -> bool {
-    proves_wrong(why) || matches!(why, Unavailability::Absent(_))
+    proves_wrong(why) || matches!(why, Unavailability::Absent(_) | Unavailability::NotFound(_))
 }
 
 /// Whether a node that said this does not serve the name, for all that is known.

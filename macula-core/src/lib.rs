@@ -18,4 +18,5 @@ pub mod replica;
 pub mod shell;
 pub mod sim;
 pub mod supervision;
+pub mod topic;
 pub mod wire;

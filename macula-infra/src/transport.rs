@@ -12,12 +12,14 @@ mod actor;
 mod admission;
 mod config;
 mod connection;
+mod datagrams;
 mod endpoint;
 mod error;
 mod greeting;
 mod io;
 pub mod lane;
 pub mod metrics;
+pub mod overlay;
 mod peer_chain;
 pub mod raw;
 #[cfg(feature = "turmoil")]

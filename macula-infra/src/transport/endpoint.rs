@@ -25,6 +25,7 @@ use super::connection::{CloseCode, Closed, Connection};
 use super::error::{DialError, StartError, named};
 use super::greeting::{self, Failed};
 use super::io::{EventLoop, Io, Sockets};
+use super::overlay::is_overlay;
 use super::peer_chain::{Ear, refused_here};
 use super::tls::{Credentials, DialName, Expectation, client_config, server_config};
 
@@ -37,6 +38,10 @@ const CONNECTION_REFUSED: u64 = 0x2;
 /// How many packets of one stream are sent in a row when several have something to send: enough for
 /// long bodies to come in long pieces, and few enough for a lane not to wait.
 const STREAM_BATCH: u8 = 16;
+
+/// Tells the dice of endpoints on the overlay from those of others.
+#[cfg(feature = "turmoil")]
+const OVERLAY: u64 = 1 << 62;
 
 /// A connection that a peer has dialled.
 pub type Arrival = Connection;
@@ -62,6 +67,7 @@ struct Shared {
     sockets: Arc<Sockets>,
     v4: Mutex<Option<Arc<Dialler>>>,
     v6: Mutex<Option<Arc<Dialler>>>,
+    overlay: Mutex<Option<Arc<Dialler>>>,
 }
 
 /// A client of the QUIC library. Fields drop in order.
@@ -112,6 +118,7 @@ impl Endpoint {
             sockets: Arc::clone(&sockets),
             v4: Mutex::default(),
             v6: Mutex::default(),
+            overlay: Mutex::default(),
         });
         let census = Census::new(shared.config.admission.clone());
         let greetings = Arc::new(Semaphore::new(shared.config.admission.handshakes_max));
@@ -268,7 +275,12 @@ impl Shared {
     /// The client for an address, which is started when it is first wanted, and anew when its event
     /// loop has ended.
     async fn dialler(&self, to: SocketAddr) -> Result<Arc<Dialler>, DialError> {
-        let mut slot = if to.is_ipv4() { self.v4.lock().await } else { self.v6.lock().await };
+        let slot = match to {
+            to if is_overlay(to) => &self.overlay,
+            SocketAddr::V4(_) => &self.v4,
+            SocketAddr::V6(_) => &self.v6,
+        };
+        let mut slot = slot.lock().await;
         if let Some(dialler) = slot.as_ref().filter(|dialler| !dialler.event_loop.has_ended()) {
             return Ok(Arc::clone(dialler));
         }
@@ -434,26 +446,35 @@ macro_rules! started {
             .map_err(|error| quic(&error))?
             .with_stateless_reset_token(tokens(&shared.me))
             .map_err(|error| quic(&error))?;
-        // Only simulated endpoints have dice of their own.
+        macro_rules! plain {
+            ($builder2:expr, $io2:expr) => {{
+                let event_loop = $io2.event_loop();
+                let builder = $builder2.with_io($io2).map_err(|error| quic(&error))?;
+                (builder.start().map_err(|error| quic(&error))?, event_loop)
+            }};
+        }
+        // Only endpoints in a simulation have dice of their own.
         let _: u64 = $number;
+        #[cfg(feature = "turmoil")]
+        macro_rules! seeded {
+            ($builder2:expr, $io2:expr, $seed:expr) => {{
+                let dice = super::simulated::Seeded::new($seed ^ $number);
+                plain!($builder2.with_random(dice).map_err(|error| quic(&error))?, $io2)
+            }};
+        }
         macro_rules! with_io {
             ($builder2:expr) => {
                 match $io {
-                    Io::Os(io) => {
-                        let event_loop = io.event_loop();
-                        let builder = $builder2.with_io(io).map_err(|error| quic(&error))?;
-                        (builder.start().map_err(|error| quic(&error))?, event_loop)
+                    Io::Os(io) => plain!($builder2, io),
+                    #[cfg(feature = "turmoil")]
+                    Io::Overlay(io) if shared.me.seed.is_some() => {
+                        let seed = shared.me.seed.unwrap_or_default() ^ OVERLAY;
+                        seeded!($builder2, io, seed)
                     }
+                    Io::Overlay(io) => plain!($builder2, io),
                     #[cfg(feature = "turmoil")]
                     Io::Simulated(io) => {
-                        let event_loop = io.event_loop();
-                        let seed = shared.me.seed.unwrap_or_default() ^ $number;
-                        let builder = $builder2
-                            .with_io(io)
-                            .map_err(|error| quic(&error))?
-                            .with_random(super::simulated::Seeded::new(seed))
-                            .map_err(|error| quic(&error))?;
-                        (builder.start().map_err(|error| quic(&error))?, event_loop)
+                        seeded!($builder2, io, shared.me.seed.unwrap_or_default())
                     }
                 }
             };

@@ -6,7 +6,7 @@
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -18,10 +18,16 @@ use tokio::task::{AbortHandle, JoinHandle};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
 
 use super::config::Config;
+use super::datagrams::{Datagrams as _, Over};
 use super::error::StartError;
+use super::overlay::{Overlay, Tap, is_overlay};
 
 /// The size of a socket's buffers, in bytes, if the system allows it.
 const SOCKET_BUFFER: usize = 2 * 1024 * 1024;
+
+/// The largest packet on the network that other nodes carry, in bytes. It travels in frames of
+/// connections, so no link's limit binds it.
+const OVERLAY_MTU: u16 = 8_192;
 
 /// How long a port that was let go of may take to become free.
 const RELEASE_WAIT: Duration = Duration::from_secs(1);
@@ -34,6 +40,8 @@ const RELEASE_LOOK: Duration = Duration::from_millis(1);
 pub struct Sockets {
     addresses: Vec<SocketAddr>,
     held: Mutex<Held>,
+    /// The network that other nodes carry, if the node is on it.
+    overlay: OnceLock<Overlay>,
     /// Virtual ones, in a simulation.
     #[cfg(feature = "turmoil")]
     simulated: Option<SocketAddr>,
@@ -66,6 +74,7 @@ impl Sockets {
         Ok(Self {
             addresses,
             held: Mutex::new(Held { listen, dial_v4, dial_v6 }),
+            overlay: OnceLock::new(),
             #[cfg(feature = "turmoil")]
             simulated: None,
         })
@@ -75,7 +84,17 @@ impl Sockets {
     #[cfg(feature = "turmoil")]
     #[must_use]
     pub fn simulated(address: SocketAddr) -> Self {
-        Self { addresses: vec![address], held: Mutex::default(), simulated: Some(address) }
+        Self {
+            addresses: vec![address],
+            held: Mutex::default(),
+            overlay: OnceLock::new(),
+            simulated: Some(address),
+        }
+    }
+
+    /// Puts the node on the network that other nodes carry. Only the first counts.
+    pub fn attach(&self, overlay: Overlay) {
+        drop(self.overlay.set(overlay));
     }
 
     /// Where the node listens.
@@ -116,6 +135,16 @@ impl Sockets {
 
     /// One provider for each listening address, with the address.
     pub(super) async fn listeners(&self, config: &Config) -> io::Result<Vec<(Io, SocketAddr)>> {
+        let mut listeners = self.own_listeners(config).await?;
+        if let Some(overlay) = self.overlay.get() {
+            let tap = overlay.listener();
+            let address = tap.local()?;
+            listeners.push((Io::overlay(tap)?, address));
+        }
+        Ok(listeners)
+    }
+
+    async fn own_listeners(&self, config: &Config) -> io::Result<Vec<(Io, SocketAddr)>> {
         #[cfg(feature = "turmoil")]
         if let Some(address) = self.simulated {
             return Ok(vec![(Io::simulated(address, config.mtu_max).await?, address)]);
@@ -127,6 +156,9 @@ impl Sockets {
 
     /// The provider to dial an address from.
     pub(super) async fn dialler(&self, to: SocketAddr, config: &Config) -> io::Result<Option<Io>> {
+        if is_overlay(to) {
+            return self.overlay.get().map(|overlay| Io::overlay(overlay.dialler())).transpose();
+        }
         #[cfg(feature = "turmoil")]
         if let Some(address) = self.simulated {
             let from = SocketAddr::new(address.ip(), 0);
@@ -225,6 +257,7 @@ pub(super) type OsIo = Kept<quic_io::tokio::Provider>;
 /// What the QUIC library is given to run on.
 pub(super) enum Io {
     Os(OsIo),
+    Overlay(Over<Tap>),
     #[cfg(feature = "turmoil")]
     Simulated(super::simulated::Simulated),
 }
@@ -245,9 +278,13 @@ impl Io {
         Ok(Self::Os(Kept { inner, hold: Hold::default() }))
     }
 
+    fn overlay(tap: Tap) -> io::Result<Self> {
+        Over::new(tap, OVERLAY_MTU).map(Self::Overlay)
+    }
+
     #[cfg(feature = "turmoil")]
     async fn simulated(address: SocketAddr, mtu_max: u16) -> io::Result<Self> {
-        super::simulated::Simulated::bind(address, mtu_max).await.map(Self::Simulated)
+        super::simulated::simulated(address, mtu_max).await.map(Self::Simulated)
     }
 }
 

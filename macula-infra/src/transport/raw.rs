@@ -60,6 +60,7 @@ fn os(io: Option<Io>) -> Result<(OsIo, EventLoop), RawError> {
             let event_loop = io.event_loop();
             Ok((io, event_loop))
         }
+        Some(Io::Overlay(_)) => Err(wrong("a baseline is carried by nobody")),
         #[cfg(feature = "turmoil")]
         Some(Io::Simulated(_)) => Err(wrong("a baseline is not simulated")),
         None => Err(wrong("there is no socket")),

@@ -8,6 +8,8 @@ use std::net::SocketAddr;
 use macula_core::identity::NodeId;
 use serde::{Deserialize, Serialize};
 
+use crate::transport::overlay::is_overlay;
+
 /// How many addresses a contact has at most.
 pub const ADDRESSES_MAX: usize = 8;
 
@@ -25,5 +27,12 @@ impl Contact {
     #[must_use]
     pub fn new(node: NodeId, addresses: impl IntoIterator<Item = SocketAddr>) -> Self {
         Self { node, addresses: addresses.into_iter().take(ADDRESSES_MAX).collect() }
+    }
+
+    /// The same node, without what goes over others.
+    #[must_use]
+    pub fn directly(&self) -> Self {
+        let direct = self.addresses.iter().copied().filter(|address| !is_overlay(*address));
+        Self::new(self.node, direct)
     }
 }

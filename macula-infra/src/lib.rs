@@ -18,6 +18,7 @@ pub mod mesh;
 pub mod names;
 pub mod pool;
 mod post;
+pub mod relay;
 pub mod remote;
 pub mod tier;
 pub mod transport;

@@ -178,13 +178,14 @@ impl Link {
     /// The sending end of a lane.
     #[must_use]
     pub fn lane(&self, lane: Lane) -> &Sender {
-        let [control, rpc, high, normal, low] = &self.lanes;
+        let [control, rpc, high, normal, low, relay] = &self.lanes;
         match lane {
             Lane::Control => control,
             Lane::Rpc => rpc,
             Lane::PubsubHigh => high,
             Lane::PubsubNormal => normal,
             Lane::PubsubLow => low,
+            Lane::Relay => relay,
         }
     }
 

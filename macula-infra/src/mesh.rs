@@ -15,6 +15,7 @@ use crate::link::Link;
 use crate::membership::Membership;
 use crate::names::{LocateError, NamedHandle, Names};
 use crate::pool::{Class, LinkError, Stats};
+use crate::relay::Relay;
 use crate::remote::{Calling, Remote, ReplyTo, ServeError, Serving};
 use crate::transport::Sockets;
 use crate::transport::tls::Credentials;
@@ -28,6 +29,7 @@ pub struct Mesh {
     pub(crate) membership: Membership,
     pub(crate) dht: Dht,
     pub(crate) names: Names,
+    pub(crate) relay: Relay,
 }
 
 impl Debug for Mesh {
@@ -147,6 +149,12 @@ impl Mesh {
     #[must_use]
     pub const fn dht(&self) -> &Dht {
         &self.dht
+    }
+
+    /// Reaching nodes over others.
+    #[must_use]
+    pub const fn relay(&self) -> &Relay {
+        &self.relay
     }
 
     /// The live connections.

@@ -10,6 +10,7 @@
 //! │  ├─ membership                  who is there
 //! │  ├─ dht                         finds nodes, records and providers
 //! │  ├─ names                       announces the actors that are served
+//! │  ├─ relay                       keeps this node in reach, and others
 //! │  └─ bootstrap                   finds the mesh
 //! ├─ peers          dynamic         an actor for each live connection
 //! └─ telemetry      one_for_one
@@ -40,7 +41,9 @@ use crate::mesh::Mesh;
 use crate::names::{self, Names};
 use crate::pool::{self, AddressBook, Pool, PoolActor};
 use crate::post::Post;
+use crate::relay::{self, Relay, RelayService};
 use crate::remote::{Calling, RemoteService, Served};
+use crate::transport::overlay::Overlay;
 use crate::transport::tls::Credentials;
 use crate::transport::{self, Broken, Current, EndpointActor, Me, Parts, Sockets, StartError};
 
@@ -69,6 +72,9 @@ pub enum Error {
     /// The membership's configuration cannot stand.
     #[error("membership: {0}")]
     Membership(Invalid),
+    /// The relay's configuration cannot stand.
+    #[error("relay: {0}")]
+    Relay(Invalid),
     /// An id in the tree is none; never for the built-in ones.
     #[error(transparent)]
     InvalidId(#[from] InvalidId),
@@ -112,6 +118,8 @@ pub struct Discovery {
     pub membership: membership::config::Config,
     /// The table's configuration.
     pub dht: dht::proto::node::Config,
+    /// How the node is reached over others, and they over it.
+    pub relay: relay::Config,
     /// The routing table of an earlier life.
     pub saved: dht::proto::table::Snapshot,
 }
@@ -125,6 +133,7 @@ impl Default for Discovery {
             bootstrap: bootstrap::Config::default(),
             membership: membership::config::Config::default(),
             dht: dht::proto::node::Config::default(),
+            relay: relay::Config::default(),
             saved: dht::proto::table::Snapshot::default(),
         }
     }
@@ -180,6 +189,7 @@ pub fn spec(config: Config) -> Result<(ChildSpec, Infrastructure), Error> {
     config.pool.check().map_err(Error::Pool)?;
     config.discovery.bootstrap.check().map_err(Error::Bootstrap)?;
     config.discovery.membership.check().map_err(Error::Membership)?;
+    config.discovery.relay.check().map_err(Error::Relay)?;
     let mut config = config;
     let told = std::mem::take(&mut config.telemetry);
     let (peers, peers_handle) = flags(Supervisor::dynamic("peers", PEERS_MAX)?).split();
@@ -238,6 +248,9 @@ fn ground(config: Config, peers: &SupervisorHandle) -> Result<Ground, Error> {
     let rules = Rules::new(RealmId::named(&discovery.realm));
     let (keypair, saved) = (credentials.keypair().clone(), discovery.saved.clone());
     let dht = Dht::new(keypair, own.clone(), rules, saved, book.clone());
+    let overlay = Overlay::new(credentials.node());
+    sockets.attach(overlay.clone());
+    let relay = Relay::new(overlay, dht.clone(), &discovery.relay);
     let known = discovery.saved.entries.iter().map(|entry| entry.contact.clone());
     let membership = Membership::new(known.take(membership::proto::SEEDS_MAX).collect());
     let pool = Pool::new(pool::Ground {
@@ -250,13 +263,18 @@ fn ground(config: Config, peers: &SupervisorHandle) -> Result<Ground, Error> {
         services: Services::default()
             .with(Arc::new(RemoteService(served.clone())))
             .with(Arc::new(MembershipService(membership.clone())))
-            .with(Arc::new(DhtService { dht: dht.clone(), book: book.clone() })),
+            .with(Arc::new(DhtService { dht: dht.clone(), book: book.clone() }))
+            .with(Arc::new(RelayService(relay.clone()))),
         book,
         current: current.clone(),
         peers: peers.clone(),
     });
-    let me =
-        Me { credentials: credentials.clone(), incarnation, listen: sockets.listening(), seed };
+    relay.connect(pool.clone());
+    let mut listen = sockets.listening();
+    if discovery.relay.places_of(can_be_dialled(&own)) > 0 {
+        listen.push(Overlay::address_of(own.node));
+    }
+    let me = Me { credentials: credentials.clone(), incarnation, listen, seed };
     let arrived = pool.clone();
     let endpoint = transport::worker(Parts {
         config,
@@ -270,18 +288,30 @@ fn ground(config: Config, peers: &SupervisorHandle) -> Result<Ground, Error> {
     let (policy, handle) = policy.split();
     let calling = Calling { pool, served, policy: handle, membership: membership.clone() };
     let names = Names::new(calling.clone(), Arc::new(dht.clone()), membership.clone());
-    let mesh = Mesh { calling, credentials, sockets, membership, dht, names };
+    let mesh = Mesh { calling, credentials, sockets, membership, dht, names, relay };
     let services = services_of(&mesh, own, incarnation, discovery, entropy)?;
     Ok(Ground { endpoint, policy, mesh, services })
 }
 
-/// This node as others know it: where it says that it can be dialled, or else where it listens.
+/// This node as others know it: where it says that it can be dialled, or else where it listens; and
+/// where it is reached over relays, if it is.
 fn own_contact(node: NodeId, discovery: &Discovery, sockets: &Sockets) -> Contact {
-    if !discovery.advertise.is_empty() {
-        return Contact::new(node, discovery.advertise.iter().copied());
+    let mut addresses = discovery.advertise.clone();
+    if addresses.is_empty() {
+        let listening = sockets.listening().into_iter();
+        addresses.extend(listening.filter(|address| !address.ip().is_unspecified()));
     }
-    let listening = sockets.listening().into_iter();
-    Contact::new(node, listening.filter(|address| !address.ip().is_unspecified()))
+    if discovery.role == Role::Client {
+        addresses.clear();
+    }
+    let places = discovery.relay.places_of(!addresses.is_empty());
+    let relayed = (places > 0).then(|| Overlay::address_of(node));
+    Contact::new(node, addresses.into_iter().chain(relayed))
+}
+
+/// Whether a node can be dialled, and not over relays alone.
+fn can_be_dialled(contact: &Contact) -> bool {
+    !contact.directly().addresses.is_empty()
 }
 
 /// Membership, table, names and bootstrap, which hear of one another here.
@@ -298,7 +328,7 @@ fn services_of(
     let listener = move |event: &Event, contact: Option<&Contact>| match (event, contact) {
         (Event::Joined { .. } | Event::Returned { .. } | Event::Updated { .. }, Some(contact)) => {
             book.hear(contact.node, &contact.addresses);
-            table.heard(vec![contact.clone()]);
+            table.heard(vec![contact.directly()]);
         }
         (Event::Gone { node, .. }, _) => {
             table.gone(*node);
@@ -306,7 +336,9 @@ fn services_of(
         }
         _ => {}
     };
-    let is_client = discovery.role == Role::Client || own.addresses.is_empty();
+    let is_client = discovery.role == Role::Client || !can_be_dialled(&own);
+    let uses = (discovery.relay.places_of(!is_client), discovery.relay.gives.serve);
+    let relay = relay::worker(mesh.relay.clone(), own.node, uses, entropy.clone())?;
     let membership_worker = membership::worker(
         membership::Parts {
             membership: membership.clone(),
@@ -324,7 +356,7 @@ fn services_of(
         dht::Parts {
             dht: dht.clone(),
             post,
-            own,
+            own: own.directly(),
             mode: if is_client { Mode::Client } else { Mode::Server },
             config: discovery.dht,
         },
@@ -340,7 +372,7 @@ fn services_of(
     )?;
     let services = flags(Supervisor::new("services")?);
     let services = services.child(membership_worker).child(dht_worker);
-    Ok(services.child(names::worker(names.clone())?).child(bootstrap))
+    Ok(services.child(names::worker(names.clone())?).child(relay).child(bootstrap))
 }
 
 /// What holds for all of them.

@@ -28,6 +28,7 @@ use crate::pool::AddressBook;
 use crate::post::{Long, Parcel, Post};
 use crate::transport::Closed;
 use crate::transport::lane::{Body, Lane};
+use crate::transport::overlay::is_overlay;
 
 /// The first of the kinds of frames that belong to the table.
 pub(crate) const FIRST_KIND: u8 = 0x30;
@@ -62,12 +63,17 @@ impl Service for DhtService {
     fn open(&self, link: &Arc<Link>) -> Arc<dyn Session> {
         let session = Talking { dht: self.dht.clone(), book: self.book.clone() };
         // Nobody is believed to be another, so a peer that is only reported is no part of a table.
-        if link.peer().trusted && !link.peer().listen.is_empty() {
+        if link.peer().trusted && can_be_dialled(link) {
             let contact = session.contact(link);
             self.dht.connected(contact, link.peer().incarnation);
         }
         Arc::new(session)
     }
+}
+
+/// Whether the peer says that it can be dialled, and not over relays alone.
+fn can_be_dialled(link: &Link) -> bool {
+    link.peer().listen.iter().any(|address| !is_overlay(*address))
 }
 
 /// What comes over one connection.
@@ -80,9 +86,9 @@ struct Talking {
 impl Talking {
     /// The peer, where it can be dialled, if it can.
     fn contact(&self, link: &Link) -> Contact {
-        let (peer, node) = (link.peer(), link.node());
-        let addresses = if peer.listen.is_empty() { Vec::new() } else { self.book.addresses(node) };
-        Contact::new(node, addresses)
+        let node = link.node();
+        let addresses = if can_be_dialled(link) { self.book.addresses(node) } else { Vec::new() };
+        Contact::new(node, addresses).directly()
     }
 
     fn heard(&self, link: &Link, kind: Kind, id: u64, body: &[u8]) {

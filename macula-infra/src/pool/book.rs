@@ -7,6 +7,8 @@ use std::sync::Arc;
 use dashmap::DashMap;
 use macula_core::identity::NodeId;
 
+use crate::transport::overlay::is_overlay;
+
 /// How many addresses of one peer are kept. The oldest that were learned give way.
 const ADDRESSES_MAX: usize = 8;
 
@@ -44,7 +46,11 @@ impl AddressBook {
         }
         let mut entry = self.0.entry(peer).or_default();
         for said in listen.iter().rev().filter(|said| said.port() != 0) {
-            let ip = if said.ip().is_unspecified() { seen.ip() } else { said.ip() };
+            let is_known = !said.ip().is_unspecified();
+            if !is_known && is_overlay(seen) {
+                continue;
+            }
+            let ip = if is_known { said.ip() } else { seen.ip() };
             // What is said of a loopback address by somebody far away leads nowhere.
             if ip.is_loopback() && !seen.ip().is_loopback() {
                 continue;
@@ -83,6 +89,8 @@ impl AddressBook {
                 addresses.push(address);
             }
         }
+        // What goes over others is the last resort.
+        addresses.sort_by_key(|address| is_overlay(*address));
         addresses.truncate(ADDRESSES_MAX);
         addresses
     }

@@ -67,7 +67,7 @@ pub struct Config {
     pub stream_window: u32,
     /// How much one stream keeps until it is acknowledged, in bytes: 64 KiB to 64 MiB.
     pub send_buffer: u32,
-    /// How many streams a peer may have open: 8 to 10,000. Lanes take up to five, the others carry
+    /// How many streams a peer may have open: 8 to 10,000. Lanes take up to six, the others carry
     /// long bodies, each of which is read into memory.
     pub streams_max: u32,
     /// How the sender reacts to loss.

@@ -229,6 +229,9 @@ impl Shared {
         address: SocketAddr,
         expected: Option<macula_core::identity::NodeId>,
     ) -> Result<Connection, DialError> {
+        if let Some(node) = expected.filter(|_| is_overlay(address)) {
+            self.sockets.know(node);
+        }
         let expected = expected.map_or(Expectation::Anybody, Expectation::Node);
         let number = self.me.credentials.next_dial();
         let name = DialName { number, expected }.encode();

@@ -9,6 +9,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use macula_core::identity::NodeId;
 use parking_lot::Mutex;
 use s2n_quic::provider::io as quic_io;
 use s2n_quic_core::endpoint::Endpoint;
@@ -95,6 +96,13 @@ impl Sockets {
     /// Puts the node on the network that other nodes carry. Only the first counts.
     pub fn attach(&self, overlay: Overlay) {
         drop(self.overlay.set(overlay));
+    }
+
+    /// A node may be dialled on that network.
+    pub(super) fn know(&self, node: NodeId) {
+        if let Some(overlay) = self.overlay.get() {
+            overlay.know(node);
+        }
     }
 
     /// Where the node listens.

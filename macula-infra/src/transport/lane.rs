@@ -35,6 +35,8 @@ pub enum Lane {
     PubsubNormal,
     /// Published messages that others go before.
     PubsubLow,
+    /// What is carried for others.
+    Relay,
 }
 
 /// The first byte of a stream that carries one long body.
@@ -45,8 +47,14 @@ pub const BULKS_MAX: usize = 8;
 
 impl Lane {
     /// All lanes, in the order of their numbers.
-    pub const ALL: [Self; 5] =
-        [Self::Control, Self::Rpc, Self::PubsubHigh, Self::PubsubNormal, Self::PubsubLow];
+    pub const ALL: [Self; 6] = [
+        Self::Control,
+        Self::Rpc,
+        Self::PubsubHigh,
+        Self::PubsubNormal,
+        Self::PubsubLow,
+        Self::Relay,
+    ];
 
     /// The first byte of its stream.
     #[must_use]
@@ -57,6 +65,7 @@ impl Lane {
             Self::PubsubHigh => 2,
             Self::PubsubNormal => 3,
             Self::PubsubLow => 4,
+            Self::Relay => 5,
         }
     }
 

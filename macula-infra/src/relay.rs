@@ -1,0 +1,331 @@
+//! Nodes that cannot be dialled are reached over others.
+//!
+//! A node that can be reached may *relay*: it carries datagrams between two nodes that are both
+//! connected to it. What it carries are QUIC packets of a connection between those two, encrypted
+//! and authenticated from end to end: it sees ciphertext and two node ids. To both ends the
+//! connection is one like any other, at an address of the [overlay](crate::transport::overlay).
+//!
+//! A node that nobody can dial keeps places at a few relays ([`reserver`]), and says in its own
+//! record in the table which they are. Whoever wants to reach it reads the record, and sends over
+//! one of them ([`paths`]); the answer comes the same way. When a relay fails both go on over the
+//! next one, and QUIC sends again what was lost, so not even a stream breaks. What a relay gives is
+//! bounded ([`ledger`]).
+
+mod actor;
+pub mod ledger;
+mod metrics;
+pub mod paths;
+pub mod reserver;
+mod service;
+mod wire;
+
+pub(crate) use actor::worker;
+pub(crate) use service::RelayService;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Debug;
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
+use dashmap::DashMap;
+use macula_core::clock::{Clock as _, TokioClock};
+use macula_core::identity::NodeId;
+use macula_core::wire::{Flags, Kind, Limits, from_body, to_body};
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+
+use crate::bounds::{Invalid, count};
+use crate::contact::Contact;
+use crate::desk::Desk;
+use crate::dht::Dht;
+use crate::dht::rules::space;
+use crate::link::InFlight;
+use crate::pool::{Class, Pool};
+use crate::post::{Parcel, Post};
+use crate::transport::lane::Lane;
+use crate::transport::overlay::{Datagram, Overlay};
+use ledger::Ledger;
+use paths::{Paths, Way};
+use wire::CARRY;
+
+/// How many nodes' records are read at one time.
+const RESOLVING_MAX: usize = 256;
+
+/// How many datagrams for one node wait until its record was read.
+const WAITING_MAX: usize = 16;
+
+/// Of how many nodes the id is known to be one.
+const IDS_MAX: usize = 65_536;
+
+/// The longest record of where a node is reached, in bytes.
+const RECORD_LEN_MAX: usize = 4_096;
+
+/// The name in the table under which relays are found.
+const NAME: &[u8] = b"relay";
+
+/// Whether a node keeps places at relays.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Use {
+    /// If it cannot be dialled otherwise.
+    #[default]
+    Auto,
+    /// In any case.
+    Always,
+    /// Never.
+    Never,
+}
+
+/// The configuration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Config {
+    /// Whether the node keeps places at relays.
+    pub uses: Use,
+    /// At how many. 2 to 8.
+    pub places: usize,
+    /// What it gives to others.
+    pub gives: ledger::Config,
+}
+
+impl Default for Config {
+    /// Three places if the node needs any; nothing for others.
+    fn default() -> Self {
+        Self { uses: Use::Auto, places: 3, gives: ledger::Config::default() }
+    }
+}
+
+impl Config {
+    /// Whether the values can stand, alone and together.
+    ///
+    /// # Errors
+    ///
+    /// [`Invalid`] for the first that cannot.
+    pub fn check(&self) -> Result<(), Invalid> {
+        count("places", self.places, 2, 8)?;
+        self.gives.check()
+    }
+
+    /// At how many relays a node keeps places.
+    #[must_use]
+    pub(crate) const fn places_of(&self, can_be_dialled: bool) -> usize {
+        match self.uses {
+            Use::Always => self.places,
+            Use::Auto if !can_be_dialled => self.places,
+            Use::Auto | Use::Never => 0,
+        }
+    }
+}
+
+/// Where a node is reached that cannot be dialled: what its own record says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Reached {
+    /// Over these nodes.
+    relays: Vec<Contact>,
+}
+
+/// Relaying, from one node. Clones are the same.
+#[derive(Clone)]
+pub struct Relay(Arc<Shared>);
+
+struct Shared {
+    overlay: Overlay,
+    /// Connections to other nodes, which have sessions of this, so that they come later.
+    net: OnceLock<Net>,
+    dht: Dht,
+    desk: Desk<reserver::Input>,
+    ledger: Mutex<Ledger>,
+    paths: Mutex<Paths>,
+    /// The relays at which this node has a place.
+    places: Mutex<BTreeSet<NodeId>>,
+    /// What waits for nodes whose records are being read.
+    resolving: Mutex<BTreeMap<NodeId, Vec<Datagram>>>,
+    /// Bytes that are node ids, which costs some time to find out.
+    ids: DashMap<[u8; 32], NodeId>,
+}
+
+struct Net {
+    pool: Pool,
+    post: Post,
+}
+
+impl Debug for Relay {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Relay").field("places", &self.0.places.lock().len()).finish_non_exhaustive()
+    }
+}
+
+/// How much a relay carries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Carried {
+    /// How many nodes have a place here.
+    pub reservations: usize,
+    /// How many pairs of nodes send to each other.
+    pub circuits: usize,
+}
+
+impl Relay {
+    pub(crate) fn new(overlay: Overlay, dht: Dht, config: &Config) -> Self {
+        let relay = Self(Arc::new(Shared {
+            overlay,
+            net: OnceLock::new(),
+            dht,
+            desk: Desk::default(),
+            ledger: Mutex::new(Ledger::new(config.gives)),
+            paths: Mutex::default(),
+            places: Mutex::default(),
+            resolving: Mutex::default(),
+            ids: DashMap::new(),
+        }));
+        let shared = Arc::downgrade(&relay.0);
+        relay.0.overlay.carry(Box::new(move |datagram| {
+            if let Some(shared) = shared.upgrade() {
+                Self(shared).carry(datagram);
+            }
+        }));
+        relay
+    }
+
+    /// There are connections from now on.
+    pub(crate) fn connect(&self, pool: Pool) {
+        let post = Post::new(pool.clone());
+        drop(self.0.net.set(Net { pool, post }));
+    }
+
+    /// The connection to a node, if there is one.
+    fn live(&self, node: NodeId) -> Option<InFlight> {
+        self.0.net.get()?.pool.live(node)
+    }
+
+    /// Keeps the connection to a relay, or keeps it no longer.
+    fn keep(&self, relay: NodeId, is_kept: bool) {
+        let Some(Net { pool, .. }) = self.0.net.get() else { return };
+        if is_kept { pool.protect(relay, Class::Relay) } else { pool.release(relay, Class::Relay) }
+    }
+
+    /// Sends a frame to a relay, which is dialled if it has to be.
+    fn post(&self, relay: NodeId, (kind, body): (Kind, Bytes), unsent: Box<dyn FnOnce() + Send>) {
+        let Some(Net { pool, post }) = self.0.net.get() else { return unsent() };
+        let to = Contact::new(relay, pool.book().addresses(relay));
+        post.send(&to, Parcel { lane: Lane::Relay, kind, id: 0, body, unsent });
+    }
+
+    /// The relays over which this node is reached.
+    #[must_use]
+    pub fn places(&self) -> Vec<NodeId> {
+        self.0.places.lock().iter().copied().collect()
+    }
+
+    /// How much this node carries for others.
+    #[must_use]
+    pub fn carried(&self) -> Carried {
+        let ledger = self.0.ledger.lock();
+        Carried { reservations: ledger.reservations(), circuits: ledger.circuits() }
+    }
+
+    /// Sends a datagram of this node on its way.
+    fn carry(&self, datagram: Datagram) {
+        let way = self.0.paths.lock().way(TokioClock.now(), datagram.node);
+        match way {
+            Way::Over(relay) => self.send(relay, &datagram),
+            Way::Unknown => self.resolve(datagram),
+        }
+    }
+
+    fn send(&self, relay: NodeId, datagram: &Datagram) {
+        let body = wire::encode(datagram.node, datagram);
+        if let Some(in_flight) = self.live(relay) {
+            // A datagram for which there is no room is a lost one.
+            let lane = in_flight.link().lane(Lane::Relay);
+            return drop(lane.send_raw((CARRY, Flags::default(), 0), &body));
+        }
+        let here = self.clone();
+        let unsent = Box::new(move || here.0.paths.lock().lost(TokioClock.now(), relay));
+        self.post(relay, (CARRY, body), unsent);
+    }
+
+    /// Reads the record of a node, and sends what waits for it.
+    fn resolve(&self, datagram: Datagram) {
+        let node = datagram.node;
+        let mut resolving = self.0.resolving.lock();
+        if let Some(waiting) = resolving.get_mut(&node) {
+            if waiting.len() < WAITING_MAX {
+                waiting.push(datagram);
+            }
+            return;
+        }
+        if resolving.len() >= RESOLVING_MAX {
+            return;
+        }
+        resolving.insert(node, vec![datagram]);
+        drop(resolving);
+        let resolving = Resolving { relay: self.clone(), node };
+        drop(tokio::spawn(async move {
+            if let Some(relays) = resolving.relay.reached(node).await {
+                resolving.relay.0.paths.lock().resolved(TokioClock.now(), node, &relays);
+            }
+            // What waits is sent, or lost, when this is dropped.
+            drop(resolving);
+        }));
+    }
+
+    /// The relays over which a node says that it is reached.
+    async fn reached(&self, node: NodeId) -> Option<Vec<NodeId>> {
+        let got = self.0.dht.get(space::NODE, node.as_bytes(), true).await;
+        let record = match got {
+            Ok(got) => got.record?,
+            Err(error) => {
+                tracing::debug!(node = node.short(), %error, "where is it reached?");
+                return None;
+            }
+        };
+        let limits = Limits::for_body(RECORD_LEN_MAX);
+        let reached: Reached = from_body(&record.record().value, &limits).ok()?;
+        let pool = &self.0.net.get()?.pool;
+        let relays = reached.relays.into_iter().filter(|relay| relay.node != pool.node());
+        let hear = |relay: Contact| {
+            pool.book().hear(relay.node, &relay.addresses);
+            relay.node
+        };
+        Some(relays.map(hear).collect())
+    }
+
+    /// The record that says over which relays this node is reached.
+    fn record(&self, relays: &[NodeId]) -> Option<Bytes> {
+        let book = self.0.net.get()?.pool.book();
+        let contact = |relay: &NodeId| Contact::new(*relay, book.addresses(*relay));
+        let reached = Reached { relays: relays.iter().map(contact).collect() };
+        let body = to_body(&reached, RECORD_LEN_MAX);
+        body.inspect_err(|error| tracing::error!(%error, "the record of relays")).ok()
+    }
+
+    /// The node whose id these bytes are, if they are one.
+    fn node_of(&self, bytes: &[u8; 32]) -> Option<NodeId> {
+        let ids = &self.0.ids;
+        if let Some(node) = ids.get(bytes) {
+            return Some(*node.value());
+        }
+        let node = NodeId::from_bytes(*bytes).ok()?;
+        if ids.len() >= IDS_MAX {
+            ids.clear();
+        }
+        ids.insert(*bytes, node);
+        Some(node)
+    }
+}
+
+/// A record that is being read. When that is over, in whatever way, nobody waits for it any more.
+struct Resolving {
+    relay: Relay,
+    node: NodeId,
+}
+
+impl Drop for Resolving {
+    fn drop(&mut self) {
+        let waiting = self.relay.0.resolving.lock().remove(&self.node).unwrap_or_default();
+        for datagram in waiting {
+            let way = self.relay.0.paths.lock().way(TokioClock.now(), self.node);
+            if let Way::Over(relay) = way {
+                self.relay.send(relay, &datagram);
+            }
+        }
+    }
+}

@@ -1,0 +1,10 @@
+//! What is counted about relaying, each under one name.
+
+/// Bytes that this node carried for others.
+pub(super) const CARRIED: &str = "macula_relay_carried_bytes_total";
+/// Datagrams that it did not carry; label `reason`.
+pub(super) const REFUSED: &str = "macula_relay_refused_total";
+/// How many nodes have a place here.
+pub(super) const RESERVATIONS: &str = "macula_relay_reservations";
+/// At how many relays this node has a place.
+pub(super) const PLACES: &str = "macula_relay_places";

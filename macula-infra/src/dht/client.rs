@@ -26,9 +26,6 @@ use super::rules::{Rules, SignError};
 use crate::contact::Contact;
 use crate::desk::Desk;
 
-/// How long a command may take if nothing else is said.
-const WITHIN: Duration = Duration::from_secs(10);
-
 /// How many records are remembered for the actor's next life.
 const PUT_MAX: usize = 4_096;
 
@@ -71,6 +68,8 @@ struct Shared {
     keypair: Keypair,
     rules: Arc<Rules>,
     own: Contact,
+    /// How long a command may take if nothing else is said.
+    within: Duration,
     waiting: Mutex<BTreeMap<CommandId, oneshot::Sender<Result<Answer, Failure>>>>,
     numbers: AtomicU64,
     stats: Mutex<Stats>,
@@ -91,12 +90,19 @@ impl Debug for Dht {
 
 /// What the node's own parts use.
 impl Dht {
-    pub(crate) fn new(keypair: Keypair, own: Contact, rules: Rules, saved: Snapshot) -> Self {
+    pub(crate) fn new(
+        keypair: Keypair,
+        own: Contact,
+        rules: Rules,
+        saved: Snapshot,
+        within: Duration,
+    ) -> Self {
         Self(Arc::new(Shared {
             desk: Desk::default(),
             keypair,
             rules: Arc::new(rules),
             own,
+            within,
             waiting: Mutex::default(),
             numbers: AtomicU64::new(1),
             stats: Mutex::default(),
@@ -146,7 +152,7 @@ impl Dht {
 
     /// What is published anew by a new life of the actor.
     pub(super) fn published(&self) -> Vec<Input> {
-        let deadline = TokioClock.now() + WITHIN;
+        let deadline = TokioClock.now() + self.0.within;
         let input = |command| Input::Command { id: self.next(), command, deadline };
         let quorum = Quorum::One;
         let provided = self.0.provided.lock().clone();
@@ -246,7 +252,7 @@ impl Dht {
     ///
     /// [`Error`].
     pub async fn lookup(&self, key: Key) -> Result<lookup::Outcome, Error> {
-        match self.ask(WITHIN, Command::Lookup { key }).await? {
+        match self.ask(self.0.within, Command::Lookup { key }).await? {
             Answer::Nodes(outcome) => Ok(outcome),
             other => Err(unexpected(&other)),
         }
@@ -259,7 +265,7 @@ impl Dht {
     /// [`Error`].
     pub async fn get(&self, space: &str, name: &[u8], fresh: bool) -> Result<Got, Error> {
         let key = self.key(space, name);
-        match self.ask(WITHIN, Command::Get { key, fresh }).await? {
+        match self.ask(self.0.within, Command::Get { key, fresh }).await? {
             Answer::Value(got) => Ok(got),
             other => Err(unexpected(&other)),
         }
@@ -312,7 +318,7 @@ impl Dht {
         quorum: Quorum,
     ) -> Result<Stored, Error> {
         let command = Command::Put { record: record.clone(), condition, quorum };
-        match self.ask(WITHIN, command).await? {
+        match self.ask(self.0.within, command).await? {
             Answer::Stored(stored) => match conflict(&stored) {
                 Some(stored) => Err(Error::Conflict { stored }),
                 None => {
@@ -375,7 +381,7 @@ impl Dht {
     }
 
     async fn stored(&self, command: Command) -> Result<Stored, Error> {
-        match self.ask(WITHIN, command).await? {
+        match self.ask(self.0.within, command).await? {
             Answer::Stored(stored) => Ok(stored),
             other => Err(unexpected(&other)),
         }
@@ -388,7 +394,7 @@ impl Dht {
     /// [`Error`].
     pub async fn find(&self, space: &str, name: &[u8], max: usize) -> Result<Providing, Error> {
         let key = self.key(space, name);
-        match self.ask(WITHIN, Command::Find { key, max }).await? {
+        match self.ask(self.0.within, Command::Find { key, max }).await? {
             Answer::Providers(providing) => Ok(providing),
             other => Err(unexpected(&other)),
         }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::bounds::{Invalid, count, span};
+use crate::bounds::{Invalid, number, span};
 
 /// The membership's configuration.
 #[derive(Debug, Clone, PartialEq)]
@@ -75,19 +75,18 @@ impl Config {
         span("probe_interval", self.probe_interval, ms(50), ms(600_000))?;
         span("timeout_min", self.timeout_min, ms(10), self.timeout_max)?;
         span("timeout_max", self.timeout_max, ms(10), ms(10_000))?;
-        count("relays", self.relays, 1, 16)?;
+        number("relays", self.relays, 1, 16)?;
         span("suspicion_min", self.suspicion_min, ms(100), self.suspicion_max)?;
         span("suspicion_max", self.suspicion_max, ms(100), ms(600_000))?;
-        count("confirmations", self.confirmations, 0, 16)?;
-        count("push_fanout", self.push_fanout, 1, 16)?;
-        let factor = usize::try_from(self.transmit_factor).unwrap_or(usize::MAX);
-        count("transmit_factor", factor, 1, 16)?;
+        number("confirmations", self.confirmations, 0, 16)?;
+        number("push_fanout", self.push_fanout, 1, 16)?;
+        number("transmit_factor", self.transmit_factor, 1, 16)?;
         span("sync_interval", self.sync_interval, ms(1_000), ms(3_600_000))?;
         span("reconnect_interval", self.reconnect_interval, ms(100), ms(3_600_000))?;
         span("join_backoff_initial", self.join_backoff_initial, ms(10), self.join_backoff_max)?;
         span("join_backoff_max", self.join_backoff_max, ms(10), ms(3_600_000))?;
-        count("members_max", self.members_max, 1, 1_000_000)?;
-        count("departed_max", self.departed_max, 1, 1_000_000)
+        number("members_max", self.members_max, 1, 1_000_000)?;
+        number("departed_max", self.departed_max, 1, 1_000_000)
     }
 }
 

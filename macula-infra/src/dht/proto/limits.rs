@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use macula_core::identity::NodeId;
 
 use super::requests::Misbehaviour;
+use crate::bounds::{Invalid, number, span};
 use crate::dht::{provider, record};
 
 /// How many tokens a bucket counts as one: it counts in millionths.
@@ -19,19 +20,19 @@ const MICRO: u64 = 1_000_000;
 /// The settings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Config {
-    /// How much a peer may ask each second, in lookups in the table.
+    /// How much a peer may ask each second, in lookups in the table. 1 to 1,000,000.
     pub rate_per_s: u32,
-    /// How much it may ask at once, likewise.
+    /// How much it may ask at once, likewise. 1 to 10,000,000.
     pub burst: u32,
-    /// Of how many peers this is remembered.
+    /// Of how many peers this is remembered. 1 to 1,000,000.
     pub peers_max: usize,
-    /// With how many demerits a peer is ignored.
+    /// With how many demerits a peer is ignored. 1 to 1,000,000.
     pub demerits_max: u32,
-    /// In which time one demerit goes.
+    /// In which time one demerit goes. 1 ms to 1 h.
     pub pardon_every: Duration,
-    /// How long a peer is ignored at first; each time twice as long.
+    /// How long a peer is ignored at first; each time twice as long. 1 s to `ignored_max`.
     pub ignored_for: Duration,
-    /// How long a peer is ignored at most.
+    /// How long a peer is ignored at most. Up to 30 d.
     pub ignored_max: Duration,
 }
 
@@ -48,6 +49,24 @@ impl Default for Config {
             ignored_for: Duration::from_secs(600),
             ignored_max: Duration::from_secs(86_400),
         }
+    }
+}
+
+impl Config {
+    /// Whether the values can stand, alone and together.
+    ///
+    /// # Errors
+    ///
+    /// [`Invalid`] for the first that cannot.
+    pub fn check(&self) -> Result<(), Invalid> {
+        let (ms, secs) = (Duration::from_millis, Duration::from_secs);
+        number("limits.rate_per_s", self.rate_per_s, 1, 1_000_000)?;
+        number("limits.burst", self.burst, 1, 10_000_000)?;
+        number("limits.peers_max", self.peers_max, 1, 1_000_000)?;
+        number("limits.demerits_max", self.demerits_max, 1, 1_000_000)?;
+        span("limits.pardon_every", self.pardon_every, ms(1), secs(3_600))?;
+        span("limits.ignored_max", self.ignored_max, secs(1), secs(30 * 86_400))?;
+        span("limits.ignored_for", self.ignored_for, secs(1), self.ignored_max)
     }
 }
 

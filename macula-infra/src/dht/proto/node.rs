@@ -18,6 +18,7 @@
 //! somebody seems to have [made nodes](super::density) for the place.
 
 mod api;
+mod config;
 mod machine;
 mod searches;
 mod serving;
@@ -35,15 +36,14 @@ use macula_core::deadlines::Deadlines;
 use macula_core::entropy::Entropy;
 use macula_core::identity::NodeId;
 
-use super::cache::{self, Cache};
+use super::cache::Cache;
 use super::density::Estimator;
 use super::limits::{self, Limits};
-use super::lookup;
 use super::peer::Peer;
-use super::providers::{self, Providers};
-use super::published::{self, Published};
-use super::records::{self, Records};
-use super::requests::{self, Requests, Ticket};
+use super::providers::Providers;
+use super::published::Published;
+use super::records::Records;
+use super::requests::{Requests, Ticket};
 use super::table::{self, Table};
 use super::time::Moment;
 use crate::contact::Contact;
@@ -54,6 +54,7 @@ pub use api::{
     Answer, Command, CommandId, Failure, Got, Input, Mode, Output, Providing, Quorum, Stats,
     Stored, Told,
 };
+pub use config::Config;
 
 use searches::{Search, SearchId};
 
@@ -68,29 +69,6 @@ const UPKEEP_WITHIN: Duration = Duration::from_secs(30);
 
 /// How many pages of records a newcomer is given at most.
 const PAGES_MAX: usize = 16;
-
-/// The settings of the parts.
-#[derive(Debug, Clone, Default)]
-pub struct Config {
-    /// The routing table.
-    pub table: table::Config,
-    /// Lookups.
-    pub lookup: lookup::Config,
-    /// Requests to others.
-    pub requests: requests::Config,
-    /// The records that are kept for others.
-    pub records: records::Config,
-    /// The providers that are kept for others.
-    pub providers: providers::Config,
-    /// What this node publishes.
-    pub published: published::Config,
-    /// What others may ask.
-    pub limits: limits::Config,
-    /// Answers that are remembered.
-    pub cache: cache::Config,
-    /// How many nodes have to agree on a value before a search for it ends early. 1 to 20.
-    pub agree: usize,
-}
 
 /// What an operation under way is for.
 #[derive(Debug)]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Key, limit, put};
+use super::{Key, limit, ms, put};
 use crate::pool::Config;
 
 const DAY: Duration = Duration::from_secs(86_400);
@@ -49,7 +49,3 @@ pub(in crate::config) static POOL: &[Key<Config>] = &[
     },
     Key { name: "peers_max", read: |p, item| limit(&mut p.peers_max, item, 16, 1_000_000) },
 ];
-
-const fn ms(millis: u64) -> Duration {
-    Duration::from_millis(millis)
-}

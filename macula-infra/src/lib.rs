@@ -18,4 +18,5 @@ pub mod pool;
 mod post;
 pub mod remote;
 pub mod tier;
+mod tokens;
 pub mod transport;

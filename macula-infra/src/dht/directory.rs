@@ -20,9 +20,7 @@ impl From<Error> for DirectoryError {
     fn from(error: Error) -> Self {
         match error {
             Error::Conflict { stored } => Self::Conflict { sequence: stored },
-            Error::Failed(Failure::Record(_) | Failure::Provider(_)) | Error::Sign(_) => {
-                Self::Refused(error.to_string())
-            }
+            Error::Failed(Failure::Refused(_)) | Error::Sign(_) => Self::Refused(error.to_string()),
             Error::Failed(_) | Error::Restarting | Error::TimedOut { .. } => {
                 Self::Unavailable(error.to_string())
             }

@@ -15,12 +15,6 @@ use macula_core::wire::EncodeError;
 use super::key::RealmId;
 use crate::bounds::{Invalid, number, span};
 
-/// The longest thing that is signed at all, in bytes.
-pub(super) const SIGNED_LEN_MAX: usize = 1 << 20;
-
-/// How many bytes a signed body has at most beside its strings: names of fields, and numbers.
-pub(super) const BODY_EXTRA_LEN_MAX: usize = 512;
-
 /// The key spaces that every node knows.
 pub mod space {
     /// The name is a node's id, and only that node writes.

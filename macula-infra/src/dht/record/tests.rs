@@ -7,7 +7,7 @@ use data_encoding::HEXLOWER;
 use macula_core::identity::{Envelope, Keypair};
 use macula_core::wire::to_body;
 
-use super::{CONTEXT, Record, Refusal, SIGNED_LEN_MAX, SignError, Signed};
+use super::{Record, Refusal, SIGNED_LEN_MAX, SignError, Signed, Statement as _};
 use crate::dht::key::{Key, RealmId};
 use crate::dht::rules::{Oversized, Part, Rules, Validators, own_name, space};
 
@@ -57,7 +57,7 @@ fn a_signed_record_is_believed_and_is_the_same() {
     assert_eq!(verified.record(), &record);
     assert_eq!((verified.key(), verified.signed()), (record.key(), &signed));
     assert!(verified.stored_len() > record.value.len());
-    assert_eq!(verified.into_record(), record);
+    assert_eq!(verified.into_what(), record);
 }
 
 #[test]
@@ -72,15 +72,14 @@ fn whoever_changes_a_record_has_forged_it() {
 
 #[test]
 fn what_was_signed_for_something_else_is_forged() {
-    let Signed(envelope) = signed(&record(1, "name", 7));
-    let body = envelope.open(CONTEXT).unwrap().clone();
-    let other = Signed(Envelope::seal(&keypair(1), "macula dht provider 1", body));
+    let body = record(1, "name", 7).encode().unwrap();
+    let other = Signed::from(Envelope::seal(&keypair(1), "macula dht provider 1", body));
     assert_eq!(other.verify(NOW, None, &rules()).unwrap_err(), Refusal::Forged);
 }
 
 #[test]
 fn what_is_signed_has_to_be_a_record() {
-    let garbage = Signed(Envelope::seal(&keypair(1), CONTEXT, Bytes::from_static(b"\x93\x01")));
+    let garbage = Signed::from(Envelope::seal(&keypair(1), Record::CONTEXT, &b"\x93\x01"[..]));
     let refused = garbage.verify(NOW, None, &rules()).unwrap_err();
     assert!(matches!(refused, Refusal::Malformed(_)), "{refused}");
 }

@@ -11,8 +11,8 @@ use crate::dht::proto::records::Condition;
 use crate::dht::proto::requests::{self, Fault, RequestId};
 use crate::dht::proto::{lookup, table};
 use crate::dht::provider::{self, Provider};
-use crate::dht::record;
 use crate::dht::wire::{self, Op, OpResult, Reply};
+use crate::dht::{record, signed};
 
 /// A command; the number is the asker's affair, and not used again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -309,12 +309,9 @@ pub struct Providing {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Failure {
-    /// The record is not one that anybody would keep. Nobody was asked.
-    #[error("the record is refused: {0}")]
-    Record(#[from] record::Refusal),
-    /// Likewise for a provider.
-    #[error("the provider is refused: {0}")]
-    Provider(#[from] provider::Refusal),
+    /// The record or provider is not one that anybody would keep. Nobody was asked.
+    #[error("refused: {0}")]
+    Refused(#[from] signed::Refusal),
     /// Nothing of this node's is provided under the key.
     #[error("this node provides nothing under the key")]
     NotProvided,

@@ -258,7 +258,7 @@ impl Node {
                         votes.has(node, record);
                         Step::Answered { found: true, contacts }
                     }
-                    Err(refusal) => Offence::of_record(&refusal).map_or(Step::Failed, Step::Lied),
+                    Err(refusal) => Offence::of(&refusal).map_or(Step::Failed, Step::Lied),
                 }
             }
             (Aim::Value(votes), Outcome::Answered(OpResult::Nodes { contacts })) => {
@@ -280,7 +280,7 @@ impl Node {
                         gathered.answered();
                         Step::Answered { found, contacts }
                     }
-                    Err(refusal) => Offence::of_provider(&refusal).map_or(Step::Failed, Step::Lied),
+                    Err(refusal) => Offence::of(&refusal).map_or(Step::Failed, Step::Lied),
                 }
             }
             (Aim::Nodes(_) | Aim::Store(_), Outcome::Answered(OpResult::Nodes { contacts })) => {

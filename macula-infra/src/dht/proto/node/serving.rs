@@ -31,7 +31,6 @@ impl Node {
             Verdict::Admitted => {}
             Verdict::Busy { retry_in } => {
                 self.stats.limited += 1;
-                self.limits.blame(now, from.node, Offence::Flood);
                 return OpResult::Refused(Refusal::Busy { retry_in });
             }
             Verdict::Ignored { left } => {
@@ -68,7 +67,7 @@ impl Node {
                         self.records.put(at, &record, condition).into()
                     }
                     Err(refusal) => {
-                        if let Some(offence) = Offence::of_record(&refusal) {
+                        if let Some(offence) = Offence::of(&refusal) {
                             self.blame(now, from.node, offence);
                         }
                         refusal.into()
@@ -80,7 +79,7 @@ impl Node {
                 match provider.verify(at.since_epoch, None, &self.rules) {
                     Ok(provider) => self.providers.put(at, &provider).into(),
                     Err(refusal) => {
-                        if let Some(offence) = Offence::of_provider(&refusal) {
+                        if let Some(offence) = Offence::of(&refusal) {
                             self.blame(now, from.node, offence);
                         }
                         refusal.into()

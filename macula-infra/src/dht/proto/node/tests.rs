@@ -125,7 +125,7 @@ fn what_nobody_would_keep_is_refused_before_anybody_is_asked() {
     ] {
         let put = Command::Put { record, condition: Condition::Any, quorum: Quorum::One };
         let refused = mesh.ask(by, put).unwrap_err();
-        assert!(matches!(refused, Failure::Record(_)), "{refused:?}");
+        assert!(matches!(refused, Failure::Refused(_)), "{refused:?}");
         assert!(refused.to_string().contains(why), "{refused}");
     }
     assert_eq!(mesh.sim.sent(), before);

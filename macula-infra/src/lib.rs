@@ -17,6 +17,7 @@ pub mod mesh;
 pub mod pool;
 mod post;
 pub mod remote;
+mod round_trip;
 pub mod tier;
 mod tokens;
 pub mod transport;

@@ -110,16 +110,8 @@ impl Statement for Provider {
         self.node()
     }
 
-    fn realm(&self) -> RealmId {
-        self.realm
-    }
-
-    fn space(&self) -> &str {
-        &self.space
-    }
-
-    fn name(&self) -> &[u8] {
-        &self.name
+    fn place(&self) -> (RealmId, &str, &[u8]) {
+        (self.realm, &self.space, &self.name)
     }
 
     fn content(&self) -> Content<'_> {

@@ -35,14 +35,8 @@ pub trait Statement: Debug + Clone + PartialEq + Eq + Sized {
     /// Who says it.
     fn author(&self) -> NodeId;
 
-    /// In which realm.
-    fn realm(&self) -> RealmId;
-
-    /// In which key space.
-    fn space(&self) -> &str;
-
-    /// Under which name.
-    fn name(&self) -> &[u8];
+    /// In which realm and key space, and under which name.
+    fn place(&self) -> (RealmId, &str, &[u8]);
 
     /// What, as validators see it.
     fn content(&self) -> Content<'_>;
@@ -71,7 +65,8 @@ pub trait Statement: Debug + Clone + PartialEq + Eq + Sized {
 
 /// Where a statement is kept.
 pub(super) fn key_of<T: Statement>(what: &T) -> Key {
-    Key::of_name(what.realm(), what.space(), what.name())
+    let (realm, space, name) = what.place();
+    Key::of_name(realm, space, name)
 }
 
 /// Signs a statement with its author's key.
@@ -184,7 +179,8 @@ impl<T: Statement> Signed<T> {
     ) -> Result<Verified<T>, Refusal> {
         let body = self.envelope.open(T::CONTEXT).map_err(|_signature| Refusal::Forged)?;
         let what = T::decode(self.author(), body, &rules.limits)?;
-        if what.realm() != rules.realm {
+        let (realm, space, name) = what.place();
+        if realm != rules.realm {
             return Err(Refusal::OtherRealm);
         }
         check_sizes(&what, &rules.limits)?;
@@ -193,8 +189,8 @@ impl<T: Statement> Signed<T> {
             return Err(Refusal::WrongKey { belongs, asked });
         }
         let kept_until = what.kept_until(since_epoch, &rules.limits)?;
-        let entry = Entry { name: what.name(), author: what.author(), content: what.content() };
-        rules.validators.validate(what.space(), &entry).map_err(Refusal::Invalid)?;
+        let entry = Entry { name, author: what.author(), content: what.content() };
+        rules.validators.validate(space, &entry).map_err(Refusal::Invalid)?;
         let (digest, len) = (digest(body), body.len() + SEAL_LEN);
         Ok(Verified { what, key: belongs, kept_until, digest, len, signed: self.clone() })
     }
@@ -206,8 +202,9 @@ fn check_sizes<T: Statement>(what: &T, limits: &Limits) -> Result<(), Oversized>
         Content::Provider(metadata) => (metadata, limits.metadata_len_max),
     };
     Oversized::check(Part::Value, content.len(), max)?;
-    Oversized::check(Part::Name, what.name().len(), limits.name_len_max)?;
-    Oversized::check(Part::Space, what.space().len(), limits.space_len_max)
+    let (_, space, name) = what.place();
+    Oversized::check(Part::Name, name.len(), limits.name_len_max)?;
+    Oversized::check(Part::Space, space.len(), limits.space_len_max)
 }
 
 /// A statement that is believed: only [`Signed::verify`] makes one.

@@ -50,11 +50,12 @@
 //! # Rooms
 //!
 //! [`config`] has the limits, [`update`] what is believed and how beliefs merge, [`wire`] the bytes
-//! and the signatures, [`proto`] the machine, and [`event`] what it tells its node.
+//! and the signatures, `limits` how much a peer may say, [`proto`] the machine, and [`event`] what it tells its node.
 
 mod actor;
 pub mod config;
 pub mod event;
+mod limits;
 mod metrics;
 pub mod proto;
 pub mod update;
@@ -65,3 +66,4 @@ pub(crate) use actor::{MembershipService, Parts, worker};
 
 pub use config::Config;
 pub use event::{Event, Parting};
+pub use limits::Refused;

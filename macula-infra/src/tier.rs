@@ -246,7 +246,8 @@ fn ground(config: Config, peers: &SupervisorHandle) -> Result<Ground, Error> {
     let (saved, within) = (discovery.saved.clone(), discovery.dht.query_timeout);
     let dht = Dht::new(credentials.keypair().clone(), own.clone(), rules, saved, within);
     let known = discovery.saved.entries.iter().map(|entry| entry.contact.clone());
-    let membership = Membership::new(known.take(membership::proto::SEEDS_MAX).collect());
+    let known = known.take(membership::proto::SEEDS_MAX).collect();
+    let membership = Membership::new(known, &discovery.membership);
     let pool = Pool::new(pool::Ground {
         node: credentials.node(),
         caps: Caps {

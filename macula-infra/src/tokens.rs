@@ -28,6 +28,12 @@ impl Bucket {
         Self { tokens: u64::from(rate.burst) * MICRO, filled_at: now }
     }
 
+    /// Whether it has all that it can hold.
+    pub(crate) fn is_full(&self, now: Instant, rate: Rate) -> bool {
+        let mut bucket = *self;
+        bucket.take(now, rate, rate.burst).is_ok()
+    }
+
     /// Takes tokens out, if there are enough. What costs more than the bucket holds empties it.
     ///
     /// # Errors

@@ -40,6 +40,12 @@ pub struct Config {
     pub members_max: usize,
     /// How many of the departed are remembered. 1 to 1,000,000.
     pub departed_max: usize,
+    /// How much one peer may say each second: messages, and further 256 bytes of them. 10 to
+    /// 1,000,000.
+    pub peer_rate_per_s: u32,
+    /// How much it may say at once, likewise. A newcomer is told of all members at once. 100 to
+    /// 10,000,000.
+    pub peer_burst: u32,
 }
 
 impl Default for Config {
@@ -60,6 +66,8 @@ impl Default for Config {
             join_backoff_max: Duration::from_secs(30),
             members_max: 100_000,
             departed_max: 4_096,
+            peer_rate_per_s: 2_000,
+            peer_burst: 40_000,
         }
     }
 }
@@ -86,7 +94,9 @@ impl Config {
         span("join_backoff_initial", self.join_backoff_initial, ms(10), self.join_backoff_max)?;
         span("join_backoff_max", self.join_backoff_max, ms(10), ms(3_600_000))?;
         number("members_max", self.members_max, 1, 1_000_000)?;
-        number("departed_max", self.departed_max, 1, 1_000_000)
+        number("departed_max", self.departed_max, 1, 1_000_000)?;
+        number("peer_rate_per_s", self.peer_rate_per_s, 10, 1_000_000)?;
+        number("peer_burst", self.peer_burst, 100, 10_000_000)
     }
 }
 

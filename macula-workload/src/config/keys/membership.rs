@@ -56,4 +56,9 @@ pub(in crate::config) static MEMBERSHIP: &[Key<Config>] = &[
     },
     Key { name: "members_max", read: |m, item| limit(&mut m.members_max, item, 1, MEMBERS_MAX) },
     Key { name: "departed_max", read: |m, item| limit(&mut m.departed_max, item, 1, MEMBERS_MAX) },
+    Key {
+        name: "peer_rate_per_s",
+        read: |m, item| limit(&mut m.peer_rate_per_s, item, 10, 1_000_000),
+    },
+    Key { name: "peer_burst", read: |m, item| limit(&mut m.peer_burst, item, 100, 10_000_000) },
 ];

@@ -76,6 +76,8 @@ struct Shared {
     saved: Mutex<Snapshot>,
     /// The newest life of each peer that was connected.
     lives: Mutex<BTreeMap<NodeId, u64>>,
+    /// How many connections there are to each peer.
+    links: Mutex<BTreeMap<NodeId, usize>>,
     /// What this node provides: it is issued anew by the actor's next life.
     provided: Mutex<BTreeMap<Key, (Provider, Duration)>>,
     /// What it has put, likewise.
@@ -108,6 +110,7 @@ impl Dht {
             stats: Mutex::default(),
             saved: Mutex::new(saved),
             lives: Mutex::default(),
+            links: Mutex::default(),
             provided: Mutex::default(),
             put: Mutex::default(),
         }))
@@ -132,6 +135,24 @@ impl Dht {
         let is_new = before != Some(life);
         let input = if is_new { Input::Begun(contact) } else { Input::Met(contact) };
         self.0.desk.offer(input);
+    }
+
+    /// A connection to a peer has begun.
+    pub(super) fn opened(&self, node: NodeId) {
+        *self.0.links.lock().entry(node).or_default() += 1;
+    }
+
+    /// One has ended. If it was the last, what the peer was asked is not answered any more.
+    pub(super) fn closed(&self, node: NodeId) {
+        let mut links = self.0.links.lock();
+        let left = links.get(&node).map_or(0, |count| count.saturating_sub(1));
+        if left > 0 {
+            links.insert(node, left);
+            return;
+        }
+        links.remove(&node);
+        drop(links);
+        self.0.desk.offer(Input::Lost(node));
     }
 
     /// Somebody says that there are peers.

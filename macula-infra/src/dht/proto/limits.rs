@@ -83,6 +83,9 @@ pub enum Offence {
     WrongAnswer,
     /// It has handed over what its author has not signed, or what belongs elsewhere.
     Forged,
+    /// It has answered with what is over, or older than what others have. That happens to those who
+    /// were away for a while, too.
+    Stale,
 }
 
 impl Offence {
@@ -90,7 +93,7 @@ impl Offence {
     #[must_use]
     pub const fn demerits(self) -> u32 {
         match self {
-            Self::Flood => 1,
+            Self::Flood | Self::Stale => 1,
             Self::Malformed => 20,
             Self::WrongAnswer => 25,
             Self::Forged => 50,
@@ -111,6 +114,15 @@ impl Offence {
             | Refusal::Expired { .. }
             | Refusal::LivesTooLong { .. }
             | Refusal::Invalid(_) => None,
+        }
+    }
+
+    /// Likewise for an answer: nobody has to keep what is over.
+    #[must_use]
+    pub const fn of_answered(refusal: &Refusal) -> Option<Self> {
+        match refusal {
+            Refusal::Expired { .. } => Some(Self::Stale),
+            other => Self::of(other),
         }
     }
 

@@ -49,9 +49,10 @@ use super::time::Moment;
 use crate::contact::Contact;
 use crate::dht::key::{Distance, Key};
 use crate::dht::rules::Rules;
+use crate::dht::wire::Refusal;
 
 pub use api::{
-    Answer, Command, CommandId, Failure, Got, Input, Mode, Output, Providing, Quorum, Stats,
+    Answer, Command, CommandId, Failure, Got, Input, Mode, Output, Providing, Quorum, Side, Stats,
     Stored, Told,
 };
 pub use config::Config;
@@ -119,6 +120,9 @@ pub struct Node {
     joined: bool,
     out: VecDeque<Output>,
     stats: Stats,
+    /// What a liar of a test answers instead of the truth.
+    #[cfg(test)]
+    lies: tests::Lies,
 }
 
 /// A provider that is being signed.
@@ -165,6 +169,8 @@ impl Node {
             out: VecDeque::new(),
             stats: Stats::default(),
             config,
+            #[cfg(test)]
+            lies: tests::Lies::default(),
         }
     }
 
@@ -249,6 +255,12 @@ impl Node {
             self.table.forget(&Peer::new(Contact::new(peer, [])));
         }
         self.say(Output::Misbehaved { peer, offence });
+    }
+
+    /// Does not take what a peer has handed over.
+    fn refuse(&mut self, peer: NodeId, side: Side, refusal: Refusal) {
+        self.stats.refused += 1;
+        self.say(Output::Refused { peer, side, refusal });
     }
 
     fn say(&mut self, output: Output) {

@@ -159,6 +159,8 @@ pub enum Input {
     Begun(Contact),
     /// Somebody says that there are peers.
     Heard(Vec<Contact>),
+    /// The last connection to a peer has ended: what it was asked it does not answer any more.
+    Lost(NodeId),
     /// A peer has gone.
     Gone(NodeId),
     /// What the calendar says now, since the Unix epoch.
@@ -202,6 +204,15 @@ pub enum Output {
         /// How.
         answer: Result<Answer, Failure>,
     },
+    /// What a peer has handed over was not taken.
+    Refused {
+        /// Who has handed it over.
+        peer: NodeId,
+        /// On which side this node was.
+        side: Side,
+        /// Why it was not taken.
+        refusal: wire::Refusal,
+    },
     /// A peer has done what nobody does by mistake.
     Misbehaved {
         /// Who.
@@ -209,6 +220,15 @@ pub enum Output {
         /// What.
         offence: Offence,
     },
+}
+
+/// For what a node was given a record or a provider.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Side {
+    /// It was to keep it.
+    Keeper,
+    /// It had asked for it.
+    Reader,
 }
 
 /// What a command has come to.
@@ -354,6 +374,8 @@ pub struct Stats {
     pub served: u64,
     /// How many were refused because their peer asks too much, or is ignored.
     pub limited: u64,
+    /// How many records and providers that peers have handed over were not taken.
+    pub refused: u64,
     /// How often a peer was caught doing what nobody does by mistake.
     pub blamed: u64,
     /// How many records were handed to nodes that lacked them.

@@ -1,6 +1,9 @@
 //! Whole nodes: what is put is found, whoever goes; what is wrong is refused; all commands end.
 
+mod liars;
 mod mesh;
+
+pub(super) use liars::Lies;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -8,7 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use macula_core::sim::{Address, Faults};
 
-use super::{Answer, Command, Failure, Quorum, Told};
+use super::{Answer, Command, Failure, Input, Quorum, Told};
 use crate::contact::Contact;
 use crate::dht::key::RealmId;
 use crate::dht::proto::records::Condition;
@@ -230,4 +233,27 @@ fn every_command_ends_once_whatever_the_weather() {
             assert!(node.searches.len() < 20, "seed {seed}: {address:?} keeps searches");
         }
     }
+}
+
+#[test]
+fn a_lookup_goes_on_at_once_without_those_whose_connections_were_lost() {
+    let (mut mesh, asker) = (Mesh::new(15, 12, Faults::NONE), Address(7));
+    let id = mesh.command(asker, Command::Lookup { key: key("anything") });
+    let under_way = &mesh.sim.machine(asker).unwrap().under_way;
+    let asked: BTreeSet<Address> =
+        under_way.values().map(|asked| mesh::place(asked.peer.node())).collect();
+    assert_eq!(asked.len(), 3, "alpha of them");
+    for gone in &asked {
+        mesh.sim.crash(*gone);
+        mesh.sim.input(asker, |_| Input::Lost(contact(*gone).node));
+    }
+    let begun = mesh.sim.now();
+    while !mesh.done.contains_key(&id) {
+        mesh.run(Duration::from_millis(10));
+    }
+    let took = mesh.sim.now() - begun;
+    assert!(took < Duration::from_millis(200), "{took:?}: no timeout is as short");
+    let answer = mesh.done.remove(&id).unwrap().pop().unwrap();
+    let Ok(Answer::Nodes(found)) = answer else { panic!("{answer:?}") };
+    assert_eq!((found.closest.len(), found.failed), (8, 3), "{found:?}");
 }

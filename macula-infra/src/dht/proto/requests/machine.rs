@@ -243,6 +243,23 @@ impl Requests {
         self.schedule(now, request.peer);
     }
 
+    /// The last connection to a peer has ended. What was asked over it ends now, and not at its
+    /// timeout; an answer that comes all the same, over another, is not held against the peer.
+    pub fn lost(&mut self, now: Instant, peer: NodeId) {
+        let asked = self.requests.iter().filter(|(_, request)| request.peer == peer);
+        let asked: Vec<RequestId> = asked.map(|(id, _)| *id).collect();
+        for id in asked {
+            for ticket in self.give_up(now, id) {
+                if self.is_in(ticket, id) {
+                    self.end(now, ticket, Outcome::Undelivered(Fault::Lost));
+                }
+            }
+        }
+        // What was not sent yet goes over a new one.
+        self.schedule(now, peer);
+        self.rest(now, peer);
+    }
+
     pub(super) fn is_in(&self, ticket: Ticket, id: RequestId) -> bool {
         self.pending.get(&ticket).is_some_and(|pending| pending.sent_in == Some(id))
     }

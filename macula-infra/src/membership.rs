@@ -43,9 +43,9 @@
 //!
 //! # Why not the crate foca
 //!
-//! It has no local health awareness, so a slow node makes others look dead; no exchange of whole
-//! views, so what gossip misses stays missed; and it forgets the departed after a time, so that a
-//! longer partition never heals.
+//! It has no local health awareness, so a slow node makes others look dead. The exchange of whole
+//! views is left to its user, and without one what gossip misses stays missed. Unless it is told
+//! otherwise it forgets the departed after a day, and asks none of them whether it is back.
 //!
 //! # Rooms
 //!

@@ -1,7 +1,8 @@
 //! Diversity: how many nodes of one network a table takes.
 //!
 //! Node ids cost nothing, addresses do. So the nodes of one address prefix can only fill a small
-//! part of a bucket and of a table (Marcus, Heilman and Goldberg, 2018, on eclipse attacks).
+//! part of a bucket and of a table (Marcus, Heilman and Goldberg, *Low-Resource Eclipse Attacks on
+//! Ethereum's Peer-to-Peer Network*, IACR ePrint 2018/236).
 
 use std::net::{IpAddr, Ipv4Addr};
 

@@ -9,9 +9,9 @@
 //!
 //! A node that lies can lead a lookup among its accomplices. So a lookup can go on several paths,
 //! and what a node says is believed on the path on which it was asked, and on no other (Baumgart and
-//! Mies, *S/Kademlia*, 2007, section 4.4). A node that two paths have heard of is asked on one of
-//! them; for the other it counts as done when it has answered. So all paths but the first come at
-//! the price of their first few steps.
+//! Mies, *S/Kademlia*, ICPADS 2007, "lookup over disjoint paths"). A node that two paths have heard
+//! of is asked on one of them; for the other it counts as done when it has answered. So all paths
+//! but the first come at the price of their first few steps.
 //!
 //! # Density
 //!

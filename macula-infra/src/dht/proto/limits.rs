@@ -257,7 +257,7 @@ impl Limits {
         }
         self.order.insert((now, id));
         let pardons = self.peers.get(&id).map_or(0, |peer| self.pardons(now, peer));
-        let peer = self.peers.entry(id).or_insert(Peer {
+        let peer = self.peers.entry(id).or_insert_with(|| Peer {
             bucket: Bucket::full(now, rate),
             demerits: 0,
             pardoned_at: now,

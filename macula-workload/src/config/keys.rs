@@ -322,6 +322,10 @@ const fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)
 }
 
+fn span(target: &mut Duration, item: &Item<'_>, min: Duration, max: Duration) -> Result<(), Error> {
+    put(target, item.duration_in(min, max))
+}
+
 fn limit<T: TryFrom<u64>>(
     target: &mut T,
     item: &Item<'_>,

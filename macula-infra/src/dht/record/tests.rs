@@ -4,15 +4,31 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use data_encoding::HEXLOWER;
+use macula_core::clock::{Clock as _, TokioClock};
 use macula_core::identity::{Envelope, Keypair};
 use macula_core::wire::to_body;
 
 use super::{Record, Refusal, SIGNED_LEN_MAX, SignError, Signed, Statement as _};
 use crate::dht::key::{Key, RealmId};
+use crate::dht::proto::time::Moment;
 use crate::dht::rules::{Oversized, Part, Rules, Validators, own_name, space};
 
 /// Now, since the Unix epoch.
 pub(in crate::dht) const NOW: Duration = Duration::from_secs(1_800_000_000);
+
+/// Now, on both clocks.
+pub(in crate::dht) fn begin() -> Moment {
+    Moment { now: TokioClock.now(), since_epoch: NOW }
+}
+
+pub(in crate::dht) fn later(at: Moment, wait: Duration) -> Moment {
+    Moment { now: at.now + wait, since_epoch: at.since_epoch + wait }
+}
+
+/// Where a node is that keeps.
+pub(in crate::dht) fn own() -> Key {
+    Key::of_node(keypair(99).node_id())
+}
 
 pub(in crate::dht) fn keypair(seed: u8) -> Keypair {
     Keypair::from_seed([seed; 32])

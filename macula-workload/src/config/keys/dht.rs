@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Error, Item, Key, limit, ms, put, said_at};
+use super::{Error, Item, Key, limit, ms, put, said_at, span};
 use crate::config::Config;
 use macula_infra::dht::proto::{cache, limits, providers, published, records, requests, table};
 use macula_infra::dht::wire::OPS_MAX;
@@ -36,7 +36,7 @@ pub(in crate::config) static DHT: &[Key<Config>] = &[
     Key { name: "agree", read: |c, item| limit(&mut c.dht.node.agree, item, 1, 20) },
     Key {
         name: "query_timeout",
-        read: |c, item| put(&mut c.dht.node.query_timeout, item.duration_in(ms(100), SECOND * 25)),
+        read: |c, item| span(&mut c.dht.node.query_timeout, item, ms(100), SECOND * 25),
     },
     Key {
         name: "value_len_max",
@@ -44,15 +44,15 @@ pub(in crate::config) static DHT: &[Key<Config>] = &[
     },
     Key {
         name: "record_ttl_max",
-        read: |c, item| put(&mut c.dht.limits.record_ttl_max, item.duration_in(MINUTE, DAY * 30)),
+        read: |c, item| span(&mut c.dht.limits.record_ttl_max, item, MINUTE, DAY * 30),
     },
     Key {
         name: "provider_ttl_max",
-        read: |c, item| put(&mut c.dht.limits.provider_ttl_max, item.duration_in(MINUTE, DAY)),
+        read: |c, item| span(&mut c.dht.limits.provider_ttl_max, item, MINUTE, DAY),
     },
     Key {
         name: "skew_max",
-        read: |c, item| put(&mut c.dht.limits.skew_max, item.duration_in(Duration::ZERO, HOUR)),
+        read: |c, item| span(&mut c.dht.limits.skew_max, item, Duration::ZERO, HOUR),
     },
     Key { name: "table", read: |c, item| part(c, item, |c| &mut c.dht.node.table, TABLE) },
     Key { name: "requests", read: |c, item| part(c, item, |c| &mut c.dht.node.requests, REQUESTS) },
@@ -71,13 +71,10 @@ pub(in crate::config) static DHT: &[Key<Config>] = &[
 
 /// The keys of `[dht.table]`.
 pub(in crate::config) static TABLE: &[Key<table::Config>] = &[
-    Key {
-        name: "refresh_after",
-        read: |t, item| put(&mut t.refresh_after, item.duration_in(MINUTE, DAY)),
-    },
+    Key { name: "refresh_after", read: |t, item| span(&mut t.refresh_after, item, MINUTE, DAY) },
     Key {
         name: "refresh_own_after",
-        read: |t, item| put(&mut t.refresh_own_after, item.duration_in(SECOND * 10, DAY)),
+        read: |t, item| span(&mut t.refresh_own_after, item, SECOND * 10, DAY),
     },
     Key { name: "prefix_bucket_max", read: |t, item| limit(&mut t.limits.bucket_max, item, 1, 64) },
     Key {
@@ -99,16 +96,10 @@ pub(in crate::config) static REQUESTS: &[Key<requests::Config>] = &[
     },
     Key {
         name: "timeout_initial",
-        read: |r, item| put(&mut r.timeout_initial, item.duration_in(ms(1), MINUTE)),
+        read: |r, item| span(&mut r.timeout_initial, item, ms(1), MINUTE),
     },
-    Key {
-        name: "timeout_min",
-        read: |r, item| put(&mut r.timeout_min, item.duration_in(ms(1), MINUTE)),
-    },
-    Key {
-        name: "timeout_max",
-        read: |r, item| put(&mut r.timeout_max, item.duration_in(ms(1), MINUTE)),
-    },
+    Key { name: "timeout_min", read: |r, item| span(&mut r.timeout_min, item, ms(1), MINUTE) },
+    Key { name: "timeout_max", read: |r, item| span(&mut r.timeout_max, item, ms(1), MINUTE) },
     Key { name: "attempts_max", read: |r, item| limit(&mut r.attempts_max, item, 1, 16) },
     Key { name: "retry_per_mille", read: |r, item| limit(&mut r.retry_per_mille, item, 0, 1_000) },
     Key { name: "retry_burst", read: |r, item| limit(&mut r.retry_burst, item, 0, 10_000) },
@@ -128,7 +119,7 @@ pub(in crate::config) static RECORDS: &[Key<records::Config>] = &[
     },
     Key {
         name: "replicate_every",
-        read: |r, item| put(&mut r.replicate_every, item.duration_in(MINUTE, DAY * 7)),
+        read: |r, item| span(&mut r.replicate_every, item, MINUTE, DAY * 7),
     },
 ];
 
@@ -146,10 +137,7 @@ pub(in crate::config) static PROVIDERS: &[Key<providers::Config>] = &[
 /// The keys of `[dht.published]`.
 pub(in crate::config) static PUBLISHED: &[Key<published::Config>] = &[
     Key { name: "count_max", read: |p, item| limit(&mut p.count_max, item, 1, 1_000_000) },
-    Key {
-        name: "record_every",
-        read: |p, item| put(&mut p.record_every, item.duration_in(MINUTE, DAY * 7)),
-    },
+    Key { name: "record_every", read: |p, item| span(&mut p.record_every, item, MINUTE, DAY * 7) },
     Key {
         name: "provider_part",
         read: |p, item| put(&mut p.provider_part, item.number_in(0.1, 0.75)),
@@ -160,22 +148,16 @@ pub(in crate::config) static PUBLISHED: &[Key<published::Config>] = &[
 pub(in crate::config) static LIMITS: &[Key<limits::Config>] = &[
     Key { name: "rate_per_s", read: |l, item| limit(&mut l.rate_per_s, item, 1, 1_000_000) },
     Key { name: "burst", read: |l, item| limit(&mut l.burst, item, 1, 10_000_000) },
-    Key {
-        name: "ignored_for",
-        read: |l, item| put(&mut l.ignored_for, item.duration_in(SECOND, DAY * 30)),
-    },
-    Key {
-        name: "ignored_max",
-        read: |l, item| put(&mut l.ignored_max, item.duration_in(SECOND, DAY * 30)),
-    },
+    Key { name: "ignored_for", read: |l, item| span(&mut l.ignored_for, item, SECOND, DAY * 30) },
+    Key { name: "ignored_max", read: |l, item| span(&mut l.ignored_max, item, SECOND, DAY * 30) },
 ];
 
 /// The keys of `[dht.cache]`.
 pub(in crate::config) static CACHE: &[Key<cache::Config>] = &[
-    Key { name: "ttl", read: |c, item| put(&mut c.ttl, item.duration_in(Duration::ZERO, HOUR)) },
+    Key { name: "ttl", read: |c, item| span(&mut c.ttl, item, Duration::ZERO, HOUR) },
     Key {
         name: "negative_ttl",
-        read: |c, item| put(&mut c.negative_ttl, item.duration_in(Duration::ZERO, HOUR)),
+        read: |c, item| span(&mut c.negative_ttl, item, Duration::ZERO, HOUR),
     },
     Key { name: "count_max", read: |c, item| limit(&mut c.count_max, item, 0, 1_000_000) },
     Key { name: "bytes_max", read: |c, item| limit(&mut c.bytes_max, item, 0, GIB) },

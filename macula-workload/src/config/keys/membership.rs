@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Key, limit, ms, put};
+use super::{Key, limit, ms, span};
 use macula_infra::membership::Config;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -16,43 +16,40 @@ const MEMBERS_MAX: u64 = 1_000_000;
 pub(in crate::config) static MEMBERSHIP: &[Key<Config>] = &[
     Key {
         name: "probe_interval",
-        read: |m, item| put(&mut m.probe_interval, item.duration_in(ms(50), MINUTE * 10)),
+        read: |m, item| span(&mut m.probe_interval, item, ms(50), MINUTE * 10),
     },
     Key {
         name: "timeout_min",
-        read: |m, item| put(&mut m.timeout_min, item.duration_in(ms(10), SECOND * 10)),
+        read: |m, item| span(&mut m.timeout_min, item, ms(10), SECOND * 10),
     },
     Key {
         name: "timeout_max",
-        read: |m, item| put(&mut m.timeout_max, item.duration_in(ms(10), SECOND * 10)),
+        read: |m, item| span(&mut m.timeout_max, item, ms(10), SECOND * 10),
     },
     Key { name: "relays", read: |m, item| limit(&mut m.relays, item, 1, 16) },
     Key {
         name: "suspicion_min",
-        read: |m, item| put(&mut m.suspicion_min, item.duration_in(ms(100), MINUTE * 10)),
+        read: |m, item| span(&mut m.suspicion_min, item, ms(100), MINUTE * 10),
     },
     Key {
         name: "suspicion_max",
-        read: |m, item| put(&mut m.suspicion_max, item.duration_in(ms(100), MINUTE * 10)),
+        read: |m, item| span(&mut m.suspicion_max, item, ms(100), MINUTE * 10),
     },
     Key { name: "confirmations", read: |m, item| limit(&mut m.confirmations, item, 0, 16) },
     Key { name: "push_fanout", read: |m, item| limit(&mut m.push_fanout, item, 1, 16) },
     Key { name: "transmit_factor", read: |m, item| limit(&mut m.transmit_factor, item, 1, 16) },
-    Key {
-        name: "sync_interval",
-        read: |m, item| put(&mut m.sync_interval, item.duration_in(SECOND, HOUR)),
-    },
+    Key { name: "sync_interval", read: |m, item| span(&mut m.sync_interval, item, SECOND, HOUR) },
     Key {
         name: "reconnect_interval",
-        read: |m, item| put(&mut m.reconnect_interval, item.duration_in(ms(100), HOUR)),
+        read: |m, item| span(&mut m.reconnect_interval, item, ms(100), HOUR),
     },
     Key {
         name: "join_backoff_initial",
-        read: |m, item| put(&mut m.join_backoff_initial, item.duration_in(ms(10), HOUR)),
+        read: |m, item| span(&mut m.join_backoff_initial, item, ms(10), HOUR),
     },
     Key {
         name: "join_backoff_max",
-        read: |m, item| put(&mut m.join_backoff_max, item.duration_in(ms(10), HOUR)),
+        read: |m, item| span(&mut m.join_backoff_max, item, ms(10), HOUR),
     },
     Key { name: "members_max", read: |m, item| limit(&mut m.members_max, item, 1, MEMBERS_MAX) },
     Key { name: "departed_max", read: |m, item| limit(&mut m.departed_max, item, 1, MEMBERS_MAX) },

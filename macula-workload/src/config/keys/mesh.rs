@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::super::error::Problem;
 use super::super::item::seed;
-use super::{Key, ms, put};
+use super::{Key, ms, put, span};
 use crate::config::{Admin, Mesh, Socket};
 use macula_infra::membership::update::Role;
 
@@ -38,11 +38,11 @@ pub(in crate::config) static MESH: &[Key<Mesh>] = &[
     Key { name: "seeds", read: |mesh, item| put(&mut mesh.bootstrap.seeds, item.each(seed)) },
     Key {
         name: "retry_initial",
-        read: |mesh, item| put(&mut mesh.bootstrap.retry_initial, item.duration_in(ms(10), HOUR)),
+        read: |mesh, item| span(&mut mesh.bootstrap.retry_initial, item, ms(10), HOUR),
     },
     Key {
         name: "retry_max",
-        read: |mesh, item| put(&mut mesh.bootstrap.retry_max, item.duration_in(ms(10), HOUR)),
+        read: |mesh, item| span(&mut mesh.bootstrap.retry_max, item, ms(10), HOUR),
     },
     Key { name: "table_file", read: |mesh, item| put(&mut mesh.table_file, item.file_or_none()) },
 ];

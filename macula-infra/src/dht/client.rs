@@ -142,17 +142,18 @@ impl Dht {
         *self.0.links.lock().entry(node).or_default() += 1;
     }
 
-    /// One has ended. If it was the last, what the peer was asked is not answered any more.
+    /// One has ended.
     pub(super) fn closed(&self, node: NodeId) {
         let mut links = self.0.links.lock();
         let left = links.get(&node).map_or(0, |count| count.saturating_sub(1));
-        if left > 0 {
+        let is_connected = left > 0;
+        if is_connected {
             links.insert(node, left);
-            return;
+        } else {
+            links.remove(&node);
         }
-        links.remove(&node);
         drop(links);
-        self.0.desk.offer(Input::Lost(node));
+        self.0.desk.offer(Input::Lost { node, is_connected });
     }
 
     /// Somebody says that there are peers.

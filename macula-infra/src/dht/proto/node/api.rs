@@ -159,8 +159,13 @@ pub enum Input {
     Begun(Contact),
     /// Somebody says that there are peers.
     Heard(Vec<Contact>),
-    /// The last connection to a peer has ended: what it was asked it does not answer any more.
-    Lost(NodeId),
+    /// A connection to a peer has ended, and with it perhaps what the peer was asked.
+    Lost {
+        /// Which peer.
+        node: NodeId,
+        /// Whether there is another.
+        is_connected: bool,
+    },
     /// A peer has gone.
     Gone(NodeId),
     /// What the calendar says now, since the Unix epoch.

@@ -245,7 +245,7 @@ fn a_lookup_goes_on_at_once_without_those_whose_connections_were_lost() {
     assert_eq!(asked.len(), 3, "alpha of them");
     for gone in &asked {
         mesh.sim.crash(*gone);
-        mesh.sim.input(asker, |_| Input::Lost(contact(*gone).node));
+        mesh.sim.input(asker, |_| Input::Lost { node: contact(*gone).node, is_connected: false });
     }
     let begun = mesh.sim.now();
     while !mesh.done.contains_key(&id) {

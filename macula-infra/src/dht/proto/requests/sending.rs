@@ -111,6 +111,13 @@ impl Requests {
         if let Some(peer) = self.peers.get_mut(&peer) {
             peer.rtt.back_off();
         }
+        self.retry(id, tickets);
+        self.schedule(now, peer);
+        self.rest(now, peer);
+    }
+
+    /// Sends anew what is in a request and in no other yet, as far as there is a budget for it.
+    pub(super) fn retry(&mut self, id: RequestId, tickets: Vec<Ticket>) {
         let mut again = Vec::new();
         for ticket in tickets {
             let tried = self.pending.get(&ticket).map_or(u32::MAX, |pending| pending.attempts);
@@ -125,8 +132,6 @@ impl Requests {
             }
         }
         self.queue_again(&again);
-        self.schedule(now, peer);
-        self.rest(now, peer);
     }
 
     /// Gives the place of a request in the window back, but remembers it, and says what is in it.

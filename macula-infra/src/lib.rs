@@ -19,5 +19,7 @@ pub mod names;
 pub mod pool;
 mod post;
 pub mod remote;
+mod round_trip;
 pub mod tier;
+mod tokens;
 pub mod transport;

@@ -69,6 +69,9 @@ pub enum Error {
     /// The membership's configuration cannot stand.
     #[error("membership: {0}")]
     Membership(Invalid),
+    /// The table's configuration cannot stand, or what it is to believe.
+    #[error("dht: {0}")]
+    Dht(Invalid),
     /// An id in the tree is none; never for the built-in ones.
     #[error(transparent)]
     InvalidId(#[from] InvalidId),
@@ -112,6 +115,8 @@ pub struct Discovery {
     pub membership: membership::config::Config,
     /// The table's configuration.
     pub dht: dht::proto::node::Config,
+    /// The bounds of what the table believes: the same in all of the mesh.
+    pub limits: dht::rules::Limits,
     /// The routing table of an earlier life.
     pub saved: dht::proto::table::Snapshot,
 }
@@ -125,6 +130,7 @@ impl Default for Discovery {
             bootstrap: bootstrap::Config::default(),
             membership: membership::config::Config::default(),
             dht: dht::proto::node::Config::default(),
+            limits: dht::rules::Limits::default(),
             saved: dht::proto::table::Snapshot::default(),
         }
     }
@@ -180,6 +186,8 @@ pub fn spec(config: Config) -> Result<(ChildSpec, Infrastructure), Error> {
     config.pool.check().map_err(Error::Pool)?;
     config.discovery.bootstrap.check().map_err(Error::Bootstrap)?;
     config.discovery.membership.check().map_err(Error::Membership)?;
+    config.discovery.dht.check().map_err(Error::Dht)?;
+    config.discovery.limits.check().map_err(Error::Dht)?;
     let mut config = config;
     let told = std::mem::take(&mut config.telemetry);
     let (peers, peers_handle) = flags(Supervisor::dynamic("peers", PEERS_MAX)?).split();
@@ -235,11 +243,14 @@ fn ground(config: Config, peers: &SupervisorHandle) -> Result<Ground, Error> {
     let sockets = Arc::new(sockets.map_or_else(|| Sockets::bind(&config), Ok)?);
     let (current, served) = (Current::default(), Served::default());
     let own = own_contact(credentials.node(), &discovery, &sockets);
-    let rules = Rules::new(RealmId::named(&discovery.realm));
-    let (keypair, saved) = (credentials.keypair().clone(), discovery.saved.clone());
-    let dht = Dht::new(keypair, own.clone(), rules, saved, book.clone());
+    let limits = discovery.limits;
+    let rules = Rules { limits, ..Rules::new(RealmId::named(&discovery.realm)) };
+    let (saved, within) = (discovery.saved.clone(), discovery.dht.query_timeout);
+    let keypair = credentials.keypair().clone();
+    let dht = Dht::new(keypair, own.clone(), rules, saved, book.clone(), within);
     let known = discovery.saved.entries.iter().map(|entry| entry.contact.clone());
-    let membership = Membership::new(known.take(membership::proto::SEEDS_MAX).collect());
+    let known = known.take(membership::proto::SEEDS_MAX).collect();
+    let membership = Membership::new(known, &discovery.membership);
     let pool = Pool::new(pool::Ground {
         node: credentials.node(),
         caps: Caps {

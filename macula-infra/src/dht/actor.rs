@@ -17,7 +17,7 @@ use macula_core::wire::{Frame, Kind, from_body};
 use super::client::Dht;
 use super::metrics;
 use super::proto::limits::Offence;
-use super::proto::node::{Config, Input, Mode, Node, Output};
+use super::proto::node::{Config, Input, Mode, Node, Output, Side};
 use super::proto::requests::{Fault, RequestId};
 use super::proto::time::Moment;
 use super::wire::{BODY_LEN_MAX, Reply, Request};
@@ -60,6 +60,7 @@ impl Service for DhtService {
     }
 
     fn open(&self, link: &Arc<Link>) -> Arc<dyn Session> {
+        self.dht.opened(link.node());
         let session = Talking { dht: self.dht.clone(), book: self.book.clone() };
         // Nobody is believed to be another, so a peer that is only reported is no part of a table.
         if link.peer().trusted && !link.peer().listen.is_empty() {
@@ -129,7 +130,9 @@ impl Session for Talking {
         }
     }
 
-    fn closed(&self, _link: &Arc<Link>, _closed: &Closed) {}
+    fn closed(&self, link: &Arc<Link>, _closed: &Closed) {
+        self.dht.closed(link.node());
+    }
 
     fn as_any(&self) -> &(dyn Any + Send + Sync) {
         self
@@ -233,6 +236,12 @@ impl Effects<Node> for Deeds {
                 Err(error) => tracing::error!(%error, "a provider cannot be signed"),
             },
             Output::Done { id, answer } => self.dht.done(id, answer),
+            Output::Refused { peer, side, refusal } => {
+                tracing::debug!(peer = peer.short(), ?side, %refusal, "something is not taken");
+                let (side, reason) = (side_word(side), refusal.code().to_owned());
+                ::metrics::counter!(metrics::REFUSED, "side" => side, "reason" => reason)
+                    .increment(1);
+            }
             Output::Misbehaved { peer, offence } => {
                 let offence = word(offence);
                 tracing::warn!(peer = peer.short(), offence, "a peer misbehaves in the table");
@@ -262,5 +271,13 @@ const fn word(offence: Offence) -> &'static str {
         Offence::Malformed => "malformed",
         Offence::WrongAnswer => "wrong_answer",
         Offence::Forged => "forged",
+        Offence::Stale => "stale",
+    }
+}
+
+const fn side_word(side: Side) -> &'static str {
+    match side {
+        Side::Keeper => "keeper",
+        Side::Reader => "reader",
     }
 }

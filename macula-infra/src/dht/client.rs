@@ -27,9 +27,6 @@ use crate::contact::Contact;
 use crate::desk::Desk;
 use crate::pool::AddressBook;
 
-/// How long a command may take if nothing else is said.
-const WITHIN: Duration = Duration::from_secs(10);
-
 /// How many records are remembered for the actor's next life.
 const PUT_MAX: usize = 4_096;
 
@@ -74,12 +71,16 @@ struct Shared {
     own: Contact,
     /// Whoever is found as a provider can be called.
     book: AddressBook,
+    /// How long a command may take if nothing else is said.
+    within: Duration,
     waiting: Mutex<BTreeMap<CommandId, oneshot::Sender<Result<Answer, Failure>>>>,
     numbers: AtomicU64,
     stats: Mutex<Stats>,
     saved: Mutex<Snapshot>,
     /// The newest life of each peer that was connected.
     lives: Mutex<BTreeMap<NodeId, u64>>,
+    /// How many connections there are to each peer.
+    links: Mutex<BTreeMap<NodeId, usize>>,
     /// What this node provides: it is issued anew by the actor's next life.
     provided: Mutex<BTreeMap<Key, (Provider, Duration)>>,
     /// What it has put, likewise.
@@ -100,6 +101,7 @@ impl Dht {
         rules: Rules,
         saved: Snapshot,
         book: AddressBook,
+        within: Duration,
     ) -> Self {
         Self(Arc::new(Shared {
             desk: Desk::default(),
@@ -107,11 +109,13 @@ impl Dht {
             rules: Arc::new(rules),
             own,
             book,
+            within,
             waiting: Mutex::default(),
             numbers: AtomicU64::new(1),
             stats: Mutex::default(),
             saved: Mutex::new(saved),
             lives: Mutex::default(),
+            links: Mutex::default(),
             provided: Mutex::default(),
             put: Mutex::default(),
         }))
@@ -138,6 +142,25 @@ impl Dht {
         self.0.desk.offer(input);
     }
 
+    /// A connection to a peer has begun.
+    pub(super) fn opened(&self, node: NodeId) {
+        *self.0.links.lock().entry(node).or_default() += 1;
+    }
+
+    /// One has ended.
+    pub(super) fn closed(&self, node: NodeId) {
+        let mut links = self.0.links.lock();
+        let left = links.get(&node).map_or(0, |count| count.saturating_sub(1));
+        let is_connected = left > 0;
+        if is_connected {
+            links.insert(node, left);
+        } else {
+            links.remove(&node);
+        }
+        drop(links);
+        self.0.desk.offer(Input::Lost { node, is_connected });
+    }
+
     /// Somebody says that there are peers.
     pub(crate) fn heard(&self, contacts: Vec<Contact>) {
         self.0.desk.offer(Input::Heard(contacts));
@@ -156,7 +179,7 @@ impl Dht {
 
     /// What is published anew by a new life of the actor.
     pub(super) fn published(&self) -> Vec<Input> {
-        let deadline = TokioClock.now() + WITHIN;
+        let deadline = TokioClock.now() + self.0.within;
         let input = |command| Input::Command { id: self.next(), command, deadline };
         let quorum = Quorum::One;
         let provided = self.0.provided.lock().clone();
@@ -256,7 +279,7 @@ impl Dht {
     ///
     /// [`Error`].
     pub async fn lookup(&self, key: Key) -> Result<lookup::Outcome, Error> {
-        match self.ask(WITHIN, Command::Lookup { key }).await? {
+        match self.ask(self.0.within, Command::Lookup { key }).await? {
             Answer::Nodes(outcome) => Ok(outcome),
             other => Err(unexpected(&other)),
         }
@@ -269,7 +292,7 @@ impl Dht {
     /// [`Error`].
     pub async fn get(&self, space: &str, name: &[u8], fresh: bool) -> Result<Got, Error> {
         let key = self.key(space, name);
-        match self.ask(WITHIN, Command::Get { key, fresh }).await? {
+        match self.ask(self.0.within, Command::Get { key, fresh }).await? {
             Answer::Value(got) => Ok(got),
             other => Err(unexpected(&other)),
         }
@@ -322,7 +345,7 @@ impl Dht {
         quorum: Quorum,
     ) -> Result<Stored, Error> {
         let command = Command::Put { record: record.clone(), condition, quorum };
-        match self.ask(WITHIN, command).await? {
+        match self.ask(self.0.within, command).await? {
             Answer::Stored(stored) => match conflict(&stored) {
                 Some(stored) => Err(Error::Conflict { stored }),
                 None => {
@@ -385,7 +408,7 @@ impl Dht {
     }
 
     async fn stored(&self, command: Command) -> Result<Stored, Error> {
-        match self.ask(WITHIN, command).await? {
+        match self.ask(self.0.within, command).await? {
             Answer::Stored(stored) => Ok(stored),
             other => Err(unexpected(&other)),
         }
@@ -398,7 +421,7 @@ impl Dht {
     /// [`Error`].
     pub async fn find(&self, space: &str, name: &[u8], max: usize) -> Result<Providing, Error> {
         let key = self.key(space, name);
-        match self.ask(WITHIN, Command::Find { key, max }).await? {
+        match self.ask(self.0.within, Command::Find { key, max }).await? {
             Answer::Providers(providing) => {
                 for provider in &providing.providers {
                     let contact = &provider.provider().contact;

@@ -8,7 +8,7 @@
 //! | `ring` | the order of probes, and random members |
 //! | `probing` | pings, direct and through others |
 //! | `suspicion` | how long a suspect has |
-//! | `health` | what this node thinks of itself (Lifeguard), and of the network |
+//! | `health` | what this node thinks of itself (Lifeguard) |
 //! | `rumours` | what rides on messages, and how often it did |
 //! | `telling` | how messages are made, and how news is pushed |
 //! | `syncing` | the exchange of whole views |

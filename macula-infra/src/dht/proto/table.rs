@@ -25,6 +25,7 @@ use serde::{Deserialize, Serialize};
 use super::bucket::{Bucket, Entry};
 use super::diversity::Limits;
 use super::peer::Peer;
+use crate::bounds::{Invalid, number, span};
 use crate::contact::Contact;
 use crate::dht::key::{BITS, Key};
 
@@ -78,6 +79,26 @@ impl Default for Config {
             candidates_max: 64,
             limits: Limits::default(),
         }
+    }
+}
+
+impl Config {
+    /// Whether the values can stand, alone and together.
+    ///
+    /// # Errors
+    ///
+    /// [`Invalid`] for the first that cannot.
+    pub fn check(&self) -> Result<(), Invalid> {
+        let secs = Duration::from_secs;
+        number("table.k", self.k, 1, 64)?;
+        number("table.cache_len", self.cache_len, 0, 64)?;
+        number("table.failures_max", self.failures_max, 1, 16)?;
+        span("table.refresh_after", self.refresh_after, secs(60), secs(86_400))?;
+        span("table.refresh_own_after", self.refresh_own_after, secs(10), secs(86_400))?;
+        span("table.fresh", self.fresh, secs(0), secs(3_600))?;
+        span("table.question_ttl", self.question_ttl, secs(1), secs(3_600))?;
+        number("table.candidates_max", self.candidates_max, 0, 1_024)?;
+        self.limits.check()
     }
 }
 

@@ -13,7 +13,7 @@ use super::super::config::Config;
 use super::super::event::Event;
 use super::super::update::{Presence, Role, Seen, Stamp, Status};
 use super::super::wire::Seal;
-use super::health::{Health, RoundTrip};
+use super::health::Health;
 use super::probing::{Probe, Relay};
 use super::ring::Ring;
 use super::rumours::Rumours;
@@ -21,6 +21,7 @@ use super::table::{Departed, Member, Sums};
 use super::timer::Timer;
 use super::{Body, Input, Message, Offence, Output, UPDATES_MAX};
 use crate::contact::Contact;
+use crate::round_trip::RoundTrip;
 
 /// Who a machine's node is when it begins.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -112,6 +112,7 @@ impl Machine for Node {
                     self.table.heard(now, &Peer::new(contact));
                 }
             }
+            Input::Lost { node, is_connected } => self.requests.lost(now, node, is_connected),
             Input::Gone(node) => {
                 let peer = Peer::new(Contact::new(node, []));
                 self.table.forget(&peer);

@@ -9,7 +9,7 @@ use super::super::lookup;
 use super::super::peer::Peer;
 use super::super::published::Place;
 use super::super::records::Condition;
-use super::super::requests::{Outcome, Ticket};
+use super::super::requests::{Fault, Outcome, Ticket};
 use super::searches::{Aim, SearchId, silence};
 use super::{
     Answer, CommandId, Mode, Node, Purpose, Quorum, REISSUE_AFTER, Stored, Told, UPKEEP_WITHIN,
@@ -243,6 +243,7 @@ fn outcome(outcome: Outcome) -> Told {
         Outcome::Answered(OpResult::Refused(refusal)) => Told::Refused(refusal),
         Outcome::Answered(_) | Outcome::Misbehaved(_) => Told::Failed("its answer was none"),
         Outcome::TimedOut => Told::Failed("it has not answered"),
+        Outcome::Undelivered(Fault::Lost) => Told::Failed("its connection was lost"),
         Outcome::Undelivered(_) => Told::Failed("it was not reached"),
         Outcome::Busy(_) => Told::Failed("too much waits for it"),
         Outcome::TooLong { .. } => Told::Failed("it is too long to be sent"),

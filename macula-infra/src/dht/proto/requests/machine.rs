@@ -243,6 +243,29 @@ impl Requests {
         self.schedule(now, request.peer);
     }
 
+    /// A connection to a peer has ended. If there is another, what was under way goes anew, as if
+    /// it had timed out. If not, what was asked ends now, and not at its timeout. An answer that
+    /// comes all the same, over another, is not held against the peer.
+    pub fn lost(&mut self, now: Instant, peer: NodeId, is_connected: bool) {
+        let asked = self.requests.iter().filter(|(_, request)| request.peer == peer);
+        let asked: Vec<(RequestId, bool)> = asked.map(|(id, asked)| (*id, asked.open)).collect();
+        for (id, is_open) in asked {
+            let tickets = self.give_up(now, id);
+            if !is_connected {
+                for ticket in tickets {
+                    if self.is_in(ticket, id) {
+                        self.end(now, ticket, Outcome::Undelivered(Fault::Lost));
+                    }
+                }
+            } else if is_open {
+                self.retry(id, tickets);
+            }
+        }
+        // What was not sent yet goes over a new one.
+        self.schedule(now, peer);
+        self.rest(now, peer);
+    }
+
     pub(super) fn is_in(&self, ticket: Ticket, id: RequestId) -> bool {
         self.pending.get(&ticket).is_some_and(|pending| pending.sent_in == Some(id))
     }

@@ -234,7 +234,7 @@ fn ground(config: Config, peers: &SupervisorHandle) -> Result<Ground, Error> {
     let (current, served) = (Current::default(), Served::default());
     let own = own_contact(credentials.node(), &discovery, &sockets);
     let rules = Rules::new(RealmId::named(&discovery.realm));
-    let dht = Dht::new(credentials.keypair().clone(), own.clone(), rules, discovery.saved.clone());
+    let dht = Dht::new(credentials.clone(), own.clone(), rules, discovery.saved.clone());
     let known = discovery.saved.entries.iter().map(|entry| entry.contact.clone());
     let membership = Membership::new(known.take(membership::proto::SEEDS_MAX).collect());
     let pool = Pool::new(pool::Ground {

@@ -157,7 +157,7 @@ pub(crate) fn worker(
     Worker::with("dht", move |_: &_| {
         let Parts { dht, post, own, mode, config } = &parts;
         let inbox = Inbox::new(INBOX_LEN_MAX);
-        let at = Moment { now: TokioClock.now(), since_epoch: TokioClock.since_epoch() };
+        let at = Moment { now: TokioClock.now(), since_epoch: dht.since_epoch() };
         let rules = Arc::clone(dht.rules());
         let mut node = Node::new(at, own.clone(), *mode, rules, config.clone(), entropy());
         node.restore(at.now, &dht.saved());

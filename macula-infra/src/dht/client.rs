@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use macula_core::clock::{Clock as _, TokioClock};
-use macula_core::identity::{Keypair, NodeId};
+use macula_core::identity::NodeId;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
@@ -68,7 +68,8 @@ pub struct Dht(Arc<Shared>);
 
 struct Shared {
     desk: Desk<Input>,
-    keypair: Keypair,
+    /// The node's key, and its calendar: the one by which it judges certificates.
+    credentials: Credentials,
     rules: Arc<Rules>,
     own: Contact,
     waiting: Mutex<BTreeMap<CommandId, oneshot::Sender<Result<Answer, Failure>>>>,
@@ -91,10 +92,15 @@ impl Debug for Dht {
 
 /// What the node's own parts use.
 impl Dht {
-    pub(crate) fn new(keypair: Keypair, own: Contact, rules: Rules, saved: Snapshot) -> Self {
+    pub(crate) fn new(
+        credentials: Credentials,
+        own: Contact,
+        rules: Rules,
+        saved: Snapshot,
+    ) -> Self {
         Self(Arc::new(Shared {
             desk: Desk::default(),
-            keypair,
+            credentials,
             rules: Arc::new(rules),
             own,
             waiting: Mutex::default(),
@@ -121,6 +127,11 @@ impl Dht {
         if lives.len() >= LIVES_MAX {
             lives.clear();
         }
+    /// What the node's calendar says.
+    pub(super) fn since_epoch(&self) -> Duration {
+        self.0.credentials.now()
+    }
+
         let before = lives.insert(contact.node, life);
         drop(lives);
         let is_new = before != Some(life);
@@ -138,10 +149,9 @@ impl Dht {
         self.0.desk.offer(Input::Gone(node));
     }
 
-    /// A life of the actor begins: what was asked of the last one is over.
+    /// A life of the actor begins: whoever waited for the last one is told that it has ended.
     pub(super) fn begin(&self) {
         drop(std::mem::take(&mut *self.0.waiting.lock()));
-        self.0.desk.tell(Input::Calendar(TokioClock.since_epoch()));
     }
 
     /// What is published anew by a new life of the actor.
@@ -162,7 +172,7 @@ impl Dht {
     }
 
     pub(super) fn sign(&self, provider: &Provider) -> Result<provider::Signed, SignError> {
-        provider.sign(&self.0.keypair)
+        provider.sign(self.0.credentials.keypair())
     }
 
     pub(super) fn done(&self, id: CommandId, answer: Result<Answer, Failure>) {
@@ -293,10 +303,11 @@ impl Dht {
             name: name.to_vec(),
             author: self.0.own.node,
             sequence,
-            expires_at: TokioClock.since_epoch() + ttl,
+            expires_at: self.since_epoch() + ttl,
             value,
         };
-        let stored = self.put_signed(record.sign(&self.0.keypair)?, condition, quorum).await?;
+        let stored =
+            self.put_signed(record.sign(self.0.credentials.keypair())?, condition, quorum).await?;
         Ok((sequence, stored))
     }
 
@@ -326,7 +337,7 @@ impl Dht {
 
     /// Remembers what was put, for the actor's next life.
     fn keep(&self, record: record::Signed) {
-        let verified = record.verify(TokioClock.since_epoch(), None, &self.0.rules);
+        let verified = record.verify(self.since_epoch(), None, &self.0.rules);
         let Ok(verified) = verified else { return };
         let mut put = self.0.put.lock();
         if put.len() < PUT_MAX || put.contains_key(&verified.key()) {

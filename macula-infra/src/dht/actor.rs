@@ -161,7 +161,7 @@ pub(crate) fn worker(
         let rules = Arc::clone(dht.rules());
         let mut node = Node::new(at, own.clone(), *mode, rules, config.clone(), entropy());
         node.restore(at.now, &dht.saved());
-        // Whoever waited for the last life is told that it has ended.
+        node.resume(dht.next_request());
         dht.begin();
         let seat = dht.desk().begin(&inbox);
         for again in dht.published() {
@@ -216,14 +216,16 @@ impl Deeds {
 impl Effects<Node> for Deeds {
     fn apply(&mut self, _now: Instant, output: Output, inbox: &Inbox<Input>) {
         match output {
-            Output::Send { id: RequestId(id), to, ops } => match (Request { ops }).encode() {
-                Ok(body) => self.send(&to, REQUEST, id, body),
-                Err(error) => {
-                    tracing::error!(%error, "a request of the table");
-                    let (id, fault) = (RequestId(id), Fault::Unreachable);
-                    inbox.push(Input::Undelivered { id, fault });
+            Output::Send { id, to, ops } => {
+                self.dht.requested(id);
+                match (Request { ops }).encode() {
+                    Ok(body) => self.send(&to, REQUEST, id.0, body),
+                    Err(error) => {
+                        tracing::error!(%error, "a request of the table");
+                        inbox.push(Input::Undelivered { id, fault: Fault::Unreachable });
+                    }
                 }
-            },
+            }
             Output::Reply { to, id, reply } => match reply.encode() {
                 Ok(body) => self.send(&Contact::new(to, []), REPLY, id, body),
                 Err(error) => tracing::error!(%error, "a reply of the table"),

@@ -19,12 +19,14 @@ use super::proto::node::{
     Answer, Command, CommandId, Failure, Got, Input, Providing, Quorum, Stats, Stored,
 };
 use super::proto::records::Condition;
+use super::proto::requests::RequestId;
 use super::proto::table::Snapshot;
 use super::provider::{self, Provider};
 use super::record::{self, Record};
 use super::rules::{Rules, SignError};
 use crate::contact::Contact;
 use crate::desk::Desk;
+use crate::transport::tls::Credentials;
 
 /// How long a command may take if nothing else is said.
 const WITHIN: Duration = Duration::from_secs(10);
@@ -74,6 +76,9 @@ struct Shared {
     own: Contact,
     waiting: Mutex<BTreeMap<CommandId, oneshot::Sender<Result<Answer, Failure>>>>,
     numbers: AtomicU64,
+    /// The number after that of the last request: each life of the actor goes on with it, so that
+    /// answers to an earlier one are not taken for its own.
+    requests: AtomicU64,
     stats: Mutex<Stats>,
     saved: Mutex<Snapshot>,
     /// The newest life of each peer that was connected.
@@ -105,6 +110,7 @@ impl Dht {
             own,
             waiting: Mutex::default(),
             numbers: AtomicU64::new(1),
+            requests: AtomicU64::new(0),
             stats: Mutex::default(),
             saved: Mutex::new(saved),
             lives: Mutex::default(),
@@ -121,17 +127,17 @@ impl Dht {
         &self.0.rules
     }
 
+    /// What the node's calendar says.
+    pub(super) fn since_epoch(&self) -> Duration {
+        self.0.credentials.now()
+    }
+
     /// There is a connection to a peer that can be dialled.
     pub(super) fn connected(&self, contact: Contact, life: u64) {
         let mut lives = self.0.lives.lock();
         if lives.len() >= LIVES_MAX {
             lives.clear();
         }
-    /// What the node's calendar says.
-    pub(super) fn since_epoch(&self) -> Duration {
-        self.0.credentials.now()
-    }
-
         let before = lives.insert(contact.node, life);
         drop(lives);
         let is_new = before != Some(life);
@@ -173,6 +179,14 @@ impl Dht {
 
     pub(super) fn sign(&self, provider: &Provider) -> Result<provider::Signed, SignError> {
         provider.sign(self.0.credentials.keypair())
+    }
+
+    pub(super) fn requested(&self, RequestId(id): RequestId) {
+        self.0.requests.store(id.saturating_add(1), Ordering::Relaxed);
+    }
+
+    pub(super) fn next_request(&self) -> RequestId {
+        RequestId(self.0.requests.load(Ordering::Relaxed))
     }
 
     pub(super) fn done(&self, id: CommandId, answer: Result<Answer, Failure>) {

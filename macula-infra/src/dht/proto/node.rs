@@ -201,6 +201,11 @@ impl Node {
         self.table.restore(now, snapshot);
     }
 
+    /// Goes on after the requests of an earlier life: the first has this number.
+    pub const fn resume(&mut self, next: requests::RequestId) {
+        self.requests.resume(next);
+    }
+
     /// How things stand.
     #[must_use]
     pub fn stats(&self) -> Stats {

@@ -70,7 +70,7 @@ const UPKEEP_WITHIN: Duration = Duration::from_secs(30);
 const PAGES_MAX: usize = 16;
 
 /// The settings of the parts.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Config {
     /// The routing table.
     pub table: table::Config,
@@ -90,6 +90,24 @@ pub struct Config {
     pub cache: cache::Config,
     /// How many nodes have to agree on a value before a search for it ends early. 1 to 20.
     pub agree: usize,
+}
+
+impl Default for Config {
+    /// Those of the parts; and three nodes that agree, so that one that has missed a put is no
+    /// answer by itself.
+    fn default() -> Self {
+        Self {
+            table: table::Config::default(),
+            lookup: lookup::Config::default(),
+            requests: requests::Config::default(),
+            records: records::Config::default(),
+            providers: providers::Config::default(),
+            published: published::Config::default(),
+            limits: limits::Config::default(),
+            cache: cache::Config::default(),
+            agree: 3,
+        }
+    }
 }
 
 /// What an operation under way is for.

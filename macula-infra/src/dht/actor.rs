@@ -17,7 +17,7 @@ use macula_core::wire::{Frame, Kind, from_body};
 use super::client::Dht;
 use super::metrics;
 use super::proto::limits::Offence;
-use super::proto::node::{Config, Input, Mode, Node, Output};
+use super::proto::node::{Bug, Config, Input, Mode, Node, Output};
 use super::proto::requests::{Fault, RequestId};
 use super::proto::time::Moment;
 use super::wire::{BODY_LEN_MAX, Reply, Request};
@@ -161,10 +161,16 @@ pub(crate) fn worker(
         let rules = Arc::clone(dht.rules());
         let mut node = Node::new(at, own.clone(), *mode, rules, config.clone(), entropy());
         node.restore(at.now, &dht.saved());
-        node.resume(dht.next_request());
-        dht.begin();
+        if !config.has(Bug::NumbersAnew) {
+            node.resume(dht.next_request());
+        }
+        if !config.has(Bug::ForgetsItsCallers) {
+            dht.begin();
+        }
         let seat = dht.desk().begin(&inbox);
-        for again in dht.published() {
+        let published = dht.published();
+        let forgets = config.has(Bug::ForgetsWhatItHasPut);
+        for again in published.into_iter().filter(|_again| !forgets) {
             inbox.push(again);
         }
         let deeds = Deeds {

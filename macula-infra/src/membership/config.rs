@@ -40,6 +40,9 @@ pub struct Config {
     pub members_max: usize,
     /// How many of the departed are remembered. 1 to 1,000,000.
     pub departed_max: usize,
+    /// A bug to plant in the machine.
+    #[cfg(any(test, feature = "turmoil"))]
+    pub bug: Option<super::proto::Bug>,
 }
 
 impl Default for Config {
@@ -60,6 +63,8 @@ impl Default for Config {
             join_backoff_max: Duration::from_secs(30),
             members_max: 100_000,
             departed_max: 4_096,
+            #[cfg(any(test, feature = "turmoil"))]
+            bug: None,
         }
     }
 }

@@ -18,6 +18,7 @@
 //! somebody seems to have [made nodes](super::density) for the place.
 
 mod api;
+mod bug;
 mod machine;
 mod searches;
 mod serving;
@@ -55,6 +56,8 @@ pub use api::{
     Stored, Told,
 };
 
+pub use bug::Bug;
+
 use searches::{Search, SearchId};
 
 /// How many searches are under way at most; more are refused as busy.
@@ -90,6 +93,9 @@ pub struct Config {
     pub cache: cache::Config,
     /// How many nodes have to agree on a value before a search for it ends early. 1 to 20.
     pub agree: usize,
+    /// A bug to plant in the table.
+    #[cfg(any(test, feature = "turmoil"))]
+    pub bug: Option<Bug>,
 }
 
 impl Default for Config {
@@ -106,6 +112,8 @@ impl Default for Config {
             limits: limits::Config::default(),
             cache: cache::Config::default(),
             agree: 3,
+            #[cfg(any(test, feature = "turmoil"))]
+            bug: None,
         }
     }
 }

@@ -110,8 +110,6 @@ pub struct Swim {
     pub(super) timers: Deadlines<Timer>,
     pub(super) out: VecDeque<Output>,
     pub(super) stats: Stats,
-    #[cfg(test)]
-    pub(super) bug: Option<super::tests::Bug>,
 }
 
 impl Swim {
@@ -155,8 +153,6 @@ impl Swim {
             timers: Deadlines::new(),
             out: VecDeque::new(),
             stats: Stats::default(),
-            #[cfg(test)]
-            bug: None,
         }
     }
 
@@ -263,11 +259,6 @@ impl Swim {
     /// A random part of a span.
     pub(super) fn part_of(&mut self, span: Duration) -> Duration {
         span.mul_f64(self.entropy.unit())
-    }
-
-    #[cfg(test)]
-    pub(super) fn has(&self, bug: super::tests::Bug) -> bool {
-        self.bug == Some(bug)
     }
 
     fn fire(&mut self, now: Instant, timer: Timer) {

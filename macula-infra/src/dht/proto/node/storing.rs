@@ -11,7 +11,7 @@ use super::super::records::Condition;
 use super::super::requests::{Outcome, Ticket};
 use super::searches::{Aim, SearchId, silence};
 use super::{
-    Answer, CommandId, Mode, Node, OUTPUTS_MAX, Purpose, Quorum, Stored, Told, UPKEEP_WITHIN,
+    Answer, Bug, CommandId, Mode, Node, OUTPUTS_MAX, Purpose, Quorum, Stored, Told, UPKEEP_WITHIN,
     UnderWay,
 };
 use crate::dht::key::Key;
@@ -218,6 +218,9 @@ impl Node {
     pub(super) fn store_again(&mut self, now: Instant, key: Key, signed: &record::Signed) {
         let verified = signed.verify(self.moment(now).since_epoch, Some(key), &self.rules);
         let Ok(record) = verified else { return };
+        if self.config.has(Bug::NeverPublishesAnew) {
+            return;
+        }
         let parcel = Parcel::Record { record: Box::new(record), condition: Condition::Any };
         let aim = Aim::Store(Storing::new(None, parcel, Quorum::One));
         self.search(now, key, aim, now + UPKEEP_WITHIN);

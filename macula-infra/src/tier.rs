@@ -155,6 +155,10 @@ pub struct Infrastructure {
     pub endpoint: Handle<Broken>,
     /// The actor that decides about connections.
     pub policy: Handle<Bell>,
+    /// The actor that knows who is in the mesh.
+    pub membership: Handle<Bell>,
+    /// The actor of the distributed hash table.
+    pub dht: Handle<Bell>,
     /// Listener and dialler.
     pub transport: SupervisorHandle,
     /// Connections and their lanes.
@@ -187,6 +191,7 @@ pub fn spec(config: Config) -> Result<(ChildSpec, Infrastructure), Error> {
     let (transport, transport_handle) =
         flags(Supervisor::new("transport")?).child(endpoint).split();
     let (pool, pool_handle) = flags(Supervisor::new("pool")?).child(policy).split();
+    let Service { services, membership, dht } = services;
     let (services, services_handle) = services.split();
     let telemetry = flags(Supervisor::new("telemetry")?);
     let (telemetry, telemetry_handle) = told.into_iter().fold(telemetry, Supervisor::child).split();
@@ -201,6 +206,8 @@ pub fn spec(config: Config) -> Result<(ChildSpec, Infrastructure), Error> {
         mesh,
         endpoint: endpoint_handle,
         policy: policy_handle,
+        membership,
+        dht,
         transport: transport_handle,
         pool: pool_handle,
         services: services_handle,
@@ -215,7 +222,7 @@ struct Ground {
     endpoint: Worker<EndpointActor>,
     policy: ChildSpec,
     mesh: Mesh,
-    services: Supervisor,
+    services: Service,
 }
 
 fn ground(config: Config, peers: &SupervisorHandle) -> Result<Ground, Error> {
@@ -294,13 +301,20 @@ struct Mine<'a> {
     dht: &'a Dht,
 }
 
+/// The supervisor of the services, and the handles to those of its children that are looked at.
+struct Service {
+    services: Supervisor,
+    membership: Handle<Bell>,
+    dht: Handle<Bell>,
+}
+
 /// Membership, table and bootstrap, which hear of one another here.
 fn services_of(
     mine: &Mine<'_>,
     credentials: &Credentials,
     discovery: Discovery,
     entropy: impl Fn() -> Entropy + Clone + Send + Sync + 'static,
-) -> Result<Supervisor, Error> {
+) -> Result<Service, Error> {
     let post = Post::new(mine.pool.clone());
     let (book, table) = (mine.pool.book().clone(), mine.dht.clone());
     let listener = move |event: &Event, contact: Option<&Contact>| match (event, contact) {
@@ -344,8 +358,11 @@ fn services_of(
         },
         entropy,
     )?;
+    let (membership, membership_handle) = membership.split();
+    let (dht, dht_handle) = dht.split();
     let services = flags(Supervisor::new("services")?);
-    Ok(services.child(membership).child(dht).child(bootstrap))
+    let services = services.child(membership).child(dht).child(bootstrap);
+    Ok(Service { services, membership: membership_handle, dht: dht_handle })
 }
 
 /// What holds for all of them.

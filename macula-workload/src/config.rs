@@ -44,7 +44,7 @@ use macula_core::identity::NodeId;
 use macula_core::path::Path;
 use macula_core::supervision::{ChildSpec, Overrides};
 use macula_infra::membership::update::Role;
-use macula_infra::{bootstrap, pool, transport};
+use macula_infra::{bootstrap, dht, membership, pool, transport};
 use macula_platform::registers;
 
 use crate::admin::SOCKET;
@@ -121,6 +121,10 @@ pub struct Mesh {
     pub advertise: Vec<SocketAddr>,
     /// Where the mesh is found.
     pub bootstrap: bootstrap::Config,
+    /// How members are watched. No key of a file has it.
+    pub membership: membership::Config,
+    /// How the table is kept. No key of a file has it.
+    pub dht: dht::proto::node::Config,
     /// Where the routing table is kept over restarts; without one it is not.
     pub table_file: Option<PathBuf>,
 }

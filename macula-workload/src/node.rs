@@ -153,8 +153,9 @@ impl Builder {
             role: config.mesh.role,
             advertise: config.mesh.advertise.clone(),
             bootstrap: config.mesh.bootstrap.clone(),
+            membership: config.mesh.membership.clone(),
+            dht: config.mesh.dht.clone(),
             saved: saved::read(table_file.as_deref()),
-            ..Discovery::default()
         };
         let about = Arc::new(OnceLock::new());
         let admin = config.admin_socket().map(|path| admin::worker(path, Arc::clone(&about)));

@@ -163,6 +163,10 @@ pub struct Infrastructure {
     pub endpoint: Handle<Broken>,
     /// The actor that decides about connections.
     pub policy: Handle<Bell>,
+    /// The actor that knows who is in the mesh.
+    pub membership: Handle<Bell>,
+    /// The actor of the distributed hash table.
+    pub dht: Handle<Bell>,
     /// Listener and dialler.
     pub transport: SupervisorHandle,
     /// Connections and their lanes.
@@ -197,6 +201,7 @@ pub fn spec(config: Config) -> Result<(ChildSpec, Infrastructure), Error> {
     let (transport, transport_handle) =
         flags(Supervisor::new("transport")?).child(endpoint).split();
     let (pool, pool_handle) = flags(Supervisor::new("pool")?).child(policy).split();
+    let Service { services, membership, dht } = services;
     let (services, services_handle) = services.split();
     let telemetry = flags(Supervisor::new("telemetry")?);
     let (telemetry, telemetry_handle) = told.into_iter().fold(telemetry, Supervisor::child).split();
@@ -211,6 +216,8 @@ pub fn spec(config: Config) -> Result<(ChildSpec, Infrastructure), Error> {
         mesh,
         endpoint: endpoint_handle,
         policy: policy_handle,
+        membership,
+        dht,
         transport: transport_handle,
         pool: pool_handle,
         services: services_handle,
@@ -225,7 +232,7 @@ struct Ground {
     endpoint: Worker<EndpointActor>,
     policy: ChildSpec,
     mesh: Mesh,
-    services: Supervisor,
+    services: Service,
 }
 
 fn ground(config: Config, peers: &SupervisorHandle) -> Result<Ground, Error> {
@@ -246,8 +253,7 @@ fn ground(config: Config, peers: &SupervisorHandle) -> Result<Ground, Error> {
     let limits = discovery.limits;
     let rules = Rules { limits, ..Rules::new(RealmId::named(&discovery.realm)) };
     let (saved, within) = (discovery.saved.clone(), discovery.dht.query_timeout);
-    let keypair = credentials.keypair().clone();
-    let dht = Dht::new(keypair, own.clone(), rules, saved, book.clone(), within);
+    let dht = Dht::new(credentials.clone(), own.clone(), rules, saved, book.clone(), within);
     let known = discovery.saved.entries.iter().map(|entry| entry.contact.clone());
     let known = known.take(membership::proto::SEEDS_MAX).collect();
     let membership = Membership::new(known, &discovery.membership);
@@ -295,6 +301,13 @@ fn own_contact(node: NodeId, discovery: &Discovery, sockets: &Sockets) -> Contac
     Contact::new(node, listening.filter(|address| !address.ip().is_unspecified()))
 }
 
+/// The supervisor of the services, and the handles to those of its children that are looked at.
+struct Service {
+    services: Supervisor,
+    membership: Handle<Bell>,
+    dht: Handle<Bell>,
+}
+
 /// Membership, table, names and bootstrap, which hear of one another here.
 fn services_of(
     mesh: &Mesh,
@@ -302,7 +315,7 @@ fn services_of(
     life: u64,
     discovery: Discovery,
     entropy: impl Fn() -> Entropy + Clone + Send + Sync + 'static,
-) -> Result<Supervisor, Error> {
+) -> Result<Service, Error> {
     let Mesh { calling: Calling { pool, .. }, membership, dht, names, .. } = mesh;
     let post = Post::new(pool.clone());
     let (book, table, named) = (pool.book().clone(), dht.clone(), names.clone());
@@ -349,9 +362,12 @@ fn services_of(
         },
         entropy,
     )?;
+    let (membership_worker, membership_handle) = membership_worker.split();
+    let (dht_worker, dht_handle) = dht_worker.split();
     let services = flags(Supervisor::new("services")?);
     let services = services.child(membership_worker).child(dht_worker);
-    Ok(services.child(names::worker(names.clone())?).child(bootstrap))
+    let services = services.child(names::worker(names.clone())?).child(bootstrap);
+    Ok(Service { services, membership: membership_handle, dht: dht_handle })
 }
 
 /// What holds for all of them.

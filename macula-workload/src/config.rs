@@ -125,6 +125,10 @@ pub struct Mesh {
     pub advertise: Vec<SocketAddr>,
     /// Where the mesh is found.
     pub bootstrap: bootstrap::Config,
+    /// How members are watched. No key of a file has it.
+    pub membership: membership::Config,
+    /// How the table is kept. No key of a file has it.
+    pub dht: dht::proto::node::Config,
     /// Where the routing table is kept over restarts; without one it is not.
     pub table_file: Option<PathBuf>,
 }

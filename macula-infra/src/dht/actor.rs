@@ -17,7 +17,7 @@ use macula_core::wire::{Frame, Kind, from_body};
 use super::client::Dht;
 use super::metrics;
 use super::proto::limits::Offence;
-use super::proto::node::{Config, Input, Mode, Node, Output, Side};
+use super::proto::node::{Bug, Config, Input, Mode, Node, Output, Side};
 use super::proto::requests::{Fault, RequestId};
 use super::proto::time::Moment;
 use super::wire::{BODY_LEN_MAX, Reply, Request};
@@ -160,14 +160,20 @@ pub(crate) fn worker(
     Worker::with("dht", move |_: &_| {
         let Parts { dht, post, own, mode, config } = &parts;
         let inbox = Inbox::new(INBOX_LEN_MAX);
-        let at = Moment { now: TokioClock.now(), since_epoch: TokioClock.since_epoch() };
+        let at = Moment { now: TokioClock.now(), since_epoch: dht.since_epoch() };
         let rules = Arc::clone(dht.rules());
         let mut node = Node::new(at, own.clone(), *mode, rules, config.clone(), entropy());
         node.restore(at.now, &dht.saved());
-        // Whoever waited for the last life is told that it has ended.
-        dht.begin();
+        if !config.has(Bug::NumbersAnew) {
+            node.resume(dht.next_request());
+        }
+        if !config.has(Bug::ForgetsItsCallers) {
+            dht.begin();
+        }
         let seat = dht.desk().begin(&inbox);
-        for again in dht.published() {
+        let published = dht.published();
+        let forgets = config.has(Bug::ForgetsWhatItHasPut);
+        for again in published.into_iter().filter(|_again| !forgets) {
             inbox.push(again);
         }
         let deeds = Deeds {
@@ -219,14 +225,16 @@ impl Deeds {
 impl Effects<Node> for Deeds {
     fn apply(&mut self, _now: Instant, output: Output, inbox: &Inbox<Input>) {
         match output {
-            Output::Send { id: RequestId(id), to, ops } => match (Request { ops }).encode() {
-                Ok(body) => self.send(&to, REQUEST, id, body),
-                Err(error) => {
-                    tracing::error!(%error, "a request of the table");
-                    let (id, fault) = (RequestId(id), Fault::Unreachable);
-                    inbox.push(Input::Undelivered { id, fault });
+            Output::Send { id, to, ops } => {
+                self.dht.requested(id);
+                match (Request { ops }).encode() {
+                    Ok(body) => self.send(&to, REQUEST, id.0, body),
+                    Err(error) => {
+                        tracing::error!(%error, "a request of the table");
+                        inbox.push(Input::Undelivered { id, fault: Fault::Unreachable });
+                    }
                 }
-            },
+            }
             Output::Reply { to, id, reply } => match reply.encode() {
                 Ok(body) => self.send(&Contact::new(to, []), REPLY, id, body),
                 Err(error) => tracing::error!(%error, "a reply of the table"),

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use macula_core::clock::{Clock as _, TokioClock};
-use macula_core::identity::{Keypair, NodeId};
+use macula_core::identity::NodeId;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
@@ -19,6 +19,7 @@ use super::proto::node::{
     Answer, Command, CommandId, Failure, Got, Input, Providing, Quorum, Stats, Stored,
 };
 use super::proto::records::Condition;
+use super::proto::requests::RequestId;
 use super::proto::table::Snapshot;
 use super::provider::{self, Provider};
 use super::record::{self, Record};
@@ -26,6 +27,7 @@ use super::rules::{Rules, SignError};
 use crate::contact::Contact;
 use crate::desk::Desk;
 use crate::pool::AddressBook;
+use crate::transport::tls::Credentials;
 
 /// How many records are remembered for the actor's next life.
 const PUT_MAX: usize = 4_096;
@@ -66,7 +68,8 @@ pub struct Dht(Arc<Shared>);
 
 struct Shared {
     desk: Desk<Input>,
-    keypair: Keypair,
+    /// The node's key, and its calendar: the one by which it judges certificates.
+    credentials: Credentials,
     rules: Arc<Rules>,
     own: Contact,
     /// Whoever is found as a provider can be called.
@@ -75,6 +78,9 @@ struct Shared {
     within: Duration,
     waiting: Mutex<BTreeMap<CommandId, oneshot::Sender<Result<Answer, Failure>>>>,
     numbers: AtomicU64,
+    /// The number after that of the last request: each life of the actor goes on with it, so that
+    /// answers to an earlier one are not taken for its own.
+    requests: AtomicU64,
     stats: Mutex<Stats>,
     saved: Mutex<Snapshot>,
     /// The newest life of each peer that was connected.
@@ -96,7 +102,7 @@ impl Debug for Dht {
 /// What the node's own parts use.
 impl Dht {
     pub(crate) fn new(
-        keypair: Keypair,
+        credentials: Credentials,
         own: Contact,
         rules: Rules,
         saved: Snapshot,
@@ -105,13 +111,14 @@ impl Dht {
     ) -> Self {
         Self(Arc::new(Shared {
             desk: Desk::default(),
-            keypair,
+            credentials,
             rules: Arc::new(rules),
             own,
             book,
             within,
             waiting: Mutex::default(),
             numbers: AtomicU64::new(1),
+            requests: AtomicU64::new(0),
             stats: Mutex::default(),
             saved: Mutex::new(saved),
             lives: Mutex::default(),
@@ -127,6 +134,11 @@ impl Dht {
 
     pub(super) fn rules(&self) -> &Arc<Rules> {
         &self.0.rules
+    }
+
+    /// What the node's calendar says.
+    pub(super) fn since_epoch(&self) -> Duration {
+        self.0.credentials.now()
     }
 
     /// There is a connection to a peer that can be dialled.
@@ -171,10 +183,9 @@ impl Dht {
         self.0.desk.offer(Input::Gone(node));
     }
 
-    /// A life of the actor begins: what was asked of the last one is over.
+    /// A life of the actor begins: whoever waited for the last one is told that it has ended.
     pub(super) fn begin(&self) {
         drop(std::mem::take(&mut *self.0.waiting.lock()));
-        self.0.desk.tell(Input::Calendar(TokioClock.since_epoch()));
     }
 
     /// What is published anew by a new life of the actor.
@@ -195,7 +206,15 @@ impl Dht {
     }
 
     pub(super) fn sign(&self, provider: &Provider) -> Result<provider::Signed, SignError> {
-        provider.sign(&self.0.keypair)
+        provider.sign(self.0.credentials.keypair())
+    }
+
+    pub(super) fn requested(&self, RequestId(id): RequestId) {
+        self.0.requests.store(id.saturating_add(1), Ordering::Relaxed);
+    }
+
+    pub(super) fn next_request(&self) -> RequestId {
+        RequestId(self.0.requests.load(Ordering::Relaxed))
     }
 
     pub(super) fn done(&self, id: CommandId, answer: Result<Answer, Failure>) {
@@ -326,10 +345,11 @@ impl Dht {
             name: name.to_vec(),
             author: self.0.own.node,
             sequence,
-            expires_at: TokioClock.since_epoch() + ttl,
+            expires_at: self.since_epoch() + ttl,
             value,
         };
-        let stored = self.put_signed(record.sign(&self.0.keypair)?, condition, quorum).await?;
+        let stored =
+            self.put_signed(record.sign(self.0.credentials.keypair())?, condition, quorum).await?;
         Ok((sequence, stored))
     }
 
@@ -359,7 +379,7 @@ impl Dht {
 
     /// Remembers what was put, for the actor's next life.
     fn keep(&self, record: record::Signed) {
-        let verified = record.verify(TokioClock.since_epoch(), None, &self.0.rules);
+        let verified = record.verify(self.since_epoch(), None, &self.0.rules);
         let Ok(verified) = verified else { return };
         let mut put = self.0.put.lock();
         if put.len() < PUT_MAX || put.contains_key(&verified.key()) {

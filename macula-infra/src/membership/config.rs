@@ -46,6 +46,9 @@ pub struct Config {
     /// How much it may say at once, likewise. A newcomer is told of all members at once. 100 to
     /// 10,000,000.
     pub peer_burst: u32,
+    /// A bug to plant in the machine.
+    #[cfg(any(test, feature = "turmoil"))]
+    pub bug: Option<super::proto::Bug>,
 }
 
 impl Default for Config {
@@ -68,6 +71,8 @@ impl Default for Config {
             departed_max: 4_096,
             peer_rate_per_s: 2_000,
             peer_burst: 40_000,
+            #[cfg(any(test, feature = "turmoil"))]
+            bug: None,
         }
     }
 }

@@ -20,6 +20,7 @@
 //! a member of which a message says for the first time that it is suspect or down is spoken to, and
 //! of those a message has 32 and a page 256.
 
+mod bug;
 mod health;
 mod hearing;
 mod living;
@@ -43,6 +44,7 @@ use super::event::Event;
 use super::update::{Role, Stamp, Update};
 use crate::contact::Contact;
 
+pub use bug::Bug;
 pub use swim::{Identity, Stats, Swim};
 
 /// How many updates ride on one message.

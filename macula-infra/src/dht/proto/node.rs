@@ -18,6 +18,7 @@
 //! somebody seems to have [made nodes](super::density) for the place.
 
 mod api;
+mod bug;
 mod config;
 mod machine;
 mod searches;
@@ -57,6 +58,8 @@ pub use api::{
     Stored, Told,
 };
 pub use config::Config;
+
+pub use bug::Bug;
 
 use searches::{Search, SearchId};
 
@@ -187,6 +190,11 @@ impl Node {
     /// Takes back the table that an earlier life has saved.
     pub fn restore(&mut self, now: Instant, snapshot: &table::Snapshot) {
         self.table.restore(now, snapshot);
+    }
+
+    /// Goes on after the requests of an earlier life: the first has this number.
+    pub const fn resume(&mut self, next: super::requests::RequestId) {
+        self.requests.resume(next);
     }
 
     /// How things stand.

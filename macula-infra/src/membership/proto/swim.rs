@@ -111,8 +111,6 @@ pub struct Swim {
     pub(super) timers: Deadlines<Timer>,
     pub(super) out: VecDeque<Output>,
     pub(super) stats: Stats,
-    #[cfg(test)]
-    pub(super) bug: Option<super::tests::Bug>,
 }
 
 impl Swim {
@@ -156,8 +154,6 @@ impl Swim {
             timers: Deadlines::new(),
             out: VecDeque::new(),
             stats: Stats::default(),
-            #[cfg(test)]
-            bug: None,
         }
     }
 
@@ -264,11 +260,6 @@ impl Swim {
     /// A random part of a span.
     pub(super) fn part_of(&mut self, span: Duration) -> Duration {
         span.mul_f64(self.entropy.unit())
-    }
-
-    #[cfg(test)]
-    pub(super) fn has(&self, bug: super::tests::Bug) -> bool {
-        self.bug == Some(bug)
     }
 
     fn fire(&mut self, now: Instant, timer: Timer) {

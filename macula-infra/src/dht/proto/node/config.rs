@@ -33,6 +33,9 @@ pub struct Config {
     /// How long a command may take if nothing else is said. 100 ms to 25 s: a put looks first what
     /// is there, and who asks by the admin socket waits for a minute.
     pub query_timeout: Duration,
+    /// A bug to plant in the table.
+    #[cfg(any(test, feature = "turmoil"))]
+    pub bug: Option<super::Bug>,
 }
 
 impl Default for Config {
@@ -49,6 +52,8 @@ impl Default for Config {
             cache: cache::Config::default(),
             agree: 3,
             query_timeout: Duration::from_secs(10),
+            #[cfg(any(test, feature = "turmoil"))]
+            bug: None,
         }
     }
 }

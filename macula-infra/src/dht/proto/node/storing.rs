@@ -12,8 +12,8 @@ use super::super::records::Condition;
 use super::super::requests::{Fault, Outcome, Ticket};
 use super::searches::{Aim, SearchId, silence};
 use super::{
-    Answer, CommandId, Mode, Node, Purpose, Quorum, REISSUE_AFTER, Stored, Told, UPKEEP_WITHIN,
-    UnderWay,
+    Answer, Bug, CommandId, Mode, Node, Purpose, Quorum, REISSUE_AFTER, Stored, Told,
+    UPKEEP_WITHIN, UnderWay,
 };
 use crate::dht::key::Key;
 use crate::dht::wire::{Op, OpResult};
@@ -229,6 +229,9 @@ impl Node {
     pub(super) fn store_again(&mut self, now: Instant, key: Key, signed: &record::Signed) {
         let verified = signed.verify(self.moment(now).since_epoch, Some(key), &self.rules);
         let Ok(record) = verified else { return };
+        if self.config.has(Bug::NeverPublishesAnew) {
+            return;
+        }
         let parcel = Parcel::Record { record: Box::new(record), condition: Condition::Any };
         let aim = Aim::Store(Storing::new(None, parcel, Quorum::One));
         self.search(now, key, aim, now + UPKEEP_WITHIN);

@@ -131,7 +131,7 @@ pub(super) struct Mesh {
 
 impl Mesh {
     pub(super) fn new(seed: u64, nodes: u32, faults: Faults) -> Self {
-        Self::with(seed, nodes, faults, |_| Config { agree: 3, ..Config::default() })
+        Self::with(seed, nodes, faults, |_| Config::default())
     }
 
     pub(super) fn with(

@@ -376,3 +376,20 @@ fn what_was_asked_over_one_of_two_connections_goes_anew_over_the_other() {
     assert_eq!(bench.sent(), []);
     assert_eq!(bench.requests.stats().retries_denied, 1);
 }
+
+#[test]
+fn answers_to_an_earlier_life_are_nothing() {
+    let mut before = Bench::new(Config::default());
+    before.submit(1, ms(60_000));
+    let (old, ops) = before.sent().remove(0);
+    let mut after = Bench::new(Config::default());
+    after.requests.resume(RequestId(old.0 + 1));
+    let ticket = after.submit(2, ms(60_000));
+    let (new, _) = after.sent().remove(0);
+    assert_ne!(new, old);
+    after.answer(old, &ops);
+    assert_eq!(after.drain().1, [], "neither an answer nor held against the peer");
+    assert_eq!(after.requests.stats().misbehaved, 0);
+    after.answer(new, &[op(2)]);
+    assert!(matches!(after.ended().as_slice(), [(done, Outcome::Answered(_))] if *done == ticket));
+}

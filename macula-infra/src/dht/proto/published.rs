@@ -53,9 +53,9 @@ impl Config {
     ///
     /// [`Invalid`] for the first that cannot.
     pub fn check(&self) -> Result<(), Invalid> {
-        let (minute, week) = (Duration::from_secs(60), Duration::from_secs(7 * 86_400));
+        let (second, week) = (Duration::from_secs(1), Duration::from_secs(7 * 86_400));
         number("published.count_max", self.count_max, 1, 1_000_000)?;
-        span("published.record_every", self.record_every, minute, week)?;
+        span("published.record_every", self.record_every, second, week)?;
         number("published.provider_part", self.provider_part, 0.1, 0.75)?;
         number("published.jitter", self.jitter, 0.0, 0.25)
     }

@@ -73,13 +73,13 @@ impl Config {
     ///
     /// [`Invalid`] for the first that cannot.
     pub fn check(&self) -> Result<(), Invalid> {
-        let (minute, week) = (Duration::from_secs(60), Duration::from_secs(7 * 86_400));
+        let (second, week) = (Duration::from_secs(1), Duration::from_secs(7 * 86_400));
         number("records.count_max", self.count_max, 1, 10_000_000)?;
         number("records.bytes_max", self.bytes_max, 128 << 10, 1 << 30)?;
         number("records.author_count_max", self.author_count_max, 1, self.count_max)?;
         number("records.author_bytes_max", self.author_bytes_max, 128 << 10, self.bytes_max)?;
         number("records.remembered_max", self.remembered_max, 0, 10_000_000)?;
-        span("records.replicate_every", self.replicate_every, minute, week)?;
+        span("records.replicate_every", self.replicate_every, second, week)?;
         number("records.replicate_jitter", self.replicate_jitter, 0.0, 1.0)
     }
 }

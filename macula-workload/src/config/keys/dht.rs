@@ -119,7 +119,7 @@ pub(in crate::config) static RECORDS: &[Key<records::Config>] = &[
     },
     Key {
         name: "replicate_every",
-        read: |r, item| span(&mut r.replicate_every, item, MINUTE, DAY * 7),
+        read: |r, item| span(&mut r.replicate_every, item, SECOND, DAY * 7),
     },
 ];
 
@@ -137,7 +137,7 @@ pub(in crate::config) static PROVIDERS: &[Key<providers::Config>] = &[
 /// The keys of `[dht.published]`.
 pub(in crate::config) static PUBLISHED: &[Key<published::Config>] = &[
     Key { name: "count_max", read: |p, item| limit(&mut p.count_max, item, 1, 1_000_000) },
-    Key { name: "record_every", read: |p, item| span(&mut p.record_every, item, MINUTE, DAY * 7) },
+    Key { name: "record_every", read: |p, item| span(&mut p.record_every, item, SECOND, DAY * 7) },
     Key {
         name: "provider_part",
         read: |p, item| put(&mut p.provider_part, item.number_in(0.1, 0.75)),

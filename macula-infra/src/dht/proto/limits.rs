@@ -89,6 +89,12 @@ pub enum Offence {
 }
 
 impl Offence {
+    /// Whether no honest node does it. One that was away may be behind.
+    #[must_use]
+    pub const fn is_deliberate(self) -> bool {
+        !matches!(self, Self::Stale)
+    }
+
     /// How many demerits it brings.
     #[must_use]
     pub const fn demerits(self) -> u32 {

@@ -236,7 +236,7 @@ impl Node {
     }
 
     fn blame(&mut self, now: Instant, peer: NodeId, offence: limits::Offence) {
-        self.stats.blamed += 1;
+        self.stats.blamed += u64::from(offence.is_deliberate());
         if self.limits.blame(now, peer, offence) {
             self.table.forget(&Peer::new(Contact::new(peer, [])));
         }

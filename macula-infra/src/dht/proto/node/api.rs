@@ -381,7 +381,7 @@ pub struct Stats {
     pub limited: u64,
     /// How many records and providers that peers have handed over were not taken.
     pub refused: u64,
-    /// How often a peer was caught doing what nobody does by mistake.
+    /// How often a peer did what no honest node does.
     pub blamed: u64,
     /// How many records were handed to nodes that lacked them.
     pub repaired: u64,

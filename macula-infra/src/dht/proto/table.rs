@@ -31,6 +31,9 @@ use crate::dht::key::{BITS, Key};
 /// How many outputs wait at most; what would be beyond is left out until it is due again.
 pub const OUTPUTS_MAX: usize = 64;
 
+/// With how many times k peers a lookup begins at most.
+const SEEDS_FACTOR: usize = 3;
+
 /// How long after one refresh the next begins at the earliest.
 const REFRESH_PACE: Duration = Duration::from_secs(1);
 
@@ -303,6 +306,17 @@ impl Table {
     #[must_use]
     pub fn closest_known(&self, key: Key, count: usize) -> Vec<Peer> {
         self.nearest(key, count, |_| true)
+    }
+
+    /// With whom a lookup for the k closest to a key begins: the k closest, and behind them some
+    /// that are farther, in case that none of the k is there any more.
+    #[must_use]
+    pub fn seeds(&self, key: Key, k: usize) -> Vec<Peer> {
+        let mut seeds = self.closest(key, k);
+        let mut others = self.closest_known(key, SEEDS_FACTOR * k);
+        others.retain(|other| !seeds.iter().any(|seed| seed.node() == other.node()));
+        seeds.append(&mut others);
+        seeds
     }
 
     /// Whether a peer is an entry.

@@ -242,8 +242,7 @@ fn run_bench(args: &BenchArgs) -> Result<(), Failure> {
             "a debug build is slow, and slow in another way: figures count only from --release";
         drop(writeln!(std::io::stderr(), "{text}"));
     }
-    let amounts =
-        bench::Amounts { scale: args.scale as usize, seed: args.seed, large: args.large };
+    let amounts = bench::Amounts { scale: args.scale as usize, seed: args.seed, large: args.large };
     let suite = bench::run(args.suite, amounts)?;
     let text = if args.json {
         serde_json::to_string(&suite).map_err(anyhow::Error::from)?

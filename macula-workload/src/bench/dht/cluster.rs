@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use anyhow::Context as _;
 use macula_core::supervision::{Handle, Mailbox, Root, Supervisor, TreeOptions, Worker};
 use macula_infra::tier::{self, Discovery, Infrastructure};
 use macula_workload::bootstrap::{self, Seed};
@@ -9,8 +10,8 @@ use macula_workload::dht::Dht;
 use macula_workload::dht::proto::{limits, node, requests};
 use macula_workload::dht::rules::space;
 use macula_workload::identity::EphemeralRealm;
-use macula_workload::membership::update::Role;
 use macula_workload::remote::{RemoteHandle, ReplyTo};
+use macula_workload::transport;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use serde_bytes::ByteBuf;
 
@@ -19,6 +20,9 @@ pub(super) const SERVERS: usize = 5;
 
 /// How long the nodes may take to find one another.
 const JOIN_WITHIN: Duration = Duration::from_secs(60);
+
+/// How often it is looked whether they have.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// What a plain call asks for, and how long its answer has to be.
 pub(super) struct Ask {
@@ -72,16 +76,19 @@ impl Cluster {
         let limits =
             limits::Config { rate_per_s: 100_000_000, burst: 100_000_000, ..Default::default() };
         let dht = node::Config { requests, limits, ..Default::default() };
+        let usual = transport::Config::default();
         let mut servers: Vec<Member> = Vec::with_capacity(SERVERS);
         for _ in 0..SERVERS {
             let through = servers.first();
-            servers.push(Member::start(realm, through, Role::Server, dht.clone()).await?);
+            servers.push(Member::start(realm, through, usual.clone(), dht.clone()).await?);
         }
-        let asker = Member::start(realm, servers.first(), Role::Client, dht).await?;
-        for member in servers.iter().chain([&asker]) {
-            let others = SERVERS - usize::from(member.infra.mesh.node() != asker.infra.mesh.node());
-            tokio::time::timeout(JOIN_WITHIN, member.finds(others)).await?;
+        // Nobody can dial it, so it keeps nothing, and asks others for everything.
+        let nowhere = transport::Config { listen: Vec::new(), ..usual };
+        let asker = Member::start(realm, servers.first(), nowhere, dht).await?;
+        for server in &servers {
+            server.finds(SERVERS - 1).await?;
         }
+        asker.finds(SERVERS).await?;
         Ok(Self { servers, asker })
     }
 
@@ -119,14 +126,14 @@ impl Member {
     async fn start(
         realm: &EphemeralRealm,
         through: Option<&Self>,
-        role: Role,
+        transport: transport::Config,
         dht: node::Config,
     ) -> anyhow::Result<Self> {
         let seeds = through.and_then(|other| other.infra.mesh.listening().first().copied());
         let seeds = seeds.into_iter().map(Seed::Address).collect();
         let bootstrap = bootstrap::Config { seeds, ..bootstrap::Config::default() };
-        let discovery = Discovery { role, bootstrap, dht, ..Discovery::default() };
-        let config = tier::Config { discovery, ..tier::Config::new(realm.member()?, 1) };
+        let discovery = Discovery { bootstrap, dht, ..Discovery::default() };
+        let config = tier::Config { discovery, transport, ..tier::Config::new(realm.member()?, 1) };
         let (spec, infra) = tier::spec(config)?;
         let mailbox = Mailbox { capacity: 65_536, ..Mailbox::default() };
         let (worker, plain) = Worker::new("plain", || (Plain, ()))?.mailbox(mailbox).split();
@@ -136,12 +143,16 @@ impl Member {
     }
 
     /// Waits until its lookups find so many others.
-    async fn finds(&self, others: usize) {
+    async fn finds(&self, others: usize) -> anyhow::Result<()> {
         let dht = self.infra.mesh.dht();
         let key = dht.key(space::ANY, b"anything");
-        while !dht.lookup(key).await.is_ok_and(|found| found.closest.len() == others) {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        let waiting = async {
+            while !dht.lookup(key).await.is_ok_and(|found| found.closest.len() == others) {
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+        };
+        let waited = tokio::time::timeout(JOIN_WITHIN, waiting).await;
+        waited.with_context(|| format!("{others} others are not found: {:?}", dht.stats()))
     }
 
     async fn stop(self) {

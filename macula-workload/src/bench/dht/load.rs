@@ -33,6 +33,8 @@ pub(super) enum What {
     GetCached,
     /// It looks for a provider of what has its name.
     Find,
+    /// It looks for the nodes that are closest to its name.
+    Lookup,
 }
 
 /// The name under which a caller's record is, and its providers.
@@ -129,6 +131,10 @@ async fn once(dht: &Dht, what: What, name: &[u8], turn: u64) -> anyhow::Result<(
         What::Get | What::GetCached => {
             let got = dht.get(space::ANY, name, what == What::Get).await?;
             anyhow::ensure!(got.record.is_some(), "a record that was put is not there");
+        }
+        What::Lookup => {
+            let found = dht.lookup(dht.key(space::ANY, name)).await?;
+            anyhow::ensure!(!found.closest.is_empty(), "a lookup that found nobody");
         }
         What::Find => {
             let found = dht.find(space::ANY, name, 1).await?;

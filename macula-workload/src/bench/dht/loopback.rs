@@ -11,6 +11,9 @@ use macula_workload::dht::proto::requests;
 use macula_workload::dht::rules::space;
 use macula_workload::dht::wire::{CONTACTS_MAX, Op, OpResult, Reply, Request};
 use macula_workload::identity::EphemeralRealm;
+use macula_workload::remote::RemoteHandle;
+use serde_bytes::ByteBuf;
+use tokio::task::JoinSet;
 
 use super::ROUNDS;
 use super::cluster::Cluster;
@@ -20,23 +23,32 @@ use crate::bench::report::{Measure, quantile};
 /// How many ask at one time.
 const CALLERS: usize = 64;
 
-/// How many ask at one time where it is asked how long they wait.
+/// How many ask at one time where it is seen what batching brings: about as many as one node has
+/// room for, which lets 256 operations wait for each peer.
+const MANY: usize = 256;
+
+/// How many ask at one time where it is seen how long they wait.
 const FEW: usize = 4;
 
 /// How long older systems held all operations back, to gather them.
 const FIXED_DELAY: Duration = Duration::from_millis(100);
 
-/// What was measured, one sample for each round; latencies are in microseconds.
+/// What was measured of one kind of operation: so many a second, a sample for each round.
+#[derive(Default)]
+struct Rates {
+    batched: Vec<f64>,
+    unbatched: Vec<f64>,
+    plain: Vec<f64>,
+}
+
+/// What was measured; latencies are in microseconds.
 #[derive(Default)]
 struct Samples {
-    put: Vec<f64>,
-    get: Vec<f64>,
+    put: Rates,
+    get: Rates,
+    find: Rates,
+    lookup: Rates,
     cached: Vec<f64>,
-    find: Vec<f64>,
-    raw_put: Vec<f64>,
-    raw_get: Vec<f64>,
-    raw_find: Vec<f64>,
-    unbatched: Vec<f64>,
     latency: Vec<f64>,
     fixed_latency: Vec<f64>,
 }
@@ -69,12 +81,18 @@ pub(super) async fn measure(scale: usize) -> anyhow::Result<Vec<Measure>> {
 /// Puts all records, and makes the nodes that serve provide under all names.
 async fn prepare(cluster: &Cluster) -> anyhow::Result<()> {
     ask(cluster.dht(), What::Put { before: 0 }, CALLERS, 1).await?;
-    for caller in 0..CALLERS {
-        for server in cluster.servers() {
-            let name = name(caller);
-            let provide = server.provide((space::ANY, &name), Bytes::new(), TTL, Quorum::Majority);
-            anyhow::ensure!(provide.await?.is_reached(), "a provider that is not known");
+    let mut providing = JoinSet::new();
+    for server in cluster.servers() {
+        for caller in 0..CALLERS {
+            let server = server.clone();
+            providing.spawn(async move {
+                let name = (space::ANY, &name(caller)[..]);
+                server.provide(name, Bytes::new(), TTL, Quorum::Majority).await
+            });
         }
+    }
+    while let Some(provided) = providing.join_next().await {
+        anyhow::ensure!(provided??.is_reached(), "a provider that is not known");
     }
     Ok(())
 }
@@ -84,40 +102,75 @@ async fn rounds(
     [batched, unbatched, fixed]: [&Cluster; 3],
     scale: usize,
 ) -> anyhow::Result<Samples> {
-    let part = |whole: usize| (whole / scale / ROUNDS / CALLERS).max(1);
-    let few = (200 / scale / ROUNDS).max(1);
-    let dht = batched.dht();
-    let [put, get, find] = sizes(dht).await?;
+    let part = |whole: usize, callers| (whole / scale / ROUNDS / callers).max(1);
+    let [put, get, find] = sizes(batched.dht()).await?;
+    let plain_put = Plain::new(batched, put)?;
+    let plain_get = Plain::new(batched, get)?;
+    let plain_find = Plain::new(batched, find)?;
+    let pair = [batched.dht(), unbatched.dht()];
     let mut samples = Samples::default();
     let mut before = 1;
     for _ in 0..ROUNDS {
-        let each = part(100_000);
-        samples.raw_put.push(plain(batched, put, each).await?);
-        samples.raw_get.push(plain(batched, get, each).await?);
-        samples.raw_find.push(plain(batched, find, each).await?);
-        let each = part(8_000);
-        samples.put.push(ask(dht, What::Put { before }, CALLERS, each).await?.rate());
+        let each = part(4_000, CALLERS);
+        samples.put.plain.push(plain_put.ask(part(80_000, CALLERS)).await?);
+        samples.put.both(pair, What::Put { before }, CALLERS, each).await?;
         before += each as u64;
-        let each = part(40_000);
-        samples.get.push(ask(dht, What::Get, CALLERS, each).await?.rate());
-        samples.unbatched.push(ask(unbatched.dht(), What::Get, CALLERS, each).await?.rate());
-        samples.find.push(ask(dht, What::Find, CALLERS, each).await?.rate());
-        let each = part(400_000);
-        samples.cached.push(ask(dht, What::GetCached, CALLERS, each).await?.rate());
-        let times = ask(dht, What::Get, FEW, few).await?;
+        samples.get.plain.push(plain_get.ask(part(80_000, CALLERS)).await?);
+        samples.get.both(pair, What::Get, CALLERS, part(16_000, CALLERS)).await?;
+        samples.find.plain.push(plain_find.ask(part(80_000, CALLERS)).await?);
+        samples.find.both(pair, What::Find, CALLERS, part(8_000, CALLERS)).await?;
+        samples.lookup.both(pair, What::Lookup, MANY, part(20_000, MANY)).await?;
+        let cached = ask(batched.dht(), What::GetCached, CALLERS, part(400_000, CALLERS)).await?;
+        samples.cached.push(cached.rate());
+        let times = ask(batched.dht(), What::Get, FEW, part(400, FEW)).await?;
         samples.latency.extend(micros(times.each));
-        let times = ask(fixed.dht(), What::Get, FEW, few).await?;
+        let times = ask(fixed.dht(), What::Get, FEW, part(400, FEW)).await?;
         samples.fixed_latency.extend(micros(times.each));
     }
     Ok(samples)
 }
 
-async fn plain(
-    cluster: &Cluster,
-    Bytewise { question, answer }: Bytewise,
-    each: usize,
-) -> anyhow::Result<f64> {
-    Ok(call(&cluster.plain(answer)?, question, CALLERS, each).await?.rate())
+impl Rates {
+    /// Asks the same of both clusters.
+    async fn both(
+        &mut self,
+        [batched, unbatched]: [&Dht; 2],
+        what: What,
+        callers: usize,
+        each: usize,
+    ) -> anyhow::Result<()> {
+        self.batched.push(ask(batched, what, callers, each).await?.rate());
+        self.unbatched.push(ask(unbatched, what, callers, each).await?.rate());
+        Ok(())
+    }
+
+    /// What they come to beside plain calls.
+    fn beside_plain(&mut self, name: &'static str, plain: &'static str) -> Measure {
+        Measure::new(name, "1/s", quantile(&mut self.batched, 0.5))
+            .against(plain, quantile(&mut self.plain, 0.5))
+    }
+
+    /// What they come to beside those of which each is a request of its own.
+    fn beside_unbatched(&mut self, name: &'static str) -> Measure {
+        Measure::new(name, "1/s", quantile(&mut self.batched, 0.5))
+            .against("one operation in each request", quantile(&mut self.unbatched, 0.5))
+    }
+}
+
+/// Plain calls with as many bytes.
+struct Plain {
+    handles: Vec<RemoteHandle<ByteBuf, ByteBuf>>,
+    len: usize,
+}
+
+impl Plain {
+    fn new(cluster: &Cluster, Bytewise { question, answer }: Bytewise) -> anyhow::Result<Self> {
+        Ok(Self { handles: cluster.plain(answer)?, len: question })
+    }
+
+    async fn ask(&self, each: usize) -> anyhow::Result<f64> {
+        Ok(call(&self.handles, self.len, CALLERS, each).await?.rate())
+    }
 }
 
 /// What one question to one node and its answer take on the wire: for a put, for a get, and for
@@ -155,30 +208,39 @@ fn micros(times: Vec<Duration>) -> impl Iterator<Item = f64> {
 }
 
 fn report(mut samples: Samples) -> Vec<Measure> {
-    let mut median = |samples: &mut Vec<f64>| quantile(samples, 0.5);
-    let get = median(&mut samples.get);
-    let (latency, fixed) = (median(&mut samples.latency), median(&mut samples.fixed_latency));
-    let (p99, fixed_p99) =
-        (quantile(&mut samples.latency, 0.99), quantile(&mut samples.fixed_latency, 0.99));
+    let (latency, fixed) =
+        (quantile(&mut samples.latency, 0.5), quantile(&mut samples.fixed_latency, 0.5));
+    let question = "a plain call with the bytes of one question and its answer";
+    let cached = quantile(&mut samples.cached, 0.5);
     vec![
-        Measure::new("put", "1/s", median(&mut samples.put))
-            .against("a plain call with the bytes of one store", median(&mut samples.raw_put))
-            .note("64 callers at one node; each put asks five nodes who is closest, and has all keep it"),
-        Measure::new("get", "1/s", get)
-            .against("a plain call with the bytes of one question", median(&mut samples.raw_get))
-            .note("not from memory: each asks three nodes at once, and checks a signature"),
-        Measure::new("find_providers", "1/s", median(&mut samples.find))
-            .against("a plain call with the bytes of one question", median(&mut samples.raw_find))
-            .note("each asks three nodes at once, and checks five signatures for each answer"),
-        Measure::new("batching_gain", "1/s", get)
-            .against("gets, one operation in each request", median(&mut samples.unbatched)),
-        Measure::new("cache_gain", "1/s", median(&mut samples.cached))
-            .against("gets that are not from memory", get),
+        samples.put.beside_plain("put", "a plain call with the bytes of one store").note(
+            "64 callers at one node; each put asks all five others who is closest, and has them \
+             keep it; what one peer may ask is not bounded here",
+        ),
+        samples
+            .get
+            .beside_plain("get", question)
+            .note("not from memory; each asks three nodes at once, and the first answer will do"),
+        samples.find.beside_plain("find_providers", question).note(
+            "each asks three nodes at once, and checks the signatures of the five providers that \
+             the first names",
+        ),
+        samples.put.beside_unbatched("put_batching"),
+        samples.get.beside_unbatched("get_batching").note(
+            "operations that wait in a queue are taken back when another answer will do, and so \
+             fewer are sent unbatched: it is less work, and not only more requests",
+        ),
+        samples.find.beside_unbatched("find_batching").note("likewise"),
+        samples
+            .lookup
+            .beside_unbatched("batching_gain")
+            .note("lookups of 256 callers at one node, the same operations on both sides"),
+        Measure::new("cache_gain", "1/s", cached)
+            .against("gets that are not from memory", quantile(&mut samples.get.batched, 0.5)),
         Measure::new("get_latency", "us", latency)
-            .p99(p99)
+            .p99(quantile(&mut samples.latency, 0.99))
             .against("with a fixed delay of 100 ms", fixed),
-        Measure::new("fixed_delay_latency", "us", fixed).p99(fixed_p99),
         Measure::new("latency_vs_fixed_delay", "% lower", 100.0 * (1.0 - latency / fixed))
-            .note("the median of gets that are not from memory, 4 callers at one node"),
+            .note("the median of gets that are not from memory, of 4 callers at one node"),
     ]
 }

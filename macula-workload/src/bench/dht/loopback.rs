@@ -102,7 +102,7 @@ async fn rounds(
     [batched, unbatched, fixed]: [&Cluster; 3],
     scale: usize,
 ) -> anyhow::Result<Samples> {
-    let part = |whole: usize, callers| (whole / scale / ROUNDS / callers).max(1);
+    let part = |whole: usize, callers: usize| (whole / scale / ROUNDS / callers).max(1);
     let [put, get, find] = sizes(batched.dht()).await?;
     let plain_put = Plain::new(batched, put)?;
     let plain_get = Plain::new(batched, get)?;

@@ -145,7 +145,7 @@ fn looked_up(mesh: &mut Mesh, sizes: Sizes) -> anyhow::Result<Figures> {
 /// How many of 100 lookups found exactly the k closest.
 fn exact(name: &'static str, figures: &Figures) -> Measure {
     Measure::new(name, "%", figures.exact_percent())
-        .against("of the closest nodes, found in %", figures.found_percent())
+        .against("of the closest nodes, how many were found", figures.found_percent())
 }
 
 /// The median, and the hundredth that is worst.

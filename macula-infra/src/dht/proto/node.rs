@@ -70,7 +70,7 @@ const UPKEEP_WITHIN: Duration = Duration::from_secs(30);
 const PAGES_MAX: usize = 16;
 
 /// The settings of the parts.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Config {
     /// The routing table.
     pub table: table::Config,
@@ -90,6 +90,25 @@ pub struct Config {
     pub cache: cache::Config,
     /// How many nodes have to agree on a value before a search for it ends early. 1 to 20.
     pub agree: usize,
+}
+
+impl Default for Config {
+    /// The defaults of the parts, but that lookups are [guarded](lookup::Config::guarded): with one
+    /// path, a quarter of liars keeps one lookup of nine from the truth. One node is enough to agree
+    /// on a value.
+    fn default() -> Self {
+        Self {
+            table: table::Config::default(),
+            lookup: lookup::Config::guarded(),
+            requests: requests::Config::default(),
+            records: records::Config::default(),
+            providers: providers::Config::default(),
+            published: published::Config::default(),
+            limits: limits::Config::default(),
+            cache: cache::Config::default(),
+            agree: 1,
+        }
+    }
 }
 
 /// What an operation under way is for.

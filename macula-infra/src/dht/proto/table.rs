@@ -31,6 +31,9 @@ use crate::dht::key::{BITS, Key};
 /// How many outputs wait at most; what would be beyond is left out until it is due again.
 pub const OUTPUTS_MAX: usize = 64;
 
+/// With how many times k peers a lookup begins at most.
+const SEEDS_FACTOR: usize = 3;
+
 /// How long after one refresh the next begins at the earliest.
 const REFRESH_PACE: Duration = Duration::from_secs(1);
 
@@ -200,7 +203,8 @@ impl Table {
         if self.renew(now, index, peer) {
             return Standing::Known;
         }
-        let entry = Entry { peer: peer.clone(), last_seen: now, failures: 0 };
+        let prefix = self.config.limits.prefix(peer);
+        let entry = Entry { peer: peer.clone(), prefix, last_seen: now, failures: 0 };
         if self.is_crowded(index, peer) {
             self.crowded += 1;
             return Standing::Refused;
@@ -305,6 +309,17 @@ impl Table {
         self.nearest(key, count, |_| true)
     }
 
+    /// With whom a lookup for the k closest to a key begins: the k closest, and behind them some
+    /// that are farther, in case that none of the k is there any more.
+    #[must_use]
+    pub fn seeds(&self, key: Key, k: usize) -> Vec<Peer> {
+        let mut seeds = self.closest(key, k);
+        let mut others = self.closest_known(key, SEEDS_FACTOR * k);
+        others.retain(|other| !seeds.iter().any(|seed| seed.node() == other.node()));
+        seeds.append(&mut others);
+        seeds
+    }
+
     /// Whether a peer is an entry.
     #[must_use]
     pub fn contains(&self, peer: &Peer) -> bool {
@@ -366,7 +381,8 @@ impl Table {
                 let ago = Duration::from_secs(saved.seen_ago_s);
                 let last_seen = now.checked_sub(ago).unwrap_or(now);
                 let failures = self.config.failures_max.saturating_sub(1);
-                bucket.insert(Entry { peer, last_seen, failures });
+                let prefix = self.config.limits.prefix(&peer);
+                bucket.insert(Entry { peer, prefix, last_seen, failures });
             }
         }
     }
@@ -433,9 +449,9 @@ impl Table {
         let Some(bucket) = self.buckets.get_mut(index) else { return false };
         bucket.question.take_if(|(asked, _)| *asked == peer.node());
         let Some(mut entry) = bucket.remove(peer) else { return false };
-        let moved = limits.prefix(&entry.peer) != limits.prefix(peer);
-        if !moved || !self.is_crowded(index, peer) {
-            entry.peer = peer.clone();
+        let prefix = limits.prefix(peer);
+        if entry.prefix == prefix || !self.is_crowded(index, peer) {
+            (entry.peer, entry.prefix) = (peer.clone(), prefix);
         }
         (entry.last_seen, entry.failures) = (now, 0);
         if let Some(bucket) = self.buckets.get_mut(index) {
@@ -448,7 +464,7 @@ impl Table {
     fn is_crowded(&self, index: usize, peer: &Peer) -> bool {
         let limits = &self.config.limits;
         let Some(prefix) = limits.prefix(peer) else { return false };
-        let count = |bucket: &Bucket| bucket.count(prefix, limits);
+        let count = |bucket: &Bucket| bucket.count(prefix);
         self.buckets.get(index).map_or(0, count) >= limits.bucket_max
             || self.buckets.iter().map(count).sum::<usize>() >= limits.table_max
     }

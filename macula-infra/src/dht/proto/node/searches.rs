@@ -19,9 +19,6 @@ use crate::dht::key::Key;
 use crate::dht::proto::limits::Offence;
 use crate::dht::wire::{CONTACTS_MAX, Op, OpResult};
 
-/// With how many times k peers a lookup begins at most.
-const SEEDS_FACTOR: usize = 3;
-
 /// A search under way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct SearchId(pub(super) u64);
@@ -199,7 +196,7 @@ impl Node {
 
     pub(super) fn lookup(&self, now: Instant, key: Key, deadline: Instant, k: usize) -> Lookup {
         let left = deadline.saturating_duration_since(now);
-        let seeds = self.seeds(key, k);
+        let seeds = self.table.seeds(key, k);
         let config = lookup::Config {
             k,
             // A store needs time after it.
@@ -208,16 +205,6 @@ impl Node {
             ..self.config.lookup.clone()
         };
         Lookup::new(now, self.own.key(), key, &seeds, config)
-    }
-
-    /// With whom a lookup begins: the k closest, and behind them some that are farther, in case that
-    /// none of the k is there any more.
-    fn seeds(&self, key: Key, k: usize) -> Vec<Peer> {
-        let mut seeds = self.table.closest(key, k);
-        let mut others = self.table.closest_known(key, SEEDS_FACTOR * k);
-        others.retain(|other| !seeds.iter().any(|seed| seed.node() == other.node()));
-        seeds.append(&mut others);
-        seeds
     }
 
     /// Does what a search's lookup wants.

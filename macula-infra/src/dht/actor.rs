@@ -262,6 +262,10 @@ impl Effects<Node> for Deeds {
         let now = TokioClock.now();
         let stats = node.stats();
         let is_due = now.saturating_duration_since(self.saved_at) >= SAVE_EVERY;
+        if is_due {
+            // The node's calendar may have been set anew.
+            self.dht.desk().offer(Input::Calendar(self.dht.since_epoch()));
+        }
         if is_due || self.entries != stats.table.entries {
             (self.saved_at, self.entries) = (now, stats.table.entries);
             self.dht.save(node.table().save(now));

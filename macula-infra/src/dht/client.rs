@@ -29,7 +29,7 @@ use crate::desk::Desk;
 use crate::pool::AddressBook;
 use crate::transport::tls::Credentials;
 
-/// How many records are remembered for the actor's next life.
+/// How many records, and how many provided names, are remembered for the actor's next life.
 const PUT_MAX: usize = 4_096;
 
 /// Of how many peers the life is remembered.
@@ -90,7 +90,15 @@ struct Shared {
     /// What this node provides: it is issued anew by the actor's next life.
     provided: Mutex<BTreeMap<Key, (Provider, Duration)>>,
     /// What it has put, likewise.
-    put: Mutex<BTreeMap<Key, record::Signed>>,
+    put: Mutex<BTreeMap<Key, Put>>,
+}
+
+/// A record that this node has put.
+#[derive(Debug, Clone)]
+struct Put {
+    record: record::Signed,
+    sequence: u64,
+    expires_at: Duration,
 }
 
 impl Debug for Dht {
@@ -201,7 +209,8 @@ impl Dht {
         });
         let put = self.0.put.lock().clone();
         let condition = Condition::Any;
-        let put = put.into_values().map(|record| Command::Put { record, condition, quorum });
+        let put =
+            put.into_values().map(|Put { record, .. }| Command::Put { record, condition, quorum });
         provided.chain(put).map(input).collect()
     }
 
@@ -381,9 +390,15 @@ impl Dht {
     fn keep(&self, record: record::Signed) {
         let verified = record.verify(self.since_epoch(), None, &self.0.rules);
         let Ok(verified) = verified else { return };
+        let (now, sequence) = (self.since_epoch(), verified.record().sequence);
         let mut put = self.0.put.lock();
-        if put.len() < PUT_MAX || put.contains_key(&verified.key()) {
-            put.insert(verified.key(), record);
+        if put.len() >= PUT_MAX {
+            put.retain(|_, kept| kept.expires_at > now);
+        }
+        let is_newer = put.get(&verified.key()).map(|kept| kept.sequence < sequence);
+        if is_newer.unwrap_or(put.len() < PUT_MAX) {
+            let expires_at = verified.record().expires_at;
+            put.insert(verified.key(), Put { record, sequence, expires_at });
         }
     }
 
@@ -408,8 +423,16 @@ impl Dht {
             issued_at: Duration::ZERO,
             expires_at: Duration::ZERO,
         };
-        self.0.provided.lock().insert(provider.key(), (provider.clone(), ttl));
+        self.keep_provided(&provider, ttl);
         self.stored(Command::Provide { provider, ttl, quorum }).await
+    }
+
+    /// Remembers what is provided, for the actor's next life.
+    fn keep_provided(&self, provider: &Provider, ttl: Duration) {
+        let mut provided = self.0.provided.lock();
+        if provided.len() < PUT_MAX || provided.contains_key(&provider.key()) {
+            provided.insert(provider.key(), (provider.clone(), ttl));
+        }
     }
 
     /// Takes that back.
@@ -423,8 +446,13 @@ impl Dht {
         quorum: Quorum,
     ) -> Result<Stored, Error> {
         let key = self.key(space, name);
-        self.0.provided.lock().remove(&key);
-        self.stored(Command::Withdraw { key, quorum }).await
+        let said = self.stored(Command::Withdraw { key, quorum }).await;
+        // If it may not have been done the actor's next life provides it still, and whoever asks
+        // again finds something to take back.
+        if !matches!(said, Err(Error::Restarting | Error::TimedOut { .. })) {
+            self.0.provided.lock().remove(&key);
+        }
+        said
     }
 
     async fn stored(&self, command: Command) -> Result<Stored, Error> {

@@ -1,5 +1,6 @@
 //! The ranges of configured values.
 
+use std::fmt::Display;
 use std::time::Duration;
 
 /// Values that cannot stand, alone or together.
@@ -15,13 +16,13 @@ pub struct Invalid {
 }
 
 /// Whether a number is in a range, both of whose ends belong to it.
-pub(crate) fn count(
+pub(crate) fn number<N: PartialOrd + Display>(
     key: &'static str,
-    found: usize,
-    min: usize,
-    max: usize,
+    found: N,
+    min: N,
+    max: N,
 ) -> Result<(), Invalid> {
-    if (min..=max).contains(&found) {
+    if (&min..=&max).contains(&&found) {
         return Ok(());
     }
     Err(Invalid { key, found: found.to_string(), legal: format!("{min} to {max}") })

@@ -69,3 +69,34 @@ impl<I> Drop for Seat<I> {
         *self.0.0.lock() = None;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Desk;
+    use macula_core::shell::Inbox;
+
+    #[test]
+    fn whichever_life_there_is_takes_what_is_left() {
+        let desk = Desk::default();
+        let (first, second) = (Inbox::new(2), Inbox::new(2));
+        assert!(!desk.offer(1), "nobody is there");
+        desk.tell(2);
+        let seat = desk.begin(&first);
+        assert!(desk.offer(3) && desk.clone().offer(4));
+        assert_eq!((first.len(), second.len()), (2, 0));
+        drop(seat);
+        assert!(!desk.offer(5), "between two lives nobody is there");
+        let _seat = desk.begin(&second);
+        assert!(desk.offer(6));
+        assert_eq!((first.len(), second.len()), (2, 1));
+    }
+
+    #[test]
+    fn a_full_inbox_takes_what_must_not_be_lost_and_nothing_else() {
+        let (desk, inbox) = (Desk::default(), Inbox::new(1));
+        let _seat = desk.begin(&inbox);
+        assert!(desk.offer(1) && !desk.offer(2));
+        desk.tell(3);
+        assert_eq!(inbox.len(), 2);
+    }
+}

@@ -13,6 +13,7 @@ pub mod proto;
 pub mod provider;
 pub mod record;
 pub mod rules;
+pub mod signed;
 pub mod simulated;
 pub mod wire;
 

@@ -20,5 +20,7 @@ pub mod pool;
 mod post;
 pub mod relay;
 pub mod remote;
+mod round_trip;
 pub mod tier;
+mod tokens;
 pub mod transport;

@@ -43,19 +43,20 @@
 //!
 //! # Why not the crate foca
 //!
-//! It has no local health awareness, so a slow node makes others look dead; no exchange of whole
-//! views, so what gossip misses stays missed; and it forgets the departed after a time, so that a
-//! longer partition never heals.
+//! It has no local health awareness, so a slow node makes others look dead. The exchange of whole
+//! views is left to its user, and without one what gossip misses stays missed. Unless it is told
+//! otherwise it forgets the departed after a day, and asks none of them whether it is back.
 //!
 //! # Rooms
 //!
 //! [`config`] has the limits, [`update`] what is believed and how beliefs merge, [`wire`] the bytes
-//! and the signatures, [`proto`] the machine, and [`event`] what it tells its node.
+//! and the signatures, `limits` how much a peer may say, [`proto`] the machine, and [`event`] what it tells its node.
 
 mod actor;
 pub mod config;
 mod departures;
 pub mod event;
+mod limits;
 mod metrics;
 pub mod proto;
 pub mod update;
@@ -66,3 +67,4 @@ pub(crate) use actor::{MembershipService, Parts, worker};
 
 pub use config::Config;
 pub use event::{Event, Parting};
+pub use limits::Refused;

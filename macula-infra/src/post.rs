@@ -168,3 +168,6 @@ impl Drop for Queue<'_> {
         self.take().into_iter().for_each(|parcel| (parcel.unsent)());
     }
 }
+
+#[cfg(test)]
+mod tests;

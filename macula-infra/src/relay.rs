@@ -27,14 +27,13 @@ use std::fmt::Debug;
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
-use dashmap::DashMap;
 use macula_core::clock::{Clock as _, TokioClock};
 use macula_core::identity::NodeId;
 use macula_core::wire::{Flags, Kind, Limits, from_body, to_body};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
-use crate::bounds::{Invalid, count};
+use crate::bounds::{Invalid, number};
 use crate::contact::Contact;
 use crate::desk::Desk;
 use crate::dht::Dht;
@@ -53,9 +52,6 @@ const RESOLVING_MAX: usize = 256;
 
 /// How many datagrams for one node wait until its record was read.
 const WAITING_MAX: usize = 16;
-
-/// Of how many nodes the id is known to be one.
-const IDS_MAX: usize = 65_536;
 
 /// The longest record of where a node is reached, in bytes.
 const RECORD_LEN_MAX: usize = 4_096;
@@ -100,7 +96,7 @@ impl Config {
     ///
     /// [`Invalid`] for the first that cannot.
     pub fn check(&self) -> Result<(), Invalid> {
-        count("places", self.places, 2, 8)?;
+        number("places", self.places, 2, 8)?;
         self.gives.check()
     }
 
@@ -138,8 +134,6 @@ struct Shared {
     places: Mutex<BTreeSet<NodeId>>,
     /// What waits for nodes whose records are being read.
     resolving: Mutex<BTreeMap<NodeId, Vec<Datagram>>>,
-    /// Bytes that are node ids, which costs some time to find out.
-    ids: DashMap<[u8; 32], NodeId>,
 }
 
 struct Net {
@@ -173,7 +167,6 @@ impl Relay {
             paths: Mutex::default(),
             places: Mutex::default(),
             resolving: Mutex::default(),
-            ids: DashMap::new(),
         }));
         let shared = Arc::downgrade(&relay.0);
         relay.0.overlay.carry(Box::new(move |datagram| {
@@ -295,20 +288,6 @@ impl Relay {
         let reached = Reached { relays: relays.iter().map(contact).collect() };
         let body = to_body(&reached, RECORD_LEN_MAX);
         body.inspect_err(|error| tracing::error!(%error, "the record of relays")).ok()
-    }
-
-    /// The node whose id these bytes are, if they are one.
-    fn node_of(&self, bytes: &[u8; 32]) -> Option<NodeId> {
-        let ids = &self.0.ids;
-        if let Some(node) = ids.get(bytes) {
-            return Some(*node.value());
-        }
-        let node = NodeId::from_bytes(*bytes).ok()?;
-        if ids.len() >= IDS_MAX {
-            ids.clear();
-        }
-        ids.insert(*bytes, node);
-        Some(node)
     }
 }
 

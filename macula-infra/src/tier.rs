@@ -75,6 +75,9 @@ pub enum Error {
     /// The relay's configuration cannot stand.
     #[error("relay: {0}")]
     Relay(Invalid),
+    /// The table's configuration cannot stand, or what it is to believe.
+    #[error("dht: {0}")]
+    Dht(Invalid),
     /// An id in the tree is none; never for the built-in ones.
     #[error(transparent)]
     InvalidId(#[from] InvalidId),
@@ -120,6 +123,8 @@ pub struct Discovery {
     pub dht: dht::proto::node::Config,
     /// How the node is reached over others, and they over it.
     pub relay: relay::Config,
+    /// The bounds of what the table believes: the same in all of the mesh.
+    pub limits: dht::rules::Limits,
     /// The routing table of an earlier life.
     pub saved: dht::proto::table::Snapshot,
 }
@@ -134,6 +139,7 @@ impl Default for Discovery {
             membership: membership::config::Config::default(),
             dht: dht::proto::node::Config::default(),
             relay: relay::Config::default(),
+            limits: dht::rules::Limits::default(),
             saved: dht::proto::table::Snapshot::default(),
         }
     }
@@ -166,6 +172,10 @@ pub struct Infrastructure {
     pub endpoint: Handle<Broken>,
     /// The actor that decides about connections.
     pub policy: Handle<Bell>,
+    /// The actor that knows who is in the mesh.
+    pub membership: Handle<Bell>,
+    /// The actor of the distributed hash table.
+    pub dht: Handle<Bell>,
     /// Listener and dialler.
     pub transport: SupervisorHandle,
     /// Connections and their lanes.
@@ -190,6 +200,8 @@ pub fn spec(config: Config) -> Result<(ChildSpec, Infrastructure), Error> {
     config.discovery.bootstrap.check().map_err(Error::Bootstrap)?;
     config.discovery.membership.check().map_err(Error::Membership)?;
     config.discovery.relay.check().map_err(Error::Relay)?;
+    config.discovery.dht.check().map_err(Error::Dht)?;
+    config.discovery.limits.check().map_err(Error::Dht)?;
     let mut config = config;
     let told = std::mem::take(&mut config.telemetry);
     let (peers, peers_handle) = flags(Supervisor::dynamic("peers", PEERS_MAX)?).split();
@@ -199,6 +211,7 @@ pub fn spec(config: Config) -> Result<(ChildSpec, Infrastructure), Error> {
     let (transport, transport_handle) =
         flags(Supervisor::new("transport")?).child(endpoint).split();
     let (pool, pool_handle) = flags(Supervisor::new("pool")?).child(policy).split();
+    let Service { services, membership, dht } = services;
     let (services, services_handle) = services.split();
     let telemetry = flags(Supervisor::new("telemetry")?);
     let (telemetry, telemetry_handle) = told.into_iter().fold(telemetry, Supervisor::child).split();
@@ -213,6 +226,8 @@ pub fn spec(config: Config) -> Result<(ChildSpec, Infrastructure), Error> {
         mesh,
         endpoint: endpoint_handle,
         policy: policy_handle,
+        membership,
+        dht,
         transport: transport_handle,
         pool: pool_handle,
         services: services_handle,
@@ -227,7 +242,7 @@ struct Ground {
     endpoint: Worker<EndpointActor>,
     policy: ChildSpec,
     mesh: Mesh,
-    services: Supervisor,
+    services: Service,
 }
 
 fn ground(config: Config, peers: &SupervisorHandle) -> Result<Ground, Error> {
@@ -245,14 +260,16 @@ fn ground(config: Config, peers: &SupervisorHandle) -> Result<Ground, Error> {
     let sockets = Arc::new(sockets.map_or_else(|| Sockets::bind(&config), Ok)?);
     let (current, served) = (Current::default(), Served::default());
     let own = own_contact(credentials.node(), &discovery, &sockets);
-    let rules = Rules::new(RealmId::named(&discovery.realm));
-    let (keypair, saved) = (credentials.keypair().clone(), discovery.saved.clone());
-    let dht = Dht::new(keypair, own.clone(), rules, saved, book.clone());
+    let limits = discovery.limits;
+    let rules = Rules { limits, ..Rules::new(RealmId::named(&discovery.realm)) };
+    let (saved, within) = (discovery.saved.clone(), discovery.dht.query_timeout);
+    let dht = Dht::new(credentials.clone(), own.clone(), rules, saved, book.clone(), within);
     let overlay = Overlay::new(credentials.node());
     sockets.attach(overlay.clone());
     let relay = Relay::new(overlay, dht.clone(), &discovery.relay);
     let known = discovery.saved.entries.iter().map(|entry| entry.contact.clone());
-    let membership = Membership::new(known.take(membership::proto::SEEDS_MAX).collect());
+    let known = known.take(membership::proto::SEEDS_MAX).collect();
+    let membership = Membership::new(known, &discovery.membership);
     let pool = Pool::new(pool::Ground {
         node: credentials.node(),
         caps: Caps {
@@ -301,9 +318,6 @@ fn own_contact(node: NodeId, discovery: &Discovery, sockets: &Sockets) -> Contac
         let listening = sockets.listening().into_iter();
         addresses.extend(listening.filter(|address| !address.ip().is_unspecified()));
     }
-    if discovery.role == Role::Client {
-        addresses.clear();
-    }
     let places = discovery.relay.places_of(!addresses.is_empty());
     let relayed = (places > 0).then(|| Overlay::address_of(node));
     Contact::new(node, addresses.into_iter().chain(relayed))
@@ -314,6 +328,13 @@ fn can_be_dialled(contact: &Contact) -> bool {
     !contact.directly().addresses.is_empty()
 }
 
+/// The supervisor of the services, and the handles to those of its children that are looked at.
+struct Service {
+    services: Supervisor,
+    membership: Handle<Bell>,
+    dht: Handle<Bell>,
+}
+
 /// Membership, table, names and bootstrap, which hear of one another here.
 fn services_of(
     mesh: &Mesh,
@@ -321,7 +342,7 @@ fn services_of(
     life: u64,
     discovery: Discovery,
     entropy: impl Fn() -> Entropy + Clone + Send + Sync + 'static,
-) -> Result<Supervisor, Error> {
+) -> Result<Service, Error> {
     let Mesh { calling: Calling { pool, .. }, membership, dht, names, .. } = mesh;
     let post = Post::new(pool.clone());
     let (book, table, named) = (pool.book().clone(), dht.clone(), names.clone());
@@ -370,9 +391,12 @@ fn services_of(
         },
         entropy,
     )?;
+    let (membership_worker, membership_handle) = membership_worker.split();
+    let (dht_worker, dht_handle) = dht_worker.split();
     let services = flags(Supervisor::new("services")?);
     let services = services.child(membership_worker).child(dht_worker);
-    Ok(services.child(names::worker(names.clone())?).child(relay).child(bootstrap))
+    let services = services.child(names::worker(names.clone())?).child(relay).child(bootstrap);
+    Ok(Service { services, membership: membership_handle, dht: dht_handle })
 }
 
 /// What holds for all of them.

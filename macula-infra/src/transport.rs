@@ -28,7 +28,7 @@ pub mod tls;
 mod wire;
 
 pub use actor::{Broken, Current, EndpointActor, Parts, Running, Sink, worker};
-pub use config::{Admission, Config, Congestion, InvalidConfig};
+pub use config::{Admission, Config, Congestion};
 pub use connection::{CloseCode, Closed, Connection, Opener, Pending, Side, Streams};
 pub use endpoint::{Arrival, Endpoint, Me};
 pub use error::{DialError, StartError};

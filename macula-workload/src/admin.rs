@@ -29,8 +29,8 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(60);
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "command", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Request {
-    /// Who is in the mesh.
-    Peers,
+    /// Who is in the mesh. The braces are for serde: only so it refuses what is unknown.
+    Peers {},
     /// The record under a name.
     DhtGet {
         /// The key space.
@@ -70,7 +70,7 @@ pub enum Request {
         name: String,
     },
     /// The routing table.
-    DhtTable,
+    DhtTable {},
 }
 
 /// Why a running node was not asked, or has no answer.

@@ -44,7 +44,7 @@ use macula_core::identity::NodeId;
 use macula_core::path::Path;
 use macula_core::supervision::{ChildSpec, Overrides};
 use macula_infra::membership::update::Role;
-use macula_infra::{bootstrap, pool, transport};
+use macula_infra::{bootstrap, dht, membership, pool, transport};
 use macula_platform::registers;
 
 use crate::admin::SOCKET;
@@ -85,6 +85,10 @@ pub struct Config {
     pub peers: BTreeMap<NodeId, Vec<SocketAddr>>,
     /// How the node finds others, and is found.
     pub mesh: Mesh,
+    /// How members are watched.
+    pub membership: membership::Config,
+    /// The distributed hash table.
+    pub dht: Dht,
     /// How a node that runs is asked.
     pub admin: Admin,
     /// The platform tier.
@@ -121,8 +125,21 @@ pub struct Mesh {
     pub advertise: Vec<SocketAddr>,
     /// Where the mesh is found.
     pub bootstrap: bootstrap::Config,
+    /// How members are watched. No key of a file has it.
+    pub membership: membership::Config,
+    /// How the table is kept. No key of a file has it.
+    pub dht: dht::proto::node::Config,
     /// Where the routing table is kept over restarts; without one it is not.
     pub table_file: Option<PathBuf>,
+}
+
+/// The distributed hash table.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Dht {
+    /// The table of this node.
+    pub node: dht::proto::node::Config,
+    /// What is believed: the same in all of a mesh.
+    pub limits: dht::rules::Limits,
 }
 
 /// How a node that runs is asked.
@@ -204,6 +221,14 @@ impl Config {
             let place = self.place("mesh", invalid.key);
             faults.push(Fault { place, problem: Problem::Mesh(invalid) });
         }
+        if let Err(invalid) = self.membership.check() {
+            let place = self.place("membership", invalid.key);
+            faults.push(Fault { place, problem: Problem::Membership(invalid) });
+        }
+        if let Err(invalid) = self.dht.node.check().and_then(|()| self.dht.limits.check()) {
+            let place = self.place("dht", invalid.key);
+            faults.push(Fault { place, problem: Problem::Dht(invalid) });
+        }
         faults.or(self)
     }
 
@@ -217,13 +242,18 @@ impl Config {
         }
     }
 
-    /// Where a key stands, or else the table that it would stand in.
+    /// Where a key stands, or else the innermost table that it would stand in.
     fn place(&self, table: &str, key: &str) -> Place {
-        // A key may be told with its unit.
-        let key = key.split(' ').next().unwrap_or(key);
-        let said = self.places.get(&format!("{table}.{key}"));
-        let said = said.or_else(|| self.places.get(table)).cloned();
-        said.unwrap_or_else(|| Place::WholeFile(format!("[{table}]").into()))
+        let mut path = format!("{table}.{key}");
+        loop {
+            if let Some(place) = self.places.get(&path) {
+                return place.clone();
+            }
+            match path.rfind('.') {
+                Some(dot) => path.truncate(dot),
+                None => return Place::WholeFile(format!("[{table}]").into()),
+            }
+        }
     }
 
     /// What is said of the paths of this tree.

@@ -161,8 +161,10 @@ impl Builder {
             role: config.mesh.role,
             advertise: config.mesh.advertise.clone(),
             bootstrap: config.mesh.bootstrap.clone(),
+            membership: config.membership.clone(),
+            dht: config.dht.node.clone(),
+            limits: config.dht.limits,
             saved: saved::read(table_file.as_deref()),
-            ..Discovery::default()
         };
         let about = Arc::new(OnceLock::new());
         let admin = config.admin_socket().map(|path| admin::worker(path, Arc::clone(&about)));

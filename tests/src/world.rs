@@ -55,9 +55,9 @@ mod host;
 mod log;
 mod many;
 
-pub use faults::Faults;
+pub use faults::{Faults, Part};
 pub use host::Life;
-pub use log::{Entry, Log, What};
+pub use log::{Entry, Log, What, first_difference};
 pub use many::check_all;
 
 use std::fmt::{Debug, Display};
@@ -87,6 +87,9 @@ const LINES_MAX: usize = 60;
 /// How many datagrams wait at a socket. QUIC's event loop on this network takes up to 1,024 at
 /// once, and spins for ever if there are more.
 const UDP_CAPACITY: usize = 512;
+
+/// How much longer than they should faults come, for the sake of actors that could not be killed.
+const STORM_LATE_MAX: Duration = Duration::from_secs(10);
 
 /// The most nodes of a world.
 const NODES_MAX: usize = 200;
@@ -120,6 +123,8 @@ pub struct World {
     healing_max: Duration,
     calm: Duration,
     faults: Faults,
+    kills: &'static [Part],
+    joins: bool,
     config: Config,
 }
 
@@ -166,6 +171,8 @@ impl World {
             healing_max: Duration::from_secs(10),
             calm: Duration::from_secs(1),
             faults: Faults::STORM,
+            kills: &[],
+            joins: false,
             config: quick(),
         }
     }
@@ -200,6 +207,19 @@ impl World {
         Self { faults, ..self }
     }
 
+    /// Which actors are killed while faults come: each of them on each node, one after the other.
+    #[must_use]
+    pub fn kills(self, kills: &'static [Part]) -> Self {
+        Self { kills, ..self }
+    }
+
+    /// The nodes know one address, that of the first, and find one another from there. Else they
+    /// know all.
+    #[must_use]
+    pub fn joins(self) -> Self {
+        Self { joins: true, ..self }
+    }
+
     /// The configuration of all nodes, but for addresses and peers: it begins as one with short
     /// times, so that virtual seconds suffice.
     #[must_use]
@@ -227,16 +247,21 @@ impl World {
         let mut running = Running::new(self, scenario, &mut entropy, log)
             .map_err(|error| format!("the world cannot be made: {error}"))?;
         let mut weather = Weather::new(entropy.fork(), self.faults, self.nodes);
-        while running.sim.elapsed() < self.storm {
+        weather.kill_each(self.kills, self.storm);
+        while running.sim.elapsed() < self.storm || weather.has_kills() {
+            if running.sim.elapsed() > self.storm + STORM_LATE_MAX {
+                return Err("an actor is never there to be killed".to_owned());
+            }
             while let Some(change) = weather.next(running.sim.elapsed()) {
-                running.change(change);
+                running.change(change, &mut weather);
             }
             running.step()?;
         }
         running.heal(&mut weather);
+        let since = running.sim.elapsed();
         let healed_after = self.healing(scenario, &mut running)?;
         running.tell_all(&What::Healed);
-        self.calm_phase(scenario, &mut running, self.storm)?;
+        self.calm_phase(scenario, &mut running, since)?;
         Ok(healed_after)
     }
 
@@ -328,6 +353,7 @@ impl<S: Scenario> Running<'_, S> {
                 index,
                 seed: entropy.next_u64(),
                 config: world.config.clone(),
+                joins: world.joins,
                 ids: Arc::clone(&ids),
                 shown,
                 log: log.clone(),
@@ -376,7 +402,7 @@ impl<S: Scenario> Running<'_, S> {
         Ok(())
     }
 
-    fn change(&mut self, change: Change) {
+    fn change(&mut self, change: Change, weather: &mut Weather) {
         match change {
             Change::Part(a, b) => {
                 self.sim.partition(address(a), address(b));
@@ -398,6 +424,13 @@ impl<S: Scenario> Running<'_, S> {
                 self.sim.crash(address(node));
             }
             Change::Start(node) => self.sim.bounce(address(node)),
+            Change::Kill(node, part) => {
+                if self.hosts.get(node).is_some_and(|host| host.kill(part)) {
+                    self.tell(node, What::Killed(part));
+                } else {
+                    weather.kill_again(self.sim.elapsed(), node, part);
+                }
+            }
         }
     }
 
@@ -406,7 +439,7 @@ impl<S: Scenario> Running<'_, S> {
         self.sim.set_max_message_latency(Faults::NONE.latency_max);
         self.tell_all(&What::Calm);
         for change in weather.clear() {
-            self.change(change);
+            self.change(change, weather);
         }
         // A link may also be broken by loss.
         for a in 0..self.hosts.len() {
@@ -447,6 +480,11 @@ impl<S> Debug for Look<'_, S> {
             match node {
                 None => write!(f, "down")?,
                 Some(node) => {
+                    let (members, table) =
+                        (node.mesh().membership(), node.mesh().dht().stats().table);
+                    let (entries, doubtful) = (table.entries, table.questionable);
+                    write!(f, "{} members, {entries} entries ", members.members().len())?;
+                    write!(f, "({doubtful} questionable); ")?;
                     for link in node.mesh().links() {
                         write!(f, "{link:?}{} ", if link.is_leaving() { " leaving" } else { "" })?;
                     }

@@ -43,18 +43,10 @@ fn a_seed_has_one_trace_and_seeds_have_different_ones() {
         (once.join().unwrap(), again.join().unwrap())
     });
     for (one, other) in once.iter().zip(&again) {
-        one.read(|one| other.read(|other| assert_eq!(first_difference(one, other), None)));
+        one.read(|one| other.read(|other| assert_eq!(world::first_difference(one, other), None)));
         assert_eq!(one.hash(), other.hash(), "the datagrams differ");
     }
     assert_eq!(once.iter().map(Log::hash).collect::<BTreeSet<_>>().len(), once.len());
-}
-
-/// Where two logs part.
-fn first_difference<E: PartialEq + Clone>(one: &[E], other: &[E]) -> Option<(Vec<E>, Vec<E>)> {
-    let at = one.iter().zip(other).position(|(one, other)| one != other);
-    let at = at.or_else(|| (one.len() != other.len()).then(|| one.len().min(other.len())))?;
-    let around = |log: &[E]| log.iter().skip(at.saturating_sub(3)).take(8).cloned().collect();
-    Some((around(one), around(other)))
 }
 
 /// The first seed that finds a bug of the scenario.

@@ -1,5 +1,6 @@
 //! The name of a node, which is its public key.
 
+use std::cell::RefCell;
 use std::fmt::{Debug, Display};
 use std::str::FromStr;
 
@@ -19,6 +20,35 @@ fn base32() -> Encoding {
     lower.symbols.push_str("abcdefghijklmnopqrstuvwxyz234567");
     // The specification is a constant that is good.
     lower.encoding().unwrap_or(BASE32_NOPAD)
+}
+
+/// How many keys each thread remembers that it has found to be good: 256 KiB.
+const CHECKED_MAX: usize = 8_192;
+
+thread_local! {
+    static CHECKED: RefCell<Checked> = const { RefCell::new(Checked(Vec::new())) };
+}
+
+/// Keys that were found to be good. To check one takes ten microseconds, and nodes name one another
+/// again and again, twenty in each answer. A key has one place, where the next one replaces it.
+struct Checked(Vec<Option<[u8; 32]>>);
+
+impl Checked {
+    fn place(bytes: &[u8; 32]) -> usize {
+        let [first, second, ..] = *bytes;
+        usize::from(u16::from_le_bytes([first, second])) % CHECKED_MAX
+    }
+
+    fn holds(&self, bytes: &[u8; 32]) -> bool {
+        self.0.get(Self::place(bytes)).is_some_and(|checked| checked.as_ref() == Some(bytes))
+    }
+
+    fn note(&mut self, bytes: [u8; 32]) {
+        self.0.resize(CHECKED_MAX, None);
+        if let Some(place) = self.0.get_mut(Self::place(&bytes)) {
+            *place = Some(bytes);
+        }
+    }
 }
 
 /// Why something is not the name of a node.
@@ -51,8 +81,14 @@ impl NodeId {
     /// [`InvalidNodeId::Key`] if they are no point on the curve, or one of small order, whose
     /// signatures prove nothing.
     pub fn from_bytes(bytes: [u8; 32]) -> Result<Self, InvalidNodeId> {
+        if CHECKED.with_borrow(|checked| checked.holds(&bytes)) {
+            return Ok(Self(bytes));
+        }
         match VerifyingKey::from_bytes(&bytes) {
-            Ok(key) if !key.is_weak() => Ok(Self(bytes)),
+            Ok(key) if !key.is_weak() => {
+                CHECKED.with_borrow_mut(|checked| checked.note(bytes));
+                Ok(Self(bytes))
+            }
             Ok(_) | Err(_) => Err(InvalidNodeId::Key),
         }
     }

@@ -72,6 +72,24 @@ fn what_is_no_node_id_is_refused() {
 }
 
 #[test]
+fn what_was_found_good_says_nothing_of_what_resembles_it() {
+    let good = *key(1).node_id().as_bytes();
+    let mut refused = 0;
+    // They all have the place of the good one, which is checked before each.
+    for (at, bit) in (2..32).flat_map(|at| (0..8).map(move |bit| (at, bit))) {
+        assert_eq!(NodeId::from_bytes(good).unwrap().as_bytes(), &good);
+        let mut other = good;
+        other[at] ^= 1 << bit;
+        let truth = ed25519_dalek::VerifyingKey::from_bytes(&other).is_ok_and(|key| !key.is_weak());
+        for _ in 0..2 {
+            assert_eq!(NodeId::from_bytes(other).is_ok(), truth, "{other:?}");
+        }
+        refused += usize::from(!truth);
+    }
+    assert!(refused > 60, "half of all bytes are no point on the curve");
+}
+
+#[test]
 fn a_signature_is_good_for_one_message_of_one_node() {
     let signature = key(1).sign(b"message");
     key(1).node_id().verify(b"message", &signature).unwrap();

@@ -17,7 +17,7 @@ use macula_core::wire::{Frame, Kind, from_body};
 use super::client::Dht;
 use super::metrics;
 use super::proto::limits::Offence;
-use super::proto::node::{Config, Input, Mode, Node, Output};
+use super::proto::node::{Bug, Config, Input, Mode, Node, Output, Side};
 use super::proto::requests::{Fault, RequestId};
 use super::proto::time::Moment;
 use super::wire::{BODY_LEN_MAX, Reply, Request};
@@ -61,6 +61,7 @@ impl Service for DhtService {
     }
 
     fn open(&self, link: &Arc<Link>) -> Arc<dyn Session> {
+        self.dht.opened(link.node());
         let session = Talking { dht: self.dht.clone(), book: self.book.clone() };
         // Nobody is believed to be another, so a peer that is only reported is no part of a table.
         if link.peer().trusted && can_be_dialled(link) {
@@ -135,7 +136,9 @@ impl Session for Talking {
         }
     }
 
-    fn closed(&self, _link: &Arc<Link>, _closed: &Closed) {}
+    fn closed(&self, link: &Arc<Link>, _closed: &Closed) {
+        self.dht.closed(link.node());
+    }
 
     fn as_any(&self) -> &(dyn Any + Send + Sync) {
         self
@@ -163,14 +166,20 @@ pub(crate) fn worker(
     Worker::with("dht", move |_: &_| {
         let Parts { dht, post, own, mode, config } = &parts;
         let inbox = Inbox::new(INBOX_LEN_MAX);
-        let at = Moment { now: TokioClock.now(), since_epoch: TokioClock.since_epoch() };
+        let at = Moment { now: TokioClock.now(), since_epoch: dht.since_epoch() };
         let rules = Arc::clone(dht.rules());
         let mut node = Node::new(at, own.clone(), *mode, rules, config.clone(), entropy());
         node.restore(at.now, &dht.saved());
-        // Whoever waited for the last life is told that it has ended.
-        dht.begin();
+        if !config.has(Bug::NumbersAnew) {
+            node.resume(dht.next_request());
+        }
+        if !config.has(Bug::ForgetsItsCallers) {
+            dht.begin();
+        }
         let seat = dht.desk().begin(&inbox);
-        for again in dht.published() {
+        let published = dht.published();
+        let forgets = config.has(Bug::ForgetsWhatItHasPut);
+        for again in published.into_iter().filter(|_again| !forgets) {
             inbox.push(again);
         }
         let deeds = Deeds {
@@ -222,14 +231,16 @@ impl Deeds {
 impl Effects<Node> for Deeds {
     fn apply(&mut self, _now: Instant, output: Output, inbox: &Inbox<Input>) {
         match output {
-            Output::Send { id: RequestId(id), to, ops } => match (Request { ops }).encode() {
-                Ok(body) => self.send(&to, REQUEST, id, body),
-                Err(error) => {
-                    tracing::error!(%error, "a request of the table");
-                    let (id, fault) = (RequestId(id), Fault::Unreachable);
-                    inbox.push(Input::Undelivered { id, fault });
+            Output::Send { id, to, ops } => {
+                self.dht.requested(id);
+                match (Request { ops }).encode() {
+                    Ok(body) => self.send(&to, REQUEST, id.0, body),
+                    Err(error) => {
+                        tracing::error!(%error, "a request of the table");
+                        inbox.push(Input::Undelivered { id, fault: Fault::Unreachable });
+                    }
                 }
-            },
+            }
             Output::Reply { to, id, reply } => match reply.encode() {
                 Ok(body) => self.send(&Contact::new(to, []), REPLY, id, body),
                 Err(error) => tracing::error!(%error, "a reply of the table"),
@@ -239,6 +250,12 @@ impl Effects<Node> for Deeds {
                 Err(error) => tracing::error!(%error, "a provider cannot be signed"),
             },
             Output::Done { id, answer } => self.dht.done(id, answer),
+            Output::Refused { peer, side, refusal } => {
+                tracing::debug!(peer = peer.short(), ?side, %refusal, "something is not taken");
+                let (side, reason) = (side_word(side), refusal.code().to_owned());
+                ::metrics::counter!(metrics::REFUSED, "side" => side, "reason" => reason)
+                    .increment(1);
+            }
             Output::Misbehaved { peer, offence } => {
                 let offence = word(offence);
                 tracing::warn!(peer = peer.short(), offence, "a peer misbehaves in the table");
@@ -251,6 +268,10 @@ impl Effects<Node> for Deeds {
         let now = TokioClock.now();
         let stats = node.stats();
         let is_due = now.saturating_duration_since(self.saved_at) >= SAVE_EVERY;
+        if is_due {
+            // The node's calendar may have been set anew.
+            self.dht.desk().offer(Input::Calendar(self.dht.since_epoch()));
+        }
         if is_due || self.entries != stats.table.entries {
             (self.saved_at, self.entries) = (now, stats.table.entries);
             self.dht.save(node.table().save(now));
@@ -268,5 +289,13 @@ const fn word(offence: Offence) -> &'static str {
         Offence::Malformed => "malformed",
         Offence::WrongAnswer => "wrong_answer",
         Offence::Forged => "forged",
+        Offence::Stale => "stale",
+    }
+}
+
+const fn side_word(side: Side) -> &'static str {
+    match side {
+        Side::Keeper => "keeper",
+        Side::Reader => "reader",
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use macula_core::clock::{Clock as _, TokioClock};
-use macula_core::identity::{Keypair, NodeId};
+use macula_core::identity::NodeId;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
@@ -19,6 +19,7 @@ use super::proto::node::{
     Answer, Command, CommandId, Failure, Got, Input, Providing, Quorum, Stats, Stored,
 };
 use super::proto::records::Condition;
+use super::proto::requests::RequestId;
 use super::proto::table::Snapshot;
 use super::provider::{self, Provider};
 use super::record::{self, Record};
@@ -26,11 +27,9 @@ use super::rules::{Rules, SignError};
 use crate::contact::Contact;
 use crate::desk::Desk;
 use crate::pool::AddressBook;
+use crate::transport::tls::Credentials;
 
-/// How long a command may take if nothing else is said.
-const WITHIN: Duration = Duration::from_secs(10);
-
-/// How many records are remembered for the actor's next life.
+/// How many records, and how many provided names, are remembered for the actor's next life.
 const PUT_MAX: usize = 4_096;
 
 /// Of how many peers the life is remembered.
@@ -69,21 +68,37 @@ pub struct Dht(Arc<Shared>);
 
 struct Shared {
     desk: Desk<Input>,
-    keypair: Keypair,
+    /// The node's key, and its calendar: the one by which it judges certificates.
+    credentials: Credentials,
     rules: Arc<Rules>,
     own: Contact,
     /// Whoever is found as a provider can be called.
     book: AddressBook,
+    /// How long a command may take if nothing else is said.
+    within: Duration,
     waiting: Mutex<BTreeMap<CommandId, oneshot::Sender<Result<Answer, Failure>>>>,
     numbers: AtomicU64,
+    /// The number after that of the last request: each life of the actor goes on with it, so that
+    /// answers to an earlier one are not taken for its own.
+    requests: AtomicU64,
     stats: Mutex<Stats>,
     saved: Mutex<Snapshot>,
     /// The newest life of each peer that was connected.
     lives: Mutex<BTreeMap<NodeId, u64>>,
+    /// How many connections there are to each peer.
+    links: Mutex<BTreeMap<NodeId, usize>>,
     /// What this node provides: it is issued anew by the actor's next life.
     provided: Mutex<BTreeMap<Key, (Provider, Duration)>>,
     /// What it has put, likewise.
-    put: Mutex<BTreeMap<Key, record::Signed>>,
+    put: Mutex<BTreeMap<Key, Put>>,
+}
+
+/// A record that this node has put.
+#[derive(Debug, Clone)]
+struct Put {
+    record: record::Signed,
+    sequence: u64,
+    expires_at: Duration,
 }
 
 impl Debug for Dht {
@@ -95,23 +110,27 @@ impl Debug for Dht {
 /// What the node's own parts use.
 impl Dht {
     pub(crate) fn new(
-        keypair: Keypair,
+        credentials: Credentials,
         own: Contact,
         rules: Rules,
         saved: Snapshot,
         book: AddressBook,
+        within: Duration,
     ) -> Self {
         Self(Arc::new(Shared {
             desk: Desk::default(),
-            keypair,
+            credentials,
             rules: Arc::new(rules),
             own,
             book,
+            within,
             waiting: Mutex::default(),
             numbers: AtomicU64::new(1),
+            requests: AtomicU64::new(0),
             stats: Mutex::default(),
             saved: Mutex::new(saved),
             lives: Mutex::default(),
+            links: Mutex::default(),
             provided: Mutex::default(),
             put: Mutex::default(),
         }))
@@ -123,6 +142,11 @@ impl Dht {
 
     pub(super) fn rules(&self) -> &Arc<Rules> {
         &self.0.rules
+    }
+
+    /// What the node's calendar says.
+    pub(super) fn since_epoch(&self) -> Duration {
+        self.0.credentials.now()
     }
 
     /// There is a connection to a peer that can be dialled.
@@ -138,6 +162,25 @@ impl Dht {
         self.0.desk.offer(input);
     }
 
+    /// A connection to a peer has begun.
+    pub(super) fn opened(&self, node: NodeId) {
+        *self.0.links.lock().entry(node).or_default() += 1;
+    }
+
+    /// One has ended.
+    pub(super) fn closed(&self, node: NodeId) {
+        let mut links = self.0.links.lock();
+        let left = links.get(&node).map_or(0, |count| count.saturating_sub(1));
+        let is_connected = left > 0;
+        if is_connected {
+            links.insert(node, left);
+        } else {
+            links.remove(&node);
+        }
+        drop(links);
+        self.0.desk.offer(Input::Lost { node, is_connected });
+    }
+
     /// Somebody says that there are peers.
     pub(crate) fn heard(&self, contacts: Vec<Contact>) {
         self.0.desk.offer(Input::Heard(contacts));
@@ -148,15 +191,14 @@ impl Dht {
         self.0.desk.offer(Input::Gone(node));
     }
 
-    /// A life of the actor begins: what was asked of the last one is over.
+    /// A life of the actor begins: whoever waited for the last one is told that it has ended.
     pub(super) fn begin(&self) {
         drop(std::mem::take(&mut *self.0.waiting.lock()));
-        self.0.desk.tell(Input::Calendar(TokioClock.since_epoch()));
     }
 
     /// What is published anew by a new life of the actor.
     pub(super) fn published(&self) -> Vec<Input> {
-        let deadline = TokioClock.now() + WITHIN;
+        let deadline = TokioClock.now() + self.0.within;
         let input = |command| Input::Command { id: self.next(), command, deadline };
         let quorum = Quorum::One;
         let provided = self.0.provided.lock().clone();
@@ -167,12 +209,21 @@ impl Dht {
         });
         let put = self.0.put.lock().clone();
         let condition = Condition::Any;
-        let put = put.into_values().map(|record| Command::Put { record, condition, quorum });
+        let put =
+            put.into_values().map(|Put { record, .. }| Command::Put { record, condition, quorum });
         provided.chain(put).map(input).collect()
     }
 
     pub(super) fn sign(&self, provider: &Provider) -> Result<provider::Signed, SignError> {
-        provider.sign(&self.0.keypair)
+        provider.sign(self.0.credentials.keypair())
+    }
+
+    pub(super) fn requested(&self, RequestId(id): RequestId) {
+        self.0.requests.store(id.saturating_add(1), Ordering::Relaxed);
+    }
+
+    pub(super) fn next_request(&self) -> RequestId {
+        RequestId(self.0.requests.load(Ordering::Relaxed))
     }
 
     pub(super) fn done(&self, id: CommandId, answer: Result<Answer, Failure>) {
@@ -256,7 +307,7 @@ impl Dht {
     ///
     /// [`Error`].
     pub async fn lookup(&self, key: Key) -> Result<lookup::Outcome, Error> {
-        match self.ask(WITHIN, Command::Lookup { key }).await? {
+        match self.ask(self.0.within, Command::Lookup { key }).await? {
             Answer::Nodes(outcome) => Ok(outcome),
             other => Err(unexpected(&other)),
         }
@@ -269,7 +320,7 @@ impl Dht {
     /// [`Error`].
     pub async fn get(&self, space: &str, name: &[u8], fresh: bool) -> Result<Got, Error> {
         let key = self.key(space, name);
-        match self.ask(WITHIN, Command::Get { key, fresh }).await? {
+        match self.ask(self.0.within, Command::Get { key, fresh }).await? {
             Answer::Value(got) => Ok(got),
             other => Err(unexpected(&other)),
         }
@@ -303,10 +354,11 @@ impl Dht {
             name: name.to_vec(),
             author: self.0.own.node,
             sequence,
-            expires_at: TokioClock.since_epoch() + ttl,
+            expires_at: self.since_epoch() + ttl,
             value,
         };
-        let stored = self.put_signed(record.sign(&self.0.keypair)?, condition, quorum).await?;
+        let stored =
+            self.put_signed(record.sign(self.0.credentials.keypair())?, condition, quorum).await?;
         Ok((sequence, stored))
     }
 
@@ -322,7 +374,7 @@ impl Dht {
         quorum: Quorum,
     ) -> Result<Stored, Error> {
         let command = Command::Put { record: record.clone(), condition, quorum };
-        match self.ask(WITHIN, command).await? {
+        match self.ask(self.0.within, command).await? {
             Answer::Stored(stored) => match conflict(&stored) {
                 Some(stored) => Err(Error::Conflict { stored }),
                 None => {
@@ -336,11 +388,17 @@ impl Dht {
 
     /// Remembers what was put, for the actor's next life.
     fn keep(&self, record: record::Signed) {
-        let verified = record.verify(TokioClock.since_epoch(), None, &self.0.rules);
+        let verified = record.verify(self.since_epoch(), None, &self.0.rules);
         let Ok(verified) = verified else { return };
+        let (now, sequence) = (self.since_epoch(), verified.record().sequence);
         let mut put = self.0.put.lock();
-        if put.len() < PUT_MAX || put.contains_key(&verified.key()) {
-            put.insert(verified.key(), record);
+        if put.len() >= PUT_MAX {
+            put.retain(|_, kept| kept.expires_at > now);
+        }
+        let is_newer = put.get(&verified.key()).map(|kept| kept.sequence < sequence);
+        if is_newer.unwrap_or(put.len() < PUT_MAX) {
+            let expires_at = verified.record().expires_at;
+            put.insert(verified.key(), Put { record, sequence, expires_at });
         }
     }
 
@@ -365,8 +423,16 @@ impl Dht {
             issued_at: Duration::ZERO,
             expires_at: Duration::ZERO,
         };
-        self.0.provided.lock().insert(provider.key(), (provider.clone(), ttl));
+        self.keep_provided(&provider, ttl);
         self.stored(Command::Provide { provider, ttl, quorum }).await
+    }
+
+    /// Remembers what is provided, for the actor's next life.
+    fn keep_provided(&self, provider: &Provider, ttl: Duration) {
+        let mut provided = self.0.provided.lock();
+        if provided.len() < PUT_MAX || provided.contains_key(&provider.key()) {
+            provided.insert(provider.key(), (provider.clone(), ttl));
+        }
     }
 
     /// Takes that back.
@@ -380,12 +446,17 @@ impl Dht {
         quorum: Quorum,
     ) -> Result<Stored, Error> {
         let key = self.key(space, name);
-        self.0.provided.lock().remove(&key);
-        self.stored(Command::Withdraw { key, quorum }).await
+        let said = self.stored(Command::Withdraw { key, quorum }).await;
+        // If it may not have been done the actor's next life provides it still, and whoever asks
+        // again finds something to take back.
+        if !matches!(said, Err(Error::Restarting | Error::TimedOut { .. })) {
+            self.0.provided.lock().remove(&key);
+        }
+        said
     }
 
     async fn stored(&self, command: Command) -> Result<Stored, Error> {
-        match self.ask(WITHIN, command).await? {
+        match self.ask(self.0.within, command).await? {
             Answer::Stored(stored) => Ok(stored),
             other => Err(unexpected(&other)),
         }
@@ -398,7 +469,7 @@ impl Dht {
     /// [`Error`].
     pub async fn find(&self, space: &str, name: &[u8], max: usize) -> Result<Providing, Error> {
         let key = self.key(space, name);
-        match self.ask(WITHIN, Command::Find { key, max }).await? {
+        match self.ask(self.0.within, Command::Find { key, max }).await? {
             Answer::Providers(providing) => {
                 for provider in &providing.providers {
                     let contact = &provider.provider().contact;

@@ -20,9 +20,7 @@ impl From<Error> for DirectoryError {
     fn from(error: Error) -> Self {
         match error {
             Error::Conflict { stored } => Self::Conflict { sequence: stored },
-            Error::Failed(Failure::Record(_) | Failure::Provider(_)) | Error::Sign(_) => {
-                Self::Refused(error.to_string())
-            }
+            Error::Failed(Failure::Refused(_)) | Error::Sign(_) => Self::Refused(error.to_string()),
             Error::Failed(_) | Error::Restarting | Error::TimedOut { .. } => {
                 Self::Unavailable(error.to_string())
             }
@@ -69,7 +67,8 @@ impl Directory for Dht {
                 Some(sequence) => Condition::Sequence(sequence),
             };
             let place = (space::NAME, name.as_bytes());
-            let put = self.put(place, value, VALUE_TTL, condition, Quorum::Majority);
+            let ttl = VALUE_TTL.min(self.rules().limits.record_ttl_max);
+            let put = self.put(place, value, ttl, condition, Quorum::Majority);
             let (sequence, stored) = put.await?;
             reached(&stored).map(|()| sequence)
         })
@@ -83,7 +82,8 @@ impl Directory for Dht {
         Box::pin(async move {
             let place = (space::NAME, name.as_bytes());
             let quorum = Quorum::Majority;
-            reached(&self.provide(place, metadata, ANNOUNCED_TTL, quorum).await?)
+            let ttl = ANNOUNCED_TTL.min(self.rules().limits.provider_ttl_max);
+            reached(&self.provide(place, metadata, ttl, quorum).await?)
         })
     }
 

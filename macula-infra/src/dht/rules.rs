@@ -13,12 +13,7 @@ use macula_core::identity::NodeId;
 use macula_core::wire::EncodeError;
 
 use super::key::RealmId;
-
-/// The longest thing that is signed at all, in bytes.
-pub(super) const SIGNED_LEN_MAX: usize = 1 << 20;
-
-/// How many bytes a signed body has at most beside its strings: names of fields, and numbers.
-pub(super) const BODY_EXTRA_LEN_MAX: usize = 512;
+use crate::bounds::{Invalid, number, span};
 
 /// The key spaces that every node knows.
 pub mod space {
@@ -37,19 +32,19 @@ pub mod space {
 /// The bounds of what is believed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// The longest value of a record, in bytes.
+    /// The longest value of a record, in bytes. 1 to 65,536.
     pub value_len_max: usize,
-    /// The longest metadata of a provider, in bytes.
+    /// The longest metadata of a provider, in bytes. 0 to 1,024.
     pub metadata_len_max: usize,
-    /// The longest name, in bytes.
+    /// The longest name, in bytes. 64 to 512.
     pub name_len_max: usize,
-    /// The longest name of a key space, in bytes.
+    /// The longest name of a key space, in bytes. 4 to 64.
     pub space_len_max: usize,
-    /// How long a record may live from now on.
+    /// How long a record may live from now on. 1 min to 30 d.
     pub record_ttl_max: Duration,
-    /// How long a provider may live from when it was issued.
+    /// How long a provider may live from when it was issued. 1 min to 1 d.
     pub provider_ttl_max: Duration,
-    /// How far the clocks of two nodes may be apart.
+    /// How far the clocks of two nodes may be apart. Up to 1 h.
     pub skew_max: Duration,
 }
 
@@ -66,6 +61,24 @@ impl Default for Limits {
             provider_ttl_max: Duration::from_secs(3600),
             skew_max: Duration::from_secs(300),
         }
+    }
+}
+
+impl Limits {
+    /// Whether the values can stand, alone and together.
+    ///
+    /// # Errors
+    ///
+    /// [`Invalid`] for the first that cannot.
+    pub fn check(&self) -> Result<(), Invalid> {
+        let secs = Duration::from_secs;
+        number("value_len_max", self.value_len_max, 1, 65_536)?;
+        number("metadata_len_max", self.metadata_len_max, 0, 1_024)?;
+        number("name_len_max", self.name_len_max, 64, 512)?;
+        number("space_len_max", self.space_len_max, 4, 64)?;
+        span("record_ttl_max", self.record_ttl_max, secs(60), secs(30 * 86_400))?;
+        span("provider_ttl_max", self.provider_ttl_max, secs(60), secs(86_400))?;
+        span("skew_max", self.skew_max, secs(0), secs(3_600))
     }
 }
 

@@ -19,10 +19,9 @@ use macula_core::sim::{Address, Faults, Misconduct, Sent, Sim};
 
 use crate::contact::Contact;
 use crate::dht::key::Key;
-use crate::dht::proto::lookup::Outcome;
 use crate::dht::proto::peer::Peer;
 
-pub use node::{Behaviour, Input, Message, Node, Output, Settings, Wiring};
+pub use node::{Behaviour, Found, Input, Message, Node, Output, Settings, Wiring};
 pub use oracle::Oracle;
 
 /// The network: 5 to 40 ms each way. Messages of one link need no order here, and without one
@@ -88,6 +87,8 @@ pub struct Figures {
     pub hops: Vec<usize>,
     /// Messages of each lookup, in ascending order.
     pub messages: Vec<usize>,
+    /// Bytes of each lookup, in ascending order.
+    pub bytes: Vec<usize>,
     /// Virtual time of each lookup, in ascending order.
     pub times: Vec<Duration>,
 }
@@ -105,7 +106,7 @@ impl Figures {
         percent(self.found.0, self.found.1)
     }
 
-    fn add(&mut self, truth: &[Peer], outcome: &Outcome, time: Duration) {
+    fn add(&mut self, truth: &[Peer], Found { outcome, bytes }: &Found, time: Duration) {
         let closest: BTreeSet<NodeId> = outcome.closest.iter().map(Peer::node).collect();
         let found = truth.iter().filter(|peer| closest.contains(&peer.node())).count();
         self.lookups += 1;
@@ -114,12 +115,14 @@ impl Figures {
         self.found.1 += truth.len();
         self.hops.push(outcome.hops);
         self.messages.push(outcome.messages);
+        self.bytes.push(*bytes);
         self.times.push(time);
     }
 
     fn sort(&mut self) {
         self.hops.sort_unstable();
         self.messages.sort_unstable();
+        self.bytes.sort_unstable();
         self.times.sort_unstable();
     }
 }
@@ -233,12 +236,26 @@ impl Mesh {
         Ok(())
     }
 
+    /// Parts the network into two random halves for some time.
+    ///
+    /// # Errors
+    ///
+    /// [`Misconduct`] of a node.
+    pub fn part(&mut self, lasts: Duration) -> Result<(), Misconduct> {
+        let mut half = self.sim.addresses();
+        half.retain(|_| self.entropy.chance(0.5));
+        self.sim.sever(&[&half]);
+        self.run(lasts)?;
+        self.sim.mend();
+        Ok(())
+    }
+
     /// Looks a key up from a node, and waits for the outcome.
     ///
     /// # Errors
     ///
     /// [`Misconduct`] of a node.
-    pub fn lookup(&mut self, from: Address, key: Key) -> Result<Option<Outcome>, Misconduct> {
+    pub fn lookup(&mut self, from: Address, key: Key) -> Result<Option<Found>, Misconduct> {
         self.sim.take_seen();
         self.sim.input(from, |_| Input::Lookup(key));
         let end = self.sim.now() + LOOKUP_WITHIN;
@@ -258,10 +275,9 @@ impl Mesh {
     ///
     /// [`Misconduct`] of a node.
     pub fn measure(&mut self, lookups: usize) -> Result<Figures, Misconduct> {
-        let (mut figures, honest) = (Figures::default(), self.honest());
+        let (mut figures, honest, oracle) = (Figures::default(), self.honest(), self.oracle());
         let k = 20;
         for _ in 0..lookups {
-            let oracle = self.oracle();
             let (key, begin) = (random_key(&mut self.entropy), self.sim.now());
             let from = self.pick(&honest);
             // A node does not look for itself.
@@ -269,8 +285,8 @@ impl Mesh {
             let mut truth = oracle.closest(key, k + 1);
             truth.retain(|peer| Some(peer.node()) != own);
             truth.truncate(k);
-            if let Some(outcome) = self.lookup(from, key)? {
-                figures.add(&truth, &outcome, self.sim.now() - begin);
+            if let Some(found) = self.lookup(from, key)? {
+                figures.add(&truth, &found, self.sim.now() - begin);
             }
         }
         figures.sort();

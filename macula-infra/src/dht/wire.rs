@@ -15,7 +15,7 @@ use bytes::Bytes;
 use macula_core::wire::{BodyError, EncodeError, Limits, from_body, to_body};
 use serde::{Deserialize, Serialize};
 
-use super::rules::SIGNED_LEN_MAX;
+use super::signed::SIGNED_LEN_MAX;
 
 pub use op::Op;
 pub use refusal::Refusal;

@@ -9,13 +9,13 @@ use std::time::{Duration, Instant};
 
 use dashmap::DashMap;
 use futures_util::future::BoxFuture;
-use macula_core::clock::TokioClock;
+use macula_core::clock::{Clock as _, TokioClock};
 use macula_core::entropy::Entropy;
 use macula_core::identity::{Keypair, NodeId};
 use macula_core::path::InvalidId;
 use macula_core::shell::{Driver, Effects, Inbox, Shell};
 use macula_core::supervision::{Start, Worker};
-use macula_core::wire::{Frame, Kind, Limits};
+use macula_core::wire::{self as frames, Frame, Kind};
 use parking_lot::Mutex;
 use tokio::sync::{broadcast, watch};
 use tokio_util::sync::CancellationToken;
@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 use super::config::Config;
 use super::departures::Departures;
 use super::event::Event;
+use super::limits::{Limits, Refusal, Refused};
 use super::proto::{Identity, Input, Output, Swim};
 use super::update::{Role, Seen, Stamp, Status};
 use super::{metrics, wire};
@@ -80,6 +81,7 @@ struct Shared {
     version: AtomicU64,
     seeds: Mutex<Vec<Contact>>,
     departures: Departures,
+    limits: Mutex<Limits>,
     /// Whether this node has said farewell.
     departed: watch::Sender<bool>,
 }
@@ -91,7 +93,7 @@ impl Debug for Membership {
 }
 
 impl Membership {
-    pub(crate) fn new(seeds: Vec<Contact>) -> Self {
+    pub(crate) fn new(seeds: Vec<Contact>, config: &Config) -> Self {
         Self(Arc::new(Shared {
             desk: Desk::default(),
             events: broadcast::Sender::new(EVENTS_MAX),
@@ -99,6 +101,7 @@ impl Membership {
             version: AtomicU64::new(0),
             seeds: Mutex::new(seeds),
             departures: Departures::default(),
+            limits: Mutex::new(Limits::new(config)),
             departed: watch::Sender::new(false),
         }))
     }
@@ -159,6 +162,32 @@ impl Membership {
         self.0.departures.of(node)
     }
 
+    /// How many messages were not listened to.
+    #[must_use]
+    pub fn refused(&self) -> Refused {
+        self.0.limits.lock().refused()
+    }
+
+    /// Takes a message, unless its sender says too much or what cannot be; that is counted.
+    pub(super) fn hear(&self, now: Instant, from: NodeId, body: &[u8]) -> Result<(), Refusal> {
+        let shared = &self.0;
+        let known = |node| shared.held.get(&node).map(|entry| Arc::clone(&entry.value().0));
+        let admitted = shared.limits.lock().admit(now, from, body.len());
+        let limits = frames::Limits::for_body(MESSAGE_LEN_MAX);
+        let heard = admitted.and_then(|()| Ok(wire::decode(body, &limits, known)?));
+        match heard {
+            Ok(message) => {
+                shared.desk.offer(Input::Message { from, message });
+                Ok(())
+            }
+            Err(refusal) => {
+                let reason = shared.limits.lock().count(&refusal);
+                ::metrics::counter!(metrics::REFUSED, "reason" => reason).increment(1);
+                Err(refusal)
+            }
+        }
+    }
+
     /// There is a connection to a node.
     pub(crate) fn met(&self, node: NodeId) {
         self.0.desk.offer(Input::Met { node });
@@ -196,16 +225,12 @@ impl Session for Hearing {
         if !self.is_trusted {
             return;
         }
-        let shared = &self.membership.0;
-        let limits = Limits::for_body(MESSAGE_LEN_MAX);
-        let known = |node| shared.held.get(&node).map(|entry| Arc::clone(&entry.value().0));
-        match wire::decode(&frame.body, &limits, known) {
-            Ok(message) => {
-                shared.desk.offer(Input::Message { from: link.node(), message });
-            }
-            Err(error) => {
-                ::metrics::counter!(metrics::REFUSED, "reason" => "malformed").increment(1);
-                tracing::warn!(peer = link.node().short(), %error, "a message of the membership");
+        let peer = link.node();
+        match self.membership.hear(TokioClock.now(), peer, &frame.body) {
+            Ok(()) => {}
+            Err(error @ Refusal::Flood) => tracing::debug!(peer = peer.short(), %error),
+            Err(Refusal::Invalid(error)) => {
+                tracing::warn!(peer = peer.short(), %error, "a message of the membership");
             }
         }
     }
@@ -363,3 +388,6 @@ const fn word(event: &Event) -> &'static str {
         Event::Returned { .. } => "returned",
     }
 }
+
+#[cfg(test)]
+mod tests;

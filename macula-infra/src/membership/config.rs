@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::bounds::{Invalid, count, span};
+use crate::bounds::{Invalid, number, span};
 
 /// The membership's configuration.
 #[derive(Debug, Clone, PartialEq)]
@@ -40,6 +40,15 @@ pub struct Config {
     pub members_max: usize,
     /// How many of the departed are remembered. 1 to 1,000,000.
     pub departed_max: usize,
+    /// How much one peer may say each second: messages, and further 256 bytes of them. 10 to
+    /// 1,000,000.
+    pub peer_rate_per_s: u32,
+    /// How much it may say at once, likewise. A newcomer is told of all members at once. 100 to
+    /// 10,000,000.
+    pub peer_burst: u32,
+    /// A bug to plant in the machine.
+    #[cfg(any(test, feature = "turmoil"))]
+    pub bug: Option<super::proto::Bug>,
 }
 
 impl Default for Config {
@@ -60,6 +69,10 @@ impl Default for Config {
             join_backoff_max: Duration::from_secs(30),
             members_max: 100_000,
             departed_max: 4_096,
+            peer_rate_per_s: 2_000,
+            peer_burst: 40_000,
+            #[cfg(any(test, feature = "turmoil"))]
+            bug: None,
         }
     }
 }
@@ -75,19 +88,20 @@ impl Config {
         span("probe_interval", self.probe_interval, ms(50), ms(600_000))?;
         span("timeout_min", self.timeout_min, ms(10), self.timeout_max)?;
         span("timeout_max", self.timeout_max, ms(10), ms(10_000))?;
-        count("relays", self.relays, 1, 16)?;
+        number("relays", self.relays, 1, 16)?;
         span("suspicion_min", self.suspicion_min, ms(100), self.suspicion_max)?;
         span("suspicion_max", self.suspicion_max, ms(100), ms(600_000))?;
-        count("confirmations", self.confirmations, 0, 16)?;
-        count("push_fanout", self.push_fanout, 1, 16)?;
-        let factor = usize::try_from(self.transmit_factor).unwrap_or(usize::MAX);
-        count("transmit_factor", factor, 1, 16)?;
+        number("confirmations", self.confirmations, 0, 16)?;
+        number("push_fanout", self.push_fanout, 1, 16)?;
+        number("transmit_factor", self.transmit_factor, 1, 16)?;
         span("sync_interval", self.sync_interval, ms(1_000), ms(3_600_000))?;
         span("reconnect_interval", self.reconnect_interval, ms(100), ms(3_600_000))?;
         span("join_backoff_initial", self.join_backoff_initial, ms(10), self.join_backoff_max)?;
         span("join_backoff_max", self.join_backoff_max, ms(10), ms(3_600_000))?;
-        count("members_max", self.members_max, 1, 1_000_000)?;
-        count("departed_max", self.departed_max, 1, 1_000_000)
+        number("members_max", self.members_max, 1, 1_000_000)?;
+        number("departed_max", self.departed_max, 1, 1_000_000)?;
+        number("peer_rate_per_s", self.peer_rate_per_s, 10, 1_000_000)?;
+        number("peer_burst", self.peer_burst, 100, 10_000_000)
     }
 }
 

@@ -8,7 +8,7 @@
 //! | `ring` | the order of probes, and random members |
 //! | `probing` | pings, direct and through others |
 //! | `suspicion` | how long a suspect has |
-//! | `health` | what this node thinks of itself (Lifeguard), and of the network |
+//! | `health` | what this node thinks of itself (Lifeguard) |
 //! | `rumours` | what rides on messages, and how often it did |
 //! | `telling` | how messages are made, and how news is pushed |
 //! | `syncing` | the exchange of whole views |
@@ -20,6 +20,7 @@
 //! a member of which a message says for the first time that it is suspect or down is spoken to, and
 //! of those a message has 32 and a page 256.
 
+mod bug;
 mod health;
 mod hearing;
 mod living;
@@ -43,6 +44,7 @@ use super::event::Event;
 use super::update::{Role, Stamp, Update};
 use crate::contact::Contact;
 
+pub use bug::Bug;
 pub use swim::{Identity, Stats, Swim};
 
 /// How many updates ride on one message.

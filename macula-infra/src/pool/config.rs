@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::bounds::{Invalid, count, span};
+use crate::bounds::{Invalid, number, span};
 
 /// The pool's configuration.
 #[derive(Debug, Clone, PartialEq)]
@@ -70,10 +70,10 @@ impl Config {
     /// [`Invalid`] for the first that cannot.
     pub fn check(&self) -> Result<(), Invalid> {
         let ms = Duration::from_millis;
-        count("live_high", self.live_high, 1, 100_000)?;
-        count("live_low", self.live_low, 0, self.live_high)?;
+        number("live_high", self.live_high, 1, 100_000)?;
+        number("live_low", self.live_low, 0, self.live_high)?;
         span("room_wait", self.room_wait, ms(0), ms(60_000))?;
-        count("dials_max", self.dials_max, 1, 10_000)?;
+        number("dials_max", self.dials_max, 1, 10_000)?;
         span("race_delay", self.race_delay, ms(10), ms(10_000))?;
         span("idle_ttl", self.idle_ttl, ms(1_000), ms(86_400_000))?;
         span("lifetime", self.lifetime, ms(10_000), ms(30 * 86_400_000))?;
@@ -81,12 +81,8 @@ impl Config {
         span("backoff_initial", self.backoff_initial, ms(1), ms(60_000))?;
         span("backoff_max", self.backoff_max, self.backoff_initial, ms(3_600_000))?;
         span("backoff_reset", self.backoff_reset, ms(0), ms(3_600_000))?;
-        count("peers_max", self.peers_max, 16, 1_000_000)?;
-        if (0.0..=1.0).contains(&self.jitter) {
-            return Ok(());
-        }
-        let found = self.jitter.to_string();
-        Err(Invalid { key: "jitter", found, legal: "0.0 to 1.0".to_owned() })
+        number("peers_max", self.peers_max, 16, 1_000_000)?;
+        number("jitter", self.jitter, 0.0, 1.0)
     }
 }
 

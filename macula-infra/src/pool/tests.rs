@@ -45,7 +45,7 @@ async fn endpoint(credentials: Credentials) -> (Endpoint, mpsc::Receiver<Connect
 
 /// A service that counts how often it is told of an end.
 #[derive(Clone, Default)]
-struct Counts(Arc<AtomicU32>);
+pub(crate) struct Counts(Arc<AtomicU32>);
 
 impl Service for Counts {
     fn first_kind(&self) -> u8 {
@@ -76,7 +76,7 @@ impl Session for Counts {
 }
 
 /// A pool whose policy and whose place for connections are not there.
-fn pool(node: NodeId, counts: &Counts) -> Pool {
+pub(crate) fn pool(node: NodeId, counts: &Counts) -> Pool {
     let (_never_started, peers) = Supervisor::dynamic("peers", 1).unwrap().split();
     Pool::new(Ground {
         node,

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use macula_core::deadlines::Deadlines;
 use macula_core::identity::NodeId;
 
-use crate::bounds::{Invalid, count, span};
+use crate::bounds::{Invalid, number, span};
 use crate::tokens::{Bucket, Rate};
 
 /// What a relay gives.
@@ -57,13 +57,13 @@ impl Config {
     /// [`Invalid`] for the first that cannot.
     pub fn check(&self) -> Result<(), Invalid> {
         let s = Duration::from_secs;
-        count("reservations_max", self.reservations_max, 1, 100_000)?;
+        number("reservations_max", self.reservations_max, 1, 100_000)?;
         span("lifetime", self.lifetime, s(10), s(86_400))?;
-        count("circuits_max", self.circuits_max, 1, 1_000_000)?;
-        count("circuits_per_node_max", self.circuits_per_node_max, 1, self.circuits_max)?;
+        number("circuits_max", self.circuits_max, 1, 1_000_000)?;
+        number("circuits_per_node_max", self.circuits_per_node_max, 1, self.circuits_max)?;
         span("circuit_idle", self.circuit_idle, s(5), s(3_600))?;
         let per_s = usize::try_from(self.kib_per_s).unwrap_or(usize::MAX);
-        count("kib_per_s", per_s, 1, 4_194_303)
+        number("kib_per_s", per_s, 1, 4_194_303)
     }
 
     /// In bytes.

@@ -71,7 +71,7 @@ impl Relaying {
     fn carry(&self, link: &Link, body: &Bytes) {
         let shared = &self.relay.0;
         let Some((id, _ports, _payload)) = split(body) else { return refused("malformed") };
-        let Some(to) = self.relay.node_of(id) else { return refused("malformed") };
+        let Ok(to) = NodeId::from_bytes(*id) else { return refused("malformed") };
         let from = link.node();
         let carried = shared.ledger.lock().carry(TokioClock.now(), from, to, body.len());
         let carried = carried.and_then(|()| {
@@ -103,7 +103,7 @@ impl Relaying {
     fn arrived(&self, relay: NodeId, body: &Bytes) {
         let shared = &self.relay.0;
         let Some((id, (from, to), payload)) = split(body) else { return refused("malformed") };
-        let Some(node) = self.relay.node_of(id) else { return refused("malformed") };
+        let Ok(node) = NodeId::from_bytes(*id) else { return refused("malformed") };
         let mut paths = shared.paths.lock();
         // Nobody else brings anything: whoever did could fill this node with what is not asked for.
         if !shared.places.lock().contains(&relay) && !paths.leads(relay, node) {

@@ -2,6 +2,7 @@
 
 mod discovery;
 mod names;
+mod relay;
 
 use std::time::Duration;
 
@@ -69,6 +70,25 @@ pub(crate) struct Node {
     pub(crate) root: Root,
     pub(crate) infra: Infrastructure,
     pub(crate) counter: Handle<Ask>,
+}
+
+#[tokio::test]
+async fn what_cannot_stand_is_told_before_anything_runs() {
+    let told = |change: &dyn Fn(&mut super::Discovery)| {
+        let mut config = Config::new(credentials(&authority(), 1), 1);
+        change(&mut config.discovery);
+        spec(config).map(drop).unwrap_err().to_string()
+    };
+    let all = [
+        told(&|discovery| discovery.membership.relays = 0),
+        told(&|discovery| discovery.dht.lookup.alpha = 0),
+        told(&|discovery| discovery.limits.provider_ttl_max = Duration::from_secs(1)),
+    ];
+    insta::assert_snapshot!(all.join("\n"), @r"
+    membership: relays is 0, and has to be 1 to 16
+    dht: alpha is 0, and has to be 1 to 16
+    dht: provider_ttl_max is 1s, and has to be 1m to 1day
+    ");
 }
 
 async fn node(authority: &Authority, seed: u8) -> Node {

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use macula_core::wire::Limits;
 
+use crate::bounds::{Invalid, number, span};
+
 /// How the sender reacts to loss and delay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Congestion {
@@ -105,39 +107,26 @@ impl Default for Config {
     }
 }
 
-/// A limit that a configuration exceeds.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("transport: {key} is {found}, and has to be {legal}")]
-pub struct InvalidConfig {
-    /// Which key.
-    pub key: &'static str,
-    /// What it says.
-    pub found: String,
-    /// What would be legal.
-    pub legal: String,
-}
-
 impl Config {
     /// Whether the values can stand, alone and together.
     ///
     /// # Errors
     ///
-    /// [`InvalidConfig`] for the first that cannot.
-    pub fn check(&self) -> Result<(), InvalidConfig> {
-        let millis = |of: Duration| u64::try_from(of.as_millis()).unwrap_or(u64::MAX);
-        let wide = |of: usize| u64::try_from(of).unwrap_or(u64::MAX);
-        range("handshake_timeout (ms)", millis(self.handshake_timeout), 100, 60_000)?;
-        range("idle_timeout (ms)", millis(self.idle_timeout), 500, 3_600_000)?;
-        let idle = millis(self.idle_timeout);
-        range("keep_alive (ms)", millis(self.keep_alive), 100, idle.saturating_sub(1))?;
-        range("mtu_max", self.mtu_max.into(), 1_228, 9_216)?;
-        range("connection_window", self.connection_window.into(), 64 << 10, 1 << 30)?;
-        range("stream_window", self.stream_window.into(), 64 << 10, 1 << 30)?;
-        range("send_buffer", self.send_buffer.into(), 64 << 10, 64 << 20)?;
-        range("streams_max", self.streams_max.into(), 8, 10_000)?;
-        range("frame_len_max", wide(self.frame_len_max), 1 << 10, 1 << 20)?;
-        range("body_len_max", wide(self.body_len_max), wide(self.frame_len_max), 1 << 30)?;
-        range("lane_len_max", wide(self.lane_len_max), 64 << 10, 64 << 20)
+    /// [`Invalid`] for the first that cannot.
+    pub fn check(&self) -> Result<(), Invalid> {
+        let ms = Duration::from_millis;
+        span("handshake_timeout", self.handshake_timeout, ms(100), ms(60_000))?;
+        span("idle_timeout", self.idle_timeout, ms(500), ms(3_600_000))?;
+        let shorter = self.idle_timeout.saturating_sub(ms(1));
+        span("keep_alive", self.keep_alive, ms(100), shorter)?;
+        number("mtu_max", self.mtu_max, 1_228, 9_216)?;
+        number("connection_window", self.connection_window, 64 << 10, 1 << 30)?;
+        number("stream_window", self.stream_window, 64 << 10, 1 << 30)?;
+        number("send_buffer", self.send_buffer, 64 << 10, 64 << 20)?;
+        number("streams_max", self.streams_max, 8, 10_000)?;
+        number("frame_len_max", self.frame_len_max, 1 << 10, 1 << 20)?;
+        number("body_len_max", self.body_len_max, self.frame_len_max, 1 << 30)?;
+        number("lane_len_max", self.lane_len_max, 64 << 10, 64 << 20)
     }
 
     /// The caps of the decoders.
@@ -145,13 +134,6 @@ impl Config {
     pub fn limits(&self) -> Limits {
         Limits::for_body(self.frame_len_max)
     }
-}
-
-fn range(key: &'static str, found: u64, min: u64, max: u64) -> Result<(), InvalidConfig> {
-    if (min..=max).contains(&found) {
-        return Ok(());
-    }
-    Err(InvalidConfig { key, found: found.to_string(), legal: format!("{min} to {max}") })
 }
 
 #[cfg(test)]
@@ -178,7 +160,7 @@ mod tests {
         let config = Config { keep_alive: Duration::from_secs(10), ..Config::default() };
         insta::assert_snapshot!(
             config.check().unwrap_err(),
-            @"transport: keep_alive (ms) is 10000, and has to be 100 to 9999"
+            @"keep_alive is 10s, and has to be 100ms to 9s 999ms"
         );
     }
 }

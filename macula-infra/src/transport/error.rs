@@ -5,17 +5,17 @@ use std::time::Duration;
 
 use macula_core::identity::NodeId;
 
-use super::config::InvalidConfig;
 use super::connection::Closed;
 use super::tls::Refusal;
+use crate::bounds::Invalid;
 
 /// Why an endpoint did not start. Nothing of it is left.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StartError {
     /// The configuration cannot stand.
-    #[error(transparent)]
-    Config(#[from] InvalidConfig),
+    #[error("transport: {0}")]
+    Config(#[from] Invalid),
     /// A socket could not be made.
     #[error("cannot bind UDP socket {address}")]
     Bind {

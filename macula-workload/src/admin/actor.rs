@@ -135,11 +135,16 @@ async fn listen(listener: &UnixListener, owner: u32, mesh: &Arc<OnceLock<Mesh>>)
 
 async fn serve(client: UnixStream, mesh: &OnceLock<Mesh>) -> std::io::Result<()> {
     let (read, mut write) = client.into_split();
-    let mut line = String::new();
+    let mut line = Vec::new();
     let mut read = BufReader::new(read.take(LINE_LEN_MAX));
-    let asked = tokio::time::timeout(ASK_WITHIN, read.read_line(&mut line)).await;
-    asked.map_err(|_elapsed| std::io::Error::other("it does not say what it wants"))??;
-    let response = match (serde_json::from_str::<Request>(&line), mesh.get()) {
+    let asked = tokio::time::timeout(ASK_WITHIN, read.read_until(b'\n', &mut line)).await;
+    let len =
+        asked.map_err(|_elapsed| std::io::Error::other("it does not say what it wants"))??;
+    let is_cut = !line.ends_with(b"\n") && u64::try_from(len).unwrap_or(u64::MAX) >= LINE_LEN_MAX;
+    let response = match (serde_json::from_slice::<Request>(&line), mesh.get()) {
+        (Err(_), _) if is_cut => {
+            Response::Error(format!("the request has more than {LINE_LEN_MAX} bytes"))
+        }
         (Err(error), _) => Response::Error(format!("the request is none: {error}")),
         (Ok(_), None) => Response::Error("the node is not up yet".to_owned()),
         (Ok(request), Some(mesh)) => match answer(mesh, request).await {
@@ -151,3 +156,6 @@ async fn serve(client: UnixStream, mesh: &OnceLock<Mesh>) -> std::io::Result<()>
     line.push(b'\n');
     write.write_all(&line).await
 }
+
+#[cfg(test)]
+mod tests;

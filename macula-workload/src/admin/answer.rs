@@ -14,7 +14,7 @@ use super::Request;
 pub(super) async fn answer(mesh: &Mesh, request: Request) -> Result<Value, String> {
     let dht = mesh.dht();
     match request {
-        Request::Peers => Ok(peers(mesh)),
+        Request::Peers {} => Ok(peers(mesh)),
         Request::DhtGet { space, name } => {
             let got = dht.get(&space, name.as_bytes(), true).await.map_err(in_words)?;
             let Some(record) = got.record else {
@@ -75,7 +75,7 @@ pub(super) async fn answer(mesh: &Mesh, request: Request) -> Result<Value, Strin
                 "key": key.to_string(), "nodes": nodes, "asked": found.asked, "hops": found.hops,
             }))
         }
-        Request::DhtTable => Ok(table(mesh)),
+        Request::DhtTable {} => Ok(table(mesh)),
     }
 }
 

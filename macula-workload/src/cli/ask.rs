@@ -93,7 +93,7 @@ pub(super) enum DhtCommand {
 }
 
 pub(super) fn peers(args: &PeersArgs) -> Result<(), Failure> {
-    let found = ask(&args.whom, &Request::Peers)?;
+    let found = ask(&args.whom, &Request::Peers {})?;
     tell(&args.whom, &found, || {
         let columns = ["node", "status", "role", "connected", "addresses"];
         table(&columns, list(&found, "peers"))
@@ -139,7 +139,7 @@ pub(super) fn dht(command: &DhtCommand) -> Result<(), Failure> {
             tell(whom, &found, || table(&["node", "addresses"], list(&found, "nodes")))
         }
         DhtCommand::Table { whom } => {
-            let found = ask(whom, &Request::DhtTable)?;
+            let found = ask(whom, &Request::DhtTable {})?;
             tell(whom, &found, || {
                 let columns = ["node", "seen_ago_s", "addresses"];
                 format!("{}\n{}", table(&columns, list(&found, "entries")), fields(&found))

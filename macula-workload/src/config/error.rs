@@ -10,7 +10,6 @@ use macula_core::path::{InvalidId, Path};
 use macula_core::supervision::policy::IllegalPolicy;
 use macula_infra::bootstrap::InvalidSeed;
 use macula_infra::bounds::Invalid;
-use macula_infra::transport;
 
 /// How many faults one error lists; it counts the others.
 pub const FAULTS_MAX: usize = 64;
@@ -315,14 +314,20 @@ pub enum Problem {
         found: String,
     },
     /// Values of the transport that are each legal, and not together.
-    #[error("{0}")]
-    Transport(transport::InvalidConfig),
+    #[error("transport: {0}")]
+    Transport(Invalid),
     /// Values of the pool that are each legal, and not together.
     #[error("pool: {0}")]
     Pool(Invalid),
     /// Values of the mesh that are each legal, and not together.
     #[error("mesh: {0}")]
     Mesh(Invalid),
+    /// Values of the membership that are each legal, and not together.
+    #[error("membership: {0}")]
+    Membership(Invalid),
+    /// Values of the table that are each legal, and not together.
+    #[error("dht: {0}")]
+    Dht(Invalid),
     /// A word that is none of the few.
     #[error(
         "`{key}` must be one of {}, and here is \"{}\"{}",

@@ -1,5 +1,7 @@
 //! Every key that is legal, where it is legal, and what its value means.
 
+mod dht;
+mod membership;
 mod mesh;
 mod pool;
 mod tls;
@@ -15,6 +17,8 @@ use super::error::{Error, Fault, Place, Problem};
 use super::item::{Item, Key, Read, read_table};
 use super::{Config, Node, registers};
 
+pub(super) use dht::{CACHE, DHT, LIMITS, PROVIDERS, PUBLISHED, RECORDS, REQUESTS, TABLE};
+pub(super) use membership::MEMBERSHIP;
 pub(super) use mesh::{ADMIN, MESH};
 pub(super) use pool::POOL;
 pub(super) use tls::TLS;
@@ -54,6 +58,13 @@ pub(super) static TOP: &[Key<Config>] = &[
         name: "mesh",
         read: |config, item| said(config, item, |config| item.table(&mut config.mesh, MESH)),
     },
+    Key {
+        name: "membership",
+        read: |config, item| {
+            said(config, item, |config| item.table(&mut config.membership, MEMBERSHIP))
+        },
+    },
+    Key { name: "dht", read: |config, item| said(config, item, |config| item.table(config, DHT)) },
     Key { name: "admin", read: |config, item| item.table(&mut config.admin, ADMIN).map(drop) },
     Key { name: "platform", read: |config, item| item.table(config, PLATFORM).map(drop) },
     Key { name: "supervision", read: |config, item| supervision(&mut config.supervision, item) },
@@ -290,11 +301,29 @@ fn said(
     item: &Item<'_>,
     read: impl FnOnce(&mut Config) -> Result<Read, Error>,
 ) -> Result<(), Error> {
-    config.places.insert(item.name().to_owned(), item.key_place());
+    said_at(config, item.name(), item, read)
+}
+
+/// Likewise for a table that stands in another; `path` leads to it.
+fn said_at(
+    config: &mut Config,
+    path: &str,
+    item: &Item<'_>,
+    read: impl FnOnce(&mut Config) -> Result<Read, Error>,
+) -> Result<(), Error> {
+    config.places.insert(path.to_owned(), item.key_place());
     for (key, place) in read(config)? {
-        config.places.insert(format!("{}.{key}", item.name()), place);
+        config.places.insert(format!("{path}.{key}"), place);
     }
     Ok(())
+}
+
+const fn ms(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+fn span(target: &mut Duration, item: &Item<'_>, min: Duration, max: Duration) -> Result<(), Error> {
+    put(target, item.duration_in(min, max))
 }
 
 fn limit<T: TryFrom<u64>>(

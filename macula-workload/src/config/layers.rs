@@ -10,7 +10,10 @@ use toml::de::{DeTable, DeValue};
 use super::Config;
 use super::error::{Error, Fault, Place, Problem};
 use super::item::{Key, read_table};
-use super::keys::{ADMISSION, NODE, POOL, REGISTERS, TLS, TOP, TRANSPORT};
+use super::keys::{
+    ADMIN, ADMISSION, CACHE, DHT, LIMITS, MEMBERSHIP, MESH, NODE, POOL, PROVIDERS, PUBLISHED,
+    RECORDS, REGISTERS, REQUESTS, TABLE, TLS, TOP, TRANSPORT,
+};
 use super::near::nearest;
 use super::text::{Origin, Text};
 
@@ -103,9 +106,26 @@ fn variables() -> Vec<(String, String)> {
         .chain(below("transport.admission", ADMISSION))
         .chain(below("tls", TLS))
         .chain(below("pool", POOL))
+        .chain(below("mesh", MESH))
+        .chain(below("membership", MEMBERSHIP))
+        .chain(below("dht", DHT))
+        .chain(below("dht.table", TABLE))
+        .chain(below("dht.requests", REQUESTS))
+        .chain(below("dht.records", RECORDS))
+        .chain(below("dht.providers", PROVIDERS))
+        .chain(below("dht.published", PUBLISHED))
+        .chain(below("dht.limits", LIMITS))
+        .chain(below("dht.cache", CACHE))
+        .chain(below("admin", ADMIN))
         .chain(below("platform.registers", REGISTERS));
+    let keys: Vec<String> = keys.collect();
+    let inner =
+        |key: &str, other: &str| other.strip_prefix(key).is_some_and(|rest| rest.starts_with('.'));
+    // A table stands for no one value.
+    let is_table = |key: &str| keys.iter().any(|other| inner(key, other));
     let name = |key: &str| format!("{PREFIX}{}", key.replace('.', "__").to_uppercase());
-    keys.filter(|key| key != "transport.admission").map(|key| (name(&key), key)).collect()
+    let values = keys.iter().filter(|key| !is_table(key));
+    values.map(|key| (name(key), key.clone())).collect()
 }
 
 fn below<T>(table: &str, keys: &[Key<T>]) -> impl Iterator<Item = String> {

@@ -13,8 +13,8 @@ use macula_core::supervision::{
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 
 use super::keys::{
-    ADMIN, ADMISSION, BACKOFF, CHILD, FLAGS, MESH, NODE, PLATFORM, POOL, REGISTERS, SECTION, TLS,
-    TOP, TRANSPORT,
+    ADMIN, ADMISSION, BACKOFF, CACHE, CHILD, DHT, FLAGS, LIMITS, MEMBERSHIP, MESH, NODE, PLATFORM,
+    POOL, PROVIDERS, PUBLISHED, RECORDS, REGISTERS, REQUESTS, SECTION, TABLE, TLS, TOP, TRANSPORT,
 };
 use super::{Config, Error};
 
@@ -100,6 +100,8 @@ fn the_example_is_the_defaults() {
     assert_eq!((&config.node, &config.platform), (&none.node, &none.platform));
     assert_eq!((&config.transport, &config.pool), (&none.transport, &none.pool));
     assert_eq!((&config.tls, &config.peers), (&none.tls, &none.peers));
+    assert_eq!((&config.mesh, &config.admin), (&none.mesh, &none.admin));
+    assert_eq!((&config.membership, &config.dht), (&none.membership, &none.dht));
     let tree = crate::node::declared_tree().unwrap();
     let with = effect(&config, &tree).unwrap_or_else(|error| panic!("{error}"));
     assert_eq!(with, effect(&none, &tree).unwrap());
@@ -122,12 +124,27 @@ fn the_examples_block_on_a_worker_is_the_defaults_of_a_worker() {
 #[test]
 fn the_example_has_every_key() {
     let text = format!("{EXAMPLE}\n{}", commented());
-    let mesh =
-        [names(TRANSPORT), names(ADMISSION), names(TLS), names(POOL), names(MESH), names(ADMIN)]
-            .concat();
-    let keys = [names(NODE), names(REGISTERS), names(SECTION), mesh].concat();
-    for key in keys.into_iter().filter(|key| *key != "admission") {
-        assert!(text.contains(&format!("\n{key} = ")), "{key}");
+    let has = |text: &str, keys: Vec<&'static str>| {
+        for key in keys {
+            let (value, table) = (format!("\n{key} = "), format!(".{key}]\n"));
+            assert!(text.contains(&value) || text.contains(&table), "{key}");
+        }
+    };
+    has(&text, [names(NODE), names(REGISTERS), names(SECTION)].concat());
+    has(&text, [names(TRANSPORT), names(ADMISSION), names(TLS), names(POOL)].concat());
+    has(&text, [names(MESH), names(MEMBERSHIP), names(DHT), names(ADMIN)].concat());
+    for (table, keys) in [
+        ("table", names(TABLE)),
+        ("requests", names(REQUESTS)),
+        ("records", names(RECORDS)),
+        ("providers", names(PROVIDERS)),
+        ("published", names(PUBLISHED)),
+        ("limits", names(LIMITS)),
+        ("cache", names(CACHE)),
+    ] {
+        // Some keys have one name in many of these tables.
+        let (_, rest) = EXAMPLE.split_once(&format!("\n[dht.{table}]")).unwrap();
+        has(rest.split_once("\n[").unwrap().0, keys);
     }
     for key in names(BACKOFF) {
         assert!(text.contains(&format!(" {key} = ")), "{key}");

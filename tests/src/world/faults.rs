@@ -21,6 +21,10 @@ pub struct Faults {
     pub hold_every: Option<Duration>,
     /// For how long at most.
     pub hold_max: Duration,
+    /// How often the nodes fall into two parts that do not reach one another, in the mean.
+    pub split_every: Option<Duration>,
+    /// For how long at most.
+    pub split_max: Duration,
     /// How often a node crashes, in the mean.
     pub crash_every: Option<Duration>,
     /// For how long it is down at most.
@@ -36,11 +40,13 @@ impl Faults {
         part_max: Duration::ZERO,
         hold_every: None,
         hold_max: Duration::ZERO,
+        split_every: None,
+        split_max: Duration::ZERO,
         crash_every: None,
         down_max: Duration::ZERO,
     };
 
-    /// All at once, and often.
+    /// All at once but for splits, and often.
     pub const STORM: Self = Self {
         loss: 0.05,
         latency_max: Duration::from_millis(50),
@@ -48,10 +54,24 @@ impl Faults {
         part_max: Duration::from_secs(3),
         hold_every: Some(Duration::from_secs(4)),
         hold_max: Duration::from_secs(2),
+        split_every: None,
+        split_max: Duration::ZERO,
         crash_every: Some(Duration::from_secs(4)),
         down_max: Duration::from_secs(2),
     };
 }
+
+/// An actor that can be killed alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Part {
+    /// The one that knows who is in the mesh.
+    Membership,
+    /// The one of the distributed hash table.
+    Dht,
+}
+
+/// How long after a kill that found no actor the next attempt follows.
+const KILL_AGAIN: Duration = Duration::from_millis(100);
 
 /// What the weather does next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,12 +81,14 @@ pub(super) enum Change {
     Mend(usize, usize),
     Crash(usize),
     Start(usize),
+    Kill(usize, Part),
 }
 
 #[derive(Debug, Clone, Copy)]
 enum Due {
     Part,
     Hold,
+    Split,
     Crash,
     Change(Change),
 }
@@ -81,6 +103,8 @@ pub(super) struct Weather {
     broken: Vec<(usize, usize)>,
     queue: BTreeMap<(Duration, u64), Due>,
     numbers: u64,
+    /// How many actors are still to be killed.
+    kills: usize,
 }
 
 impl Weather {
@@ -88,11 +112,36 @@ impl Weather {
         let queue = BTreeMap::new();
         let (down, broken) = (vec![false; nodes], Vec::new());
         let entropy = entropy.fork();
-        let mut weather = Self { entropy, faults, nodes, down, broken, queue, numbers: 0 };
+        let mut weather =
+            Self { entropy, faults, nodes, down, broken, queue, numbers: 0, kills: 0 };
         weather.forecast(Duration::ZERO, faults.part_every, Due::Part);
         weather.forecast(Duration::ZERO, faults.hold_every, Due::Hold);
         weather.forecast(Duration::ZERO, faults.crash_every, Due::Crash);
+        weather.forecast(Duration::ZERO, faults.split_every, Due::Split);
         weather
+    }
+
+    /// Has each of these parts killed on each node, one after the other until `end`.
+    pub(super) fn kill_each(&mut self, parts: &[Part], end: Duration) {
+        let of = |node| parts.iter().map(move |part| (node, *part));
+        let mut kills: Vec<(usize, Part)> = (0..self.nodes).flat_map(of).collect();
+        self.kills = kills.len();
+        let places = u32::try_from(kills.len() + 1).unwrap_or(u32::MAX);
+        for place in 1..places {
+            let (node, part) = kills.swap_remove(self.pick(kills.len()));
+            self.schedule(end / places * place, Due::Change(Change::Kill(node, part)));
+        }
+    }
+
+    /// An actor could not be killed, because it was not there.
+    pub(super) fn kill_again(&mut self, now: Duration, node: usize, part: Part) {
+        self.kills += 1;
+        self.schedule(now + KILL_AGAIN, Due::Change(Change::Kill(node, part)));
+    }
+
+    /// Whether actors are still to be killed.
+    pub(super) const fn has_kills(&self) -> bool {
+        self.kills > 0
     }
 
     /// What is due, one after the other.
@@ -107,6 +156,11 @@ impl Weather {
                 Due::Hold => {
                     self.forecast(now, self.faults.hold_every, Due::Hold);
                     self.break_link(now, self.faults.hold_max, Change::Hold)
+                }
+                Due::Split => {
+                    self.forecast(now, self.faults.split_every, Due::Split);
+                    self.split(now);
+                    None
                 }
                 Due::Crash => {
                     self.forecast(now, self.faults.crash_every, Due::Crash);
@@ -150,6 +204,21 @@ impl Weather {
         Some(how(pair.0, pair.1))
     }
 
+    /// Parts each node of one side from each of the other, until all is mended together.
+    fn split(&mut self, now: Duration) {
+        let sides: Vec<bool> = (0..self.nodes).map(|_| self.entropy.chance(0.5)).collect();
+        let lasts = self.up_to(self.faults.split_max);
+        for (b, one) in sides.iter().enumerate() {
+            for (a, other) in sides.iter().enumerate().take(b) {
+                if one != other && !self.broken.contains(&(a, b)) {
+                    self.broken.push((a, b));
+                    self.schedule(now, Due::Change(Change::Part(a, b)));
+                    self.schedule(now + lasts, Due::Change(Change::Mend(a, b)));
+                }
+            }
+        }
+    }
+
     fn crash(&mut self, now: Duration) -> Option<Change> {
         let node = self.pick(self.nodes);
         let down = self.down.get_mut(node).filter(|down| !**down)?;
@@ -167,6 +236,7 @@ impl Weather {
                     *down = false;
                 }
             }
+            Change::Kill(..) => self.kills -= 1,
             Change::Part(..) | Change::Hold(..) | Change::Crash(_) => {}
         }
     }

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use macula_core::entropy::Entropy;
 use macula_core::identity::{Authority, Certificate, IssueError, Keypair, NodeId, Validity};
+use macula_infra::bootstrap::Seed;
 use macula_infra::transport::Sockets;
 use macula_infra::transport::tls::{
     Credentials, Enforcement, IncompleteCredentials, Realm, Showing, Trust,
@@ -16,6 +17,7 @@ use macula_infra::transport::tls::{
 use macula_workload::{Config, Node};
 use parking_lot::Mutex;
 
+use super::faults::Part;
 use super::guard::Guarded;
 use super::log::{Log, What};
 
@@ -80,6 +82,8 @@ pub(super) struct Host<S> {
     pub(super) index: usize,
     pub(super) seed: u64,
     pub(super) config: Config,
+    /// Whether it knows one address only.
+    pub(super) joins: bool,
     pub(super) ids: Arc<[NodeId]>,
     pub(super) shown: (Showing, Certificate),
     pub(super) log: Log<S>,
@@ -89,6 +93,18 @@ pub(super) struct Host<S> {
 }
 
 impl<S> Host<S> {
+    /// Kills one of its actors, and says whether it was there.
+    pub(super) fn kill(&self, part: Part) -> bool {
+        let Some(node) = self.running.lock().clone() else { return false };
+        let parts = node.infrastructure();
+        let handle = match part {
+            Part::Membership => &parts.membership,
+            Part::Dht => &parts.dht,
+        };
+        let actor = handle.actor_ref();
+        actor.inspect(|actor| actor.kill()).is_some()
+    }
+
     /// Which life of the node it is.
     pub(super) fn life(&self) -> u64 {
         self.lives.load(Ordering::Relaxed)
@@ -105,9 +121,14 @@ impl<S: Clone + Hash + Debug> Host<S> {
         let (showing, authority) = &self.shown;
         let credentials = credentials(showing, authority, self.log.clock())?;
         let mut config = self.config.clone();
-        let others = self.ids.iter().enumerate().filter(|(index, _)| *index != self.index);
-        config.peers =
-            others.map(|(at, id)| (*id, vec![SocketAddr::new(address(at), PORT)])).collect();
+        let at = |index| SocketAddr::new(address(index), PORT);
+        if self.joins {
+            config.mesh.advertise = vec![at(self.index)];
+            config.mesh.bootstrap.seeds = vec![Seed::Address(at(0))];
+        } else {
+            let others = self.ids.iter().enumerate().filter(|(index, _)| *index != self.index);
+            config.peers = others.map(|(index, id)| (*id, vec![at(index)])).collect();
+        }
         // The network knows who has which address.
         let sockets = Sockets::simulated((Ipv4Addr::UNSPECIFIED, PORT).into());
         let node = Node::builder()

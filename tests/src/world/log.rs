@@ -10,6 +10,8 @@ use parking_lot::Mutex;
 
 use macula_core::sim::trace::Trace;
 
+use super::faults::Part;
+
 /// Something that happens.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum What<S> {
@@ -19,6 +21,8 @@ pub enum What<S> {
     Up,
     /// The node crashes.
     Crashed,
+    /// One of its actors is killed.
+    Killed(Part),
     /// Nothing gets from it to another node, or back; what was under way is lost.
     Parted(usize),
     /// Everything between it and another node is held.
@@ -162,4 +166,13 @@ impl<S: Clone + Hash + Debug> Log<S> {
             entries.iter().skip(entries.len().saturating_sub(lines_max)).map(line).collect()
         })
     }
+}
+
+/// Where two logs part: what each has around there.
+#[must_use]
+pub fn first_difference<E: PartialEq + Clone>(one: &[E], other: &[E]) -> Option<(Vec<E>, Vec<E>)> {
+    let at = one.iter().zip(other).position(|(one, other)| one != other);
+    let at = at.or_else(|| (one.len() != other.len()).then(|| one.len().min(other.len())))?;
+    let around = |log: &[E]| log.iter().skip(at.saturating_sub(3)).take(8).cloned().collect();
+    Some((around(one), around(other)))
 }

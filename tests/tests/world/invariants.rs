@@ -70,6 +70,7 @@ impl State {
             What::Seen(seen) => self.seen((*node, *life), *at, seen)?,
             What::Born
             | What::Up
+            | What::Killed(_)
             | What::Parted(_)
             | What::Held(_)
             | What::Mended(_)

@@ -11,6 +11,9 @@ use super::peer::Peer;
 #[derive(Debug, Clone)]
 pub(super) struct Entry {
     pub(super) peer: Peer,
+    /// The network under which it counts. It is with the entry, since all of a table are counted
+    /// often, and peers lie far apart in memory.
+    pub(super) prefix: Option<Prefix>,
     pub(super) last_seen: Instant,
     /// How many times it failed in a row.
     pub(super) failures: u8,
@@ -41,8 +44,8 @@ impl Bucket {
     }
 
     /// How many of its entries count under a prefix.
-    pub(super) fn count(&self, prefix: Prefix, limits: &Limits) -> usize {
-        count(&self.entries, prefix, limits)
+    pub(super) fn count(&self, prefix: Prefix) -> usize {
+        count(&self.entries, prefix)
     }
 
     /// Puts an entry where its age says.
@@ -67,8 +70,8 @@ impl Bucket {
     /// was seen longest ago makes way for it.
     pub(super) fn keep(&mut self, entry: Entry, cache_len: usize, limits: &Limits) -> bool {
         self.uncache(&entry.peer);
-        let prefix = limits.prefix(&entry.peer);
-        if prefix.is_some_and(|prefix| count(&self.cache, prefix, limits) >= limits.bucket_max) {
+        let full = |prefix| count(&self.cache, prefix) >= limits.bucket_max;
+        if entry.prefix.is_some_and(full) {
             return false;
         }
         if self.cache.len() >= cache_len && !self.cache.is_empty() {
@@ -95,6 +98,6 @@ fn position(entries: &[Entry], peer: &Peer) -> Option<usize> {
     entries.iter().position(|entry| entry.peer.node() == peer.node())
 }
 
-fn count(entries: &[Entry], prefix: Prefix, limits: &Limits) -> usize {
-    entries.iter().filter(|entry| limits.prefix(&entry.peer) == Some(prefix)).count()
+fn count(entries: &[Entry], prefix: Prefix) -> usize {
+    entries.iter().filter(|entry| entry.prefix == Some(prefix)).count()
 }

@@ -8,24 +8,26 @@ use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
+use crate::bounds::{Invalid, number, span};
 use crate::dht::key::Key;
 
 /// The bounds and times.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Config {
-    /// How long a value is believed.
+    /// How long a value is believed. Up to 1 h.
     pub ttl: Duration,
-    /// How long it is believed that there is none.
+    /// How long it is believed that there is none. Up to 1 h.
     pub negative_ttl: Duration,
-    /// How many answers are kept.
+    /// How many answers are kept. 0 to 1,000,000.
     pub count_max: usize,
-    /// How many bytes they have.
+    /// How many bytes they have. Up to 1 GiB.
     pub bytes_max: usize,
-    /// How many searches are under way.
+    /// How many searches are under way. 1 to 65,536.
     pub searches_max: usize,
-    /// How many wait for one of them.
+    /// How many wait for one of them. 1 to 65,536.
     pub waiters_max: usize,
-    /// After how long a search counts as lost, so that the next who asks starts another.
+    /// After how long a search counts as lost, so that the next who asks starts another. 1 s to
+    /// 10 min.
     pub search_max: Duration,
 }
 
@@ -42,6 +44,24 @@ impl Default for Config {
             waiters_max: 256,
             search_max: Duration::from_secs(30),
         }
+    }
+}
+
+impl Config {
+    /// Whether the values can stand, alone and together.
+    ///
+    /// # Errors
+    ///
+    /// [`Invalid`] for the first that cannot.
+    pub fn check(&self) -> Result<(), Invalid> {
+        let secs = Duration::from_secs;
+        span("cache.ttl", self.ttl, secs(0), secs(3_600))?;
+        span("cache.negative_ttl", self.negative_ttl, secs(0), secs(3_600))?;
+        number("cache.count_max", self.count_max, 0, 1_000_000)?;
+        number("cache.bytes_max", self.bytes_max, 0, 1 << 30)?;
+        number("cache.searches_max", self.searches_max, 1, 65_536)?;
+        number("cache.waiters_max", self.waiters_max, 1, 65_536)?;
+        span("cache.search_max", self.search_max, secs(1), secs(600))
     }
 }
 

@@ -5,8 +5,8 @@
 //! Keys are hashes, so the distances of n nodes from any key, as fractions of the whole space, are n
 //! uniform numbers; near the key they are a Poisson process of rate n, and the distance x to the
 //! k-th closest has the Gamma distribution of shape k. So `(k - 1) / x` is n without bias, with a
-//! standard error of n / √(k - 2): 24 % for k = 20 (Cohen, 1997, *Size-Estimation Framework with
-//! Applications to Transitive Closure and Reachability*). An [`Estimator`] takes the median over the
+//! standard error of n / √(k - 2): 24 % for k = 20 (Cohen, *Size-Estimation Framework with
+//! Applications to Transitive Closure and Reachability*, JCSS 55, 1997). An [`Estimator`] takes the median over the
 //! last lookups, so that up to half of them can be poisoned; for 16 the error is about 8 %.
 //!
 //! # What it is for

@@ -1,11 +1,13 @@
 //! Diversity: how many nodes of one network a table takes.
 //!
 //! Node ids cost nothing, addresses do. So the nodes of one address prefix can only fill a small
-//! part of a bucket and of a table (Marcus, Heilman and Goldberg, 2018, on eclipse attacks).
+//! part of a bucket and of a table (Marcus, Heilman and Goldberg, *Low-Resource Eclipse Attacks on
+//! Ethereum's Peer-to-Peer Network*, IACR ePrint 2018/236).
 
 use std::net::{IpAddr, Ipv4Addr};
 
 use super::peer::Peer;
+use crate::bounds::{Invalid, number};
 
 /// The network that an address is in: the first 24 bits (IPv4) or 48 bits (IPv6), which is about
 /// what one customer of a provider has.
@@ -20,7 +22,7 @@ pub enum Prefix {
 /// How many nodes of one prefix there may be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
-    /// In a bucket, and as many again in its replacement cache. 1 to 20.
+    /// In a bucket, and as many again in its replacement cache. 1 to 64.
     pub bucket_max: usize,
     /// In the whole table. 1 to 5,120.
     pub table_max: usize,
@@ -36,6 +38,16 @@ impl Default for Limits {
 }
 
 impl Limits {
+    /// Whether the values can stand, alone and together.
+    ///
+    /// # Errors
+    ///
+    /// [`Invalid`] for the first that cannot.
+    pub fn check(&self) -> Result<(), Invalid> {
+        number("table.prefix_bucket_max", self.bucket_max, 1, 64)?;
+        number("table.prefix_table_max", self.table_max, 1, 5_120)
+    }
+
     /// The prefix under which a peer counts: that of its first address, which is where it was
     /// reached. None if it does not count.
     #[must_use]

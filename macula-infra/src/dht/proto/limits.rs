@@ -11,27 +11,26 @@ use std::time::{Duration, Instant};
 use macula_core::identity::NodeId;
 
 use super::requests::Misbehaviour;
-use crate::dht::{provider, record};
-
-/// How many tokens a bucket counts as one: it counts in millionths.
-const MICRO: u64 = 1_000_000;
+use crate::bounds::{Invalid, number, span};
+use crate::dht::signed::Refusal;
+use crate::tokens::{Bucket, Rate};
 
 /// The settings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Config {
-    /// How much a peer may ask each second, in lookups in the table.
+    /// How much a peer may ask each second, in lookups in the table. 1 to 1,000,000.
     pub rate_per_s: u32,
-    /// How much it may ask at once, likewise.
+    /// How much it may ask at once, likewise. 1 to 10,000,000.
     pub burst: u32,
-    /// Of how many peers this is remembered.
+    /// Of how many peers this is remembered. 1 to 1,000,000.
     pub peers_max: usize,
-    /// With how many demerits a peer is ignored.
+    /// With how many demerits a peer is ignored. 1 to 1,000,000.
     pub demerits_max: u32,
-    /// In which time one demerit goes.
+    /// In which time one demerit goes. 1 ms to 1 h.
     pub pardon_every: Duration,
-    /// How long a peer is ignored at first; each time twice as long.
+    /// How long a peer is ignored at first; each time twice as long. 1 s to `ignored_max`.
     pub ignored_for: Duration,
-    /// How long a peer is ignored at most.
+    /// How long a peer is ignored at most. Up to 30 d.
     pub ignored_max: Duration,
 }
 
@@ -51,6 +50,28 @@ impl Default for Config {
     }
 }
 
+impl Config {
+    const fn rate(&self) -> Rate {
+        Rate { per_s: self.rate_per_s, burst: self.burst }
+    }
+
+    /// Whether the values can stand, alone and together.
+    ///
+    /// # Errors
+    ///
+    /// [`Invalid`] for the first that cannot.
+    pub fn check(&self) -> Result<(), Invalid> {
+        let (ms, secs) = (Duration::from_millis, Duration::from_secs);
+        number("limits.rate_per_s", self.rate_per_s, 1, 1_000_000)?;
+        number("limits.burst", self.burst, 1, 10_000_000)?;
+        number("limits.peers_max", self.peers_max, 1, 1_000_000)?;
+        number("limits.demerits_max", self.demerits_max, 1, 1_000_000)?;
+        span("limits.pardon_every", self.pardon_every, ms(1), secs(3_600))?;
+        span("limits.ignored_max", self.ignored_max, secs(1), secs(30 * 86_400))?;
+        span("limits.ignored_for", self.ignored_for, secs(1), self.ignored_max)
+    }
+}
+
 /// What is held against a peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Offence {
@@ -62,48 +83,52 @@ pub enum Offence {
     WrongAnswer,
     /// It has handed over what its author has not signed, or what belongs elsewhere.
     Forged,
+    /// It has answered with what is over, or older than what others have. That happens to those who
+    /// were away for a while, too.
+    Stale,
 }
 
 impl Offence {
+    /// Whether no honest node does it. One that was away may be behind.
+    #[must_use]
+    pub const fn is_deliberate(self) -> bool {
+        !matches!(self, Self::Stale)
+    }
+
     /// How many demerits it brings.
     #[must_use]
     pub const fn demerits(self) -> u32 {
         match self {
-            Self::Flood => 1,
+            Self::Flood | Self::Stale => 1,
             Self::Malformed => 20,
             Self::WrongAnswer => 25,
             Self::Forged => 50,
         }
     }
 
-    /// What it means that a peer has handed over a record that was refused: clocks may differ, and
-    /// a record may be outrun by a newer one, but nobody hands over what is no good at any time.
+    /// What it means that a peer has handed over what was refused: clocks may differ, and a record
+    /// may be outrun by a newer one, but nobody hands over what is no good at any time.
     #[must_use]
-    pub const fn of_record(refusal: &record::Refusal) -> Option<Self> {
+    pub const fn of(refusal: &Refusal) -> Option<Self> {
         match refusal {
-            record::Refusal::Forged | record::Refusal::WrongKey { .. } => Some(Self::Forged),
-            record::Refusal::Malformed(_)
-            | record::Refusal::OtherRealm
-            | record::Refusal::Oversized(_) => Some(Self::Malformed),
-            record::Refusal::Expired { .. }
-            | record::Refusal::LivesTooLong { .. }
-            | record::Refusal::Invalid(_) => None,
+            Refusal::Forged | Refusal::WrongKey { .. } => Some(Self::Forged),
+            Refusal::Malformed(_)
+            | Refusal::OtherRealm
+            | Refusal::Oversized(_)
+            | Refusal::TooManyAddresses { .. } => Some(Self::Malformed),
+            Refusal::FromTheFuture { .. }
+            | Refusal::Expired { .. }
+            | Refusal::LivesTooLong { .. }
+            | Refusal::Invalid(_) => None,
         }
     }
 
-    /// Likewise for a provider.
+    /// Likewise for an answer: nobody has to keep what is over.
     #[must_use]
-    pub const fn of_provider(refusal: &provider::Refusal) -> Option<Self> {
+    pub const fn of_answered(refusal: &Refusal) -> Option<Self> {
         match refusal {
-            provider::Refusal::Forged | provider::Refusal::WrongKey { .. } => Some(Self::Forged),
-            provider::Refusal::Malformed(_)
-            | provider::Refusal::OtherRealm
-            | provider::Refusal::Oversized(_)
-            | provider::Refusal::TooManyAddresses { .. } => Some(Self::Malformed),
-            provider::Refusal::FromTheFuture { .. }
-            | provider::Refusal::Expired { .. }
-            | provider::Refusal::LivesTooLong { .. }
-            | provider::Refusal::Invalid(_) => None,
+            Refusal::Expired { .. } => Some(Self::Stale),
+            other => Self::of(other),
         }
     }
 
@@ -140,9 +165,7 @@ pub enum Verdict {
 
 #[derive(Debug)]
 struct Peer {
-    /// In millionths.
-    tokens: u64,
-    filled_at: Instant,
+    bucket: Bucket,
     demerits: u32,
     pardoned_at: Instant,
     ignored_until: Option<Instant>,
@@ -172,17 +195,14 @@ impl Limits {
         if let Some(left) = left {
             return Verdict::Ignored { left };
         }
-        let rate = u64::from(self.config.rate_per_s).max(1);
-        let cost = u64::from(cost.min(self.config.burst)) * MICRO;
-        let peer = self.look_up(now, id);
-        let Some(tokens) = peer.tokens.checked_sub(cost) else {
-            // So many millionths as are missing take so many microseconds, at one each second.
-            let retry_in = Duration::from_micros((cost - peer.tokens).div_ceil(rate));
-            self.blame(now, id, Offence::Flood);
-            return Verdict::Busy { retry_in };
-        };
-        peer.tokens = tokens;
-        Verdict::Admitted
+        let rate = self.config.rate();
+        match self.look_up(now, id).bucket.take(now, rate, cost) {
+            Ok(()) => Verdict::Admitted,
+            Err(retry_in) => {
+                self.blame(now, id, Offence::Flood);
+                Verdict::Busy { retry_in }
+            }
+        }
     }
 
     /// Holds something against a peer. True if it is ignored from now on.
@@ -234,8 +254,7 @@ impl Limits {
 
     /// What is known of a peer, at this time.
     fn look_up(&mut self, now: Instant, id: NodeId) -> &mut Peer {
-        let Config { rate_per_s, burst, pardon_every, .. } = self.config;
-        let full = u64::from(burst) * MICRO;
+        let (rate, pardon_every) = (self.config.rate(), self.config.pardon_every);
         match self.peers.get(&id) {
             Some(peer) => {
                 self.order.remove(&(peer.seen_at, id));
@@ -244,19 +263,14 @@ impl Limits {
         }
         self.order.insert((now, id));
         let pardons = self.peers.get(&id).map_or(0, |peer| self.pardons(now, peer));
-        let peer = self.peers.entry(id).or_insert(Peer {
-            tokens: full,
-            filled_at: now,
+        let peer = self.peers.entry(id).or_insert_with(|| Peer {
+            bucket: Bucket::full(now, rate),
             demerits: 0,
             pardoned_at: now,
             ignored_until: None,
             times_ignored: 0,
             seen_at: now,
         });
-        let micros = now.saturating_duration_since(peer.filled_at).as_micros();
-        let gained = u64::try_from(micros).unwrap_or(u64::MAX).saturating_mul(rate_per_s.into());
-        peer.tokens = peer.tokens.saturating_add(gained).min(full);
-        peer.filled_at = now;
         peer.demerits = peer.demerits.saturating_sub(pardons);
         peer.pardoned_at += pardon_every.saturating_mul(pardons);
         peer.ignored_until = peer.ignored_until.filter(|until| *until > now);

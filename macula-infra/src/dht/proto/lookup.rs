@@ -9,9 +9,9 @@
 //!
 //! A node that lies can lead a lookup among its accomplices. So a lookup can go on several paths,
 //! and what a node says is believed on the path on which it was asked, and on no other (Baumgart and
-//! Mies, *S/Kademlia*, 2007, section 4.4). A node that two paths have heard of is asked on one of
-//! them; for the other it counts as done when it has answered. So all paths but the first come at
-//! the price of their first few steps.
+//! Mies, *S/Kademlia*, ICPADS 2007, "lookup over disjoint paths"). A node that two paths have heard
+//! of is asked on one of them; for the other it counts as done when it has answered. So all paths
+//! but the first come at the price of their first few steps.
 //!
 //! # Density
 //!
@@ -35,6 +35,7 @@ use macula_core::machine::Machine;
 
 use super::density::{Density, advise};
 use super::peer::Peer;
+use crate::bounds::{Invalid, number, span};
 use crate::dht::key::{Distance, Key};
 
 use path::{Path, Place};
@@ -86,6 +87,20 @@ impl Config {
     #[must_use]
     pub fn guarded() -> Self {
         Self { paths: 3, ..Self::default() }
+    }
+
+    /// Whether the values can stand, alone and together.
+    ///
+    /// # Errors
+    ///
+    /// [`Invalid`] for the first that cannot.
+    pub fn check(&self) -> Result<(), Invalid> {
+        let ms = Duration::from_millis;
+        number("k", self.k, 1, 80)?;
+        number("alpha", self.alpha, 1, 16)?;
+        number("paths", self.paths, 1, 8)?;
+        number("asks_max", self.asks_max, 1, 1_024)?;
+        span("deadline", self.deadline, ms(100), ms(600_000))
     }
 }
 

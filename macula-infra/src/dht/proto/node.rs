@@ -18,6 +18,8 @@
 //! somebody seems to have [made nodes](super::density) for the place.
 
 mod api;
+mod bug;
+mod config;
 mod machine;
 mod searches;
 mod serving;
@@ -36,25 +38,28 @@ use macula_core::deadlines::Deadlines;
 use macula_core::entropy::Entropy;
 use macula_core::identity::NodeId;
 
-use super::cache::{self, Cache};
+use super::cache::Cache;
 use super::density::Estimator;
 use super::limits::{self, Limits};
-use super::lookup;
 use super::peer::Peer;
-use super::providers::{self, Providers};
-use super::published::{self, Published};
-use super::records::{self, Records};
-use super::requests::{self, Requests, Ticket};
+use super::providers::Providers;
+use super::published::Published;
+use super::records::Records;
+use super::requests::{Requests, Ticket};
 use super::table::{self, Table};
 use super::time::Moment;
 use crate::contact::Contact;
 use crate::dht::key::Key;
 use crate::dht::rules::Rules;
+use crate::dht::wire::Refusal;
 
 pub use api::{
-    Answer, Command, CommandId, Failure, Got, Input, Mode, Output, Providing, Quorum, Stats,
+    Answer, Command, CommandId, Failure, Got, Input, Mode, Output, Providing, Quorum, Side, Stats,
     Stored, Told,
 };
+pub use config::Config;
+
+pub use bug::Bug;
 
 use searches::{Search, SearchId};
 
@@ -72,29 +77,6 @@ const SETTLED_WITHIN: Duration = Duration::from_secs(5);
 
 /// After how long something is issued anew that fewer nodes have taken than were to.
 const REISSUE_AFTER: Duration = Duration::from_secs(15);
-
-/// The settings of the parts.
-#[derive(Debug, Clone, Default)]
-pub struct Config {
-    /// The routing table.
-    pub table: table::Config,
-    /// Lookups.
-    pub lookup: lookup::Config,
-    /// Requests to others.
-    pub requests: requests::Config,
-    /// The records that are kept for others.
-    pub records: records::Config,
-    /// The providers that are kept for others.
-    pub providers: providers::Config,
-    /// What this node publishes.
-    pub published: published::Config,
-    /// What others may ask.
-    pub limits: limits::Config,
-    /// Answers that are remembered.
-    pub cache: cache::Config,
-    /// How many nodes have to agree on a value before a search for it ends early. 1 to 20.
-    pub agree: usize,
-}
 
 /// What an operation under way is for.
 #[derive(Debug)]
@@ -145,6 +127,9 @@ pub struct Node {
     joined: bool,
     out: VecDeque<Output>,
     stats: Stats,
+    /// What a liar of a test answers instead of the truth.
+    #[cfg(test)]
+    lies: tests::Lies,
 }
 
 /// A provider that is being signed.
@@ -191,6 +176,8 @@ impl Node {
             out: VecDeque::new(),
             stats: Stats::default(),
             config,
+            #[cfg(test)]
+            lies: tests::Lies::default(),
         }
     }
 
@@ -203,6 +190,11 @@ impl Node {
     /// Takes back the table that an earlier life has saved.
     pub fn restore(&mut self, now: Instant, snapshot: &table::Snapshot) {
         self.table.restore(now, snapshot);
+    }
+
+    /// Goes on after the requests of an earlier life: the first has this number.
+    pub const fn resume(&mut self, next: super::requests::RequestId) {
+        self.requests.resume(next);
     }
 
     /// How things stand.
@@ -244,11 +236,17 @@ impl Node {
     }
 
     fn blame(&mut self, now: Instant, peer: NodeId, offence: limits::Offence) {
-        self.stats.blamed += 1;
+        self.stats.blamed += u64::from(offence.is_deliberate());
         if self.limits.blame(now, peer, offence) {
             self.table.forget(&Peer::new(Contact::new(peer, [])));
         }
         self.say(Output::Misbehaved { peer, offence });
+    }
+
+    /// Does not take what a peer has handed over.
+    fn refuse(&mut self, peer: NodeId, side: Side, refusal: Refusal) {
+        self.stats.refused += 1;
+        self.say(Output::Refused { peer, side, refusal });
     }
 
     fn say(&mut self, output: Output) {

@@ -17,6 +17,7 @@ use macula_core::identity::NodeId;
 
 use super::records::Bound;
 use super::time::Moment;
+use crate::bounds::{Invalid, number};
 use crate::dht::key::Key;
 use crate::dht::provider::{Signed, Verified};
 
@@ -30,13 +31,13 @@ pub const TTL: Duration = Duration::from_secs(300);
 /// The bounds of a store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Config {
-    /// How many providers are kept, withdrawals among them.
+    /// How many providers are kept, withdrawals among them. 1 to 10,000,000.
     pub count_max: usize,
-    /// How many bytes all of them have.
+    /// How many bytes all of them have. 128 KiB to 1 GiB.
     pub bytes_max: usize,
-    /// How many of them belong to one key.
+    /// How many of them belong to one key. 1 to `count_max`.
     pub key_count_max: usize,
-    /// How many of them belong to one node.
+    /// How many of them belong to one node. 1 to `count_max`.
     pub node_count_max: usize,
 }
 
@@ -44,6 +45,20 @@ impl Default for Config {
     /// 65,536 providers and 64 MiB; 1,000 for a key, 4,096 of one node.
     fn default() -> Self {
         Self { count_max: 65_536, bytes_max: 64 << 20, key_count_max: 1000, node_count_max: 4096 }
+    }
+}
+
+impl Config {
+    /// Whether the values can stand, alone and together.
+    ///
+    /// # Errors
+    ///
+    /// [`Invalid`] for the first that cannot.
+    pub fn check(&self) -> Result<(), Invalid> {
+        number("providers.count_max", self.count_max, 1, 10_000_000)?;
+        number("providers.bytes_max", self.bytes_max, 128 << 10, 1 << 30)?;
+        number("providers.key_count_max", self.key_count_max, 1, self.count_max)?;
+        number("providers.node_count_max", self.node_count_max, 1, self.count_max)
     }
 }
 

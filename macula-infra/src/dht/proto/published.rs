@@ -12,6 +12,7 @@ use macula_core::deadlines::Deadlines;
 use macula_core::entropy::Entropy;
 
 use super::time::{Moment, jittered};
+use crate::bounds::{Invalid, number, span};
 use crate::dht::key::Key;
 use crate::dht::provider::Provider;
 use crate::dht::record::{Signed, Verified};
@@ -22,13 +23,14 @@ const DUE_MAX: usize = 64;
 /// The bounds and times.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Config {
-    /// How many records and providers there may be together.
+    /// How many records and providers there may be together. 1 to 1,000,000.
     pub count_max: usize,
-    /// How often a record is stored anew.
+    /// How often a record is stored anew. 1 min to 7 d.
     pub record_every: Duration,
-    /// After which part of its time (0.0 to 1.0) a provider is issued anew.
+    /// After which part of its time a provider is issued anew. 0.1 to 0.75.
     pub provider_part: f64,
-    /// By which part (0.0 to 1.0) both are longer or shorter, by chance.
+    /// By which part both are longer or shorter, by chance. 0.0 to 0.25, so that no provider is
+    /// issued too late.
     pub jitter: f64,
 }
 
@@ -41,6 +43,21 @@ impl Default for Config {
             provider_part: 0.5,
             jitter: 0.1,
         }
+    }
+}
+
+impl Config {
+    /// Whether the values can stand, alone and together.
+    ///
+    /// # Errors
+    ///
+    /// [`Invalid`] for the first that cannot.
+    pub fn check(&self) -> Result<(), Invalid> {
+        let (second, week) = (Duration::from_secs(1), Duration::from_secs(7 * 86_400));
+        number("published.count_max", self.count_max, 1, 1_000_000)?;
+        span("published.record_every", self.record_every, second, week)?;
+        number("published.provider_part", self.provider_part, 0.1, 0.75)?;
+        number("published.jitter", self.jitter, 0.0, 0.25)
     }
 }
 

@@ -23,6 +23,7 @@ use macula_core::entropy::Entropy;
 use macula_core::identity::NodeId;
 
 use super::time::{Moment, jittered};
+use crate::bounds::{Invalid, number, span};
 use crate::dht::key::Key;
 use crate::dht::record::{Signed, Verified};
 
@@ -32,18 +33,18 @@ const DUE_MAX: usize = 256;
 /// The bounds and times of a store.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Config {
-    /// How many records are kept.
+    /// How many records are kept. 1 to 10,000,000.
     pub count_max: usize,
-    /// How many bytes all of them have.
+    /// How many bytes all of them have. 128 KiB to 1 GiB.
     pub bytes_max: usize,
-    /// How many of them one author has.
+    /// How many of them one author has. 1 to `count_max`.
     pub author_count_max: usize,
-    /// How many bytes those of one author have.
+    /// How many bytes those of one author have. 128 KiB to `bytes_max`.
     pub author_bytes_max: usize,
-    /// How many sequence numbers of records that are over are remembered.
+    /// How many sequence numbers of records that are over are remembered. 0 to 10,000,000.
     pub remembered_max: usize,
     /// How often a record is handed to the nodes that are closest to it now, unless one of them has
-    /// handed it to this node meanwhile.
+    /// handed it to this node meanwhile. 1 min to 7 d.
     pub replicate_every: Duration,
     /// By which part (0.0 to 1.0) that time is longer or shorter, by chance.
     pub replicate_jitter: f64,
@@ -62,6 +63,24 @@ impl Default for Config {
             replicate_every: Duration::from_secs(3600),
             replicate_jitter: 0.25,
         }
+    }
+}
+
+impl Config {
+    /// Whether the values can stand, alone and together.
+    ///
+    /// # Errors
+    ///
+    /// [`Invalid`] for the first that cannot.
+    pub fn check(&self) -> Result<(), Invalid> {
+        let (second, week) = (Duration::from_secs(1), Duration::from_secs(7 * 86_400));
+        number("records.count_max", self.count_max, 1, 10_000_000)?;
+        number("records.bytes_max", self.bytes_max, 128 << 10, 1 << 30)?;
+        number("records.author_count_max", self.author_count_max, 1, self.count_max)?;
+        number("records.author_bytes_max", self.author_bytes_max, 128 << 10, self.bytes_max)?;
+        number("records.remembered_max", self.remembered_max, 0, 10_000_000)?;
+        span("records.replicate_every", self.replicate_every, second, week)?;
+        number("records.replicate_jitter", self.replicate_jitter, 0.0, 1.0)
     }
 }
 

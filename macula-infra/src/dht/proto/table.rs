@@ -25,11 +25,15 @@ use serde::{Deserialize, Serialize};
 use super::bucket::{Bucket, Entry};
 use super::diversity::Limits;
 use super::peer::Peer;
+use crate::bounds::{Invalid, number, span};
 use crate::contact::Contact;
 use crate::dht::key::{BITS, Key};
 
 /// How many outputs wait at most; what would be beyond is left out until it is due again.
 pub const OUTPUTS_MAX: usize = 64;
+
+/// With how many times k peers a lookup begins at most.
+const SEEDS_FACTOR: usize = 3;
 
 /// How long after one refresh the next begins at the earliest.
 const REFRESH_PACE: Duration = Duration::from_secs(1);
@@ -78,6 +82,26 @@ impl Default for Config {
             candidates_max: 64,
             limits: Limits::default(),
         }
+    }
+}
+
+impl Config {
+    /// Whether the values can stand, alone and together.
+    ///
+    /// # Errors
+    ///
+    /// [`Invalid`] for the first that cannot.
+    pub fn check(&self) -> Result<(), Invalid> {
+        let secs = Duration::from_secs;
+        number("table.k", self.k, 1, 64)?;
+        number("table.cache_len", self.cache_len, 0, 64)?;
+        number("table.failures_max", self.failures_max, 1, 16)?;
+        span("table.refresh_after", self.refresh_after, secs(60), secs(86_400))?;
+        span("table.refresh_own_after", self.refresh_own_after, secs(10), secs(86_400))?;
+        span("table.fresh", self.fresh, secs(0), secs(3_600))?;
+        span("table.question_ttl", self.question_ttl, secs(1), secs(3_600))?;
+        number("table.candidates_max", self.candidates_max, 0, 1_024)?;
+        self.limits.check()
     }
 }
 
@@ -200,7 +224,8 @@ impl Table {
         if self.renew(now, index, peer) {
             return Standing::Known;
         }
-        let entry = Entry { peer: peer.clone(), last_seen: now, failures: 0 };
+        let prefix = self.config.limits.prefix(peer);
+        let entry = Entry { peer: peer.clone(), prefix, last_seen: now, failures: 0 };
         if self.is_crowded(index, peer) {
             self.crowded += 1;
             return Standing::Refused;
@@ -305,6 +330,17 @@ impl Table {
         self.nearest(key, count, |_| true)
     }
 
+    /// With whom a lookup for the k closest to a key begins: the k closest, and behind them some
+    /// that are farther, in case that none of the k is there any more.
+    #[must_use]
+    pub fn seeds(&self, key: Key, k: usize) -> Vec<Peer> {
+        let mut seeds = self.closest(key, k);
+        let mut others = self.closest_known(key, SEEDS_FACTOR * k);
+        others.retain(|other| !seeds.iter().any(|seed| seed.node() == other.node()));
+        seeds.append(&mut others);
+        seeds
+    }
+
     /// Whether a peer is an entry.
     #[must_use]
     pub fn contains(&self, peer: &Peer) -> bool {
@@ -366,7 +402,8 @@ impl Table {
                 let ago = Duration::from_secs(saved.seen_ago_s);
                 let last_seen = now.checked_sub(ago).unwrap_or(now);
                 let failures = self.config.failures_max.saturating_sub(1);
-                bucket.insert(Entry { peer, last_seen, failures });
+                let prefix = self.config.limits.prefix(&peer);
+                bucket.insert(Entry { peer, prefix, last_seen, failures });
             }
         }
     }
@@ -433,9 +470,9 @@ impl Table {
         let Some(bucket) = self.buckets.get_mut(index) else { return false };
         bucket.question.take_if(|(asked, _)| *asked == peer.node());
         let Some(mut entry) = bucket.remove(peer) else { return false };
-        let moved = limits.prefix(&entry.peer) != limits.prefix(peer);
-        if !moved || !self.is_crowded(index, peer) {
-            entry.peer = peer.clone();
+        let prefix = limits.prefix(peer);
+        if entry.prefix == prefix || !self.is_crowded(index, peer) {
+            (entry.peer, entry.prefix) = (peer.clone(), prefix);
         }
         (entry.last_seen, entry.failures) = (now, 0);
         if let Some(bucket) = self.buckets.get_mut(index) {
@@ -448,7 +485,7 @@ impl Table {
     fn is_crowded(&self, index: usize, peer: &Peer) -> bool {
         let limits = &self.config.limits;
         let Some(prefix) = limits.prefix(peer) else { return false };
-        let count = |bucket: &Bucket| bucket.count(prefix, limits);
+        let count = |bucket: &Bucket| bucket.count(prefix);
         self.buckets.get(index).map_or(0, count) >= limits.bucket_max
             || self.buckets.iter().map(count).sum::<usize>() >= limits.table_max
     }

@@ -8,7 +8,7 @@ use data_encoding::HEXLOWER;
 use macula_core::identity::Envelope;
 use macula_core::wire::to_body;
 
-use super::{CONTEXT, Provider, Refusal, Signed};
+use super::{Provider, Refusal, Signed, Statement as _};
 use crate::contact::Contact;
 use crate::dht::key::RealmId;
 use crate::dht::record::tests::{NOW, keypair, rules};
@@ -52,7 +52,7 @@ fn a_signed_provider_is_believed_and_is_the_same() {
     let verified = signed(&provider).verify(NOW, Some(provider.key()), &rules()).unwrap();
     assert_eq!((verified.provider(), verified.key()), (&provider, provider.key()));
     assert_eq!(verified.kept_until(), provider.expires_at);
-    assert_eq!(verified.into_provider(), provider);
+    assert_eq!(verified.into_what(), provider);
 }
 
 #[test]
@@ -71,11 +71,10 @@ fn a_withdrawal_is_newer_than_what_it_withdraws_and_outlives_it() {
 #[test]
 fn each_refusal_has_its_own_error() {
     let good = provider(1, "name");
-    let Signed(envelope) = signed(&good);
-    let body = envelope.open(CONTEXT).unwrap().clone();
-    let forged = Signed(Envelope::seal(&keypair(1), "macula dht record 1", body));
+    let body = good.encode().unwrap();
+    let forged = Signed::from(Envelope::seal(&keypair(1), "macula dht record 1", body));
     assert_eq!(forged.verify(NOW, None, &rules()).unwrap_err(), Refusal::Forged);
-    let garbage = Signed(Envelope::seal(&keypair(1), CONTEXT, Bytes::from_static(b"\xc0")));
+    let garbage = Signed::from(Envelope::seal(&keypair(1), Provider::CONTEXT, &b"\xc0"[..]));
     let malformed = garbage.verify(NOW, None, &rules()).unwrap_err();
     assert!(matches!(malformed, Refusal::Malformed(_)), "{malformed}");
     let other = Provider { realm: RealmId::named("other"), ..good.clone() };

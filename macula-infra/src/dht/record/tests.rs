@@ -4,15 +4,31 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use data_encoding::HEXLOWER;
+use macula_core::clock::{Clock as _, TokioClock};
 use macula_core::identity::{Envelope, Keypair};
 use macula_core::wire::to_body;
 
-use super::{CONTEXT, Record, Refusal, SIGNED_LEN_MAX, SignError, Signed};
+use super::{Record, Refusal, SIGNED_LEN_MAX, SignError, Signed, Statement as _};
 use crate::dht::key::{Key, RealmId};
+use crate::dht::proto::time::Moment;
 use crate::dht::rules::{Oversized, Part, Rules, Validators, own_name, space};
 
 /// Now, since the Unix epoch.
 pub(in crate::dht) const NOW: Duration = Duration::from_secs(1_800_000_000);
+
+/// Now, on both clocks.
+pub(in crate::dht) fn begin() -> Moment {
+    Moment { now: TokioClock.now(), since_epoch: NOW }
+}
+
+pub(in crate::dht) fn later(at: Moment, wait: Duration) -> Moment {
+    Moment { now: at.now + wait, since_epoch: at.since_epoch + wait }
+}
+
+/// Where a node is that keeps.
+pub(in crate::dht) fn own() -> Key {
+    Key::of_node(keypair(99).node_id())
+}
 
 pub(in crate::dht) fn keypair(seed: u8) -> Keypair {
     Keypair::from_seed([seed; 32])
@@ -57,7 +73,7 @@ fn a_signed_record_is_believed_and_is_the_same() {
     assert_eq!(verified.record(), &record);
     assert_eq!((verified.key(), verified.signed()), (record.key(), &signed));
     assert!(verified.stored_len() > record.value.len());
-    assert_eq!(verified.into_record(), record);
+    assert_eq!(verified.into_what(), record);
 }
 
 #[test]
@@ -72,15 +88,14 @@ fn whoever_changes_a_record_has_forged_it() {
 
 #[test]
 fn what_was_signed_for_something_else_is_forged() {
-    let Signed(envelope) = signed(&record(1, "name", 7));
-    let body = envelope.open(CONTEXT).unwrap().clone();
-    let other = Signed(Envelope::seal(&keypair(1), "macula dht provider 1", body));
+    let body = record(1, "name", 7).encode().unwrap();
+    let other = Signed::from(Envelope::seal(&keypair(1), "macula dht provider 1", body));
     assert_eq!(other.verify(NOW, None, &rules()).unwrap_err(), Refusal::Forged);
 }
 
 #[test]
 fn what_is_signed_has_to_be_a_record() {
-    let garbage = Signed(Envelope::seal(&keypair(1), CONTEXT, Bytes::from_static(b"\x93\x01")));
+    let garbage = Signed::from(Envelope::seal(&keypair(1), Record::CONTEXT, &b"\x93\x01"[..]));
     let refused = garbage.verify(NOW, None, &rules()).unwrap_err();
     assert!(matches!(refused, Refusal::Malformed(_)), "{refused}");
 }

@@ -4,16 +4,20 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use macula_core::entropy::Entropy;
 use macula_core::machine::Machine;
 use macula_core::sim::{self, Address, Effect, Moment};
+use macula_core::wire::{EncodeError, HEADER_LEN};
 
 use super::oracle::Oracle;
 use crate::dht::key::Key;
 use crate::dht::proto::density::Estimator;
 use crate::dht::proto::lookup::{self, Lookup, Outcome};
+use crate::dht::proto::node;
 use crate::dht::proto::peer::Peer;
 use crate::dht::proto::table::{self, Table};
+use crate::dht::wire::{Op, OpResult, Reply, Request};
 
 /// After which time a request counts as slow.
 const SLOW_AFTER: Duration = Duration::from_millis(200);
@@ -23,12 +27,6 @@ const TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How many peers an answer names.
 const K: usize = 20;
-
-/// The bytes of a message besides the peers that it names: header, ids and key.
-const MESSAGE_LEN: usize = 64;
-
-/// The bytes of a peer: its id, one address, and what frames them.
-const PEER_LEN: usize = 56;
 
 /// What a node does when it is asked for closer ones.
 #[derive(Debug, Clone)]
@@ -81,7 +79,16 @@ pub enum Output {
     /// A message leaves.
     Send(Address, Message),
     /// A lookup of [`Input::Lookup`] is over.
-    Done(Outcome),
+    Done(Found),
+}
+
+/// What a lookup has found, and what it sent and received for it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Found {
+    /// What it has found.
+    pub outcome: Outcome,
+    /// The bytes of its requests and their answers, as frames: what QUIC adds is not among them.
+    pub bytes: usize,
 }
 
 /// How nodes of a mesh are made.
@@ -98,13 +105,10 @@ pub struct Settings {
 }
 
 impl Default for Settings {
+    /// Those of a real node.
     fn default() -> Self {
-        Self {
-            table: table::Config::default(),
-            lookup: lookup::Config::default(),
-            judges: false,
-            refreshes: true,
-        }
+        let node::Config { table, lookup, .. } = node::Config::default();
+        Self { table, lookup, judges: true, refreshes: true }
     }
 }
 
@@ -114,6 +118,24 @@ enum Why {
     Joining,
     Refresh,
     Asked,
+}
+
+/// A lookup that is under way.
+#[derive(Debug)]
+struct Search {
+    why: Why,
+    lookup: Lookup,
+    /// Its bytes, if somebody asked for it.
+    bytes: usize,
+}
+
+impl Search {
+    /// Counts a frame. Only who asked wants to know, and encoding takes time.
+    fn count(&mut self, body: impl FnOnce() -> Result<Bytes, EncodeError>) {
+        if self.why == Why::Asked {
+            self.bytes += HEADER_LEN + body().map_or(0, |body| body.len());
+        }
+    }
 }
 
 /// A request that is under way.
@@ -136,7 +158,7 @@ pub struct Node {
     entropy: Entropy,
     table: Table,
     estimator: Estimator,
-    lookups: BTreeMap<u64, (Why, Lookup)>,
+    lookups: BTreeMap<u64, Search>,
     pending: BTreeMap<u64, Pending>,
     numbers: u64,
     has_joined: bool,
@@ -200,10 +222,11 @@ impl Node {
     /// The memory that it holds, in bytes, with its own contact.
     #[must_use]
     pub fn memory(&self) -> usize {
-        let lookups = self.lookups.len() * size_of::<(u64, Why, Lookup)>();
+        let lookups = self.lookups.len() * size_of::<(u64, Search)>();
         let pending = self.pending.len() * size_of::<(u64, Pending)>();
         // The contact: key, id and the list of addresses, which all tables share.
-        let own = size_of::<Key>() + size_of::<crate::contact::Contact>() + PEER_LEN;
+        let addresses = size_of_val(self.own.contact().addresses.as_slice());
+        let own = size_of::<Key>() + size_of::<crate::contact::Contact>() + addresses;
         size_of::<Self>() - size_of::<Table>() + self.table.memory() + lookups + pending + own
     }
 
@@ -218,7 +241,7 @@ impl Node {
         config.population = self.estimator.population().filter(|_| self.settings.judges);
         let lookup = self.make(now, target, seeds, config);
         let id = self.next();
-        self.lookups.insert(id, (why, lookup));
+        self.lookups.insert(id, Search { why, lookup, bytes: 0 });
         self.serve(now, id);
     }
 
@@ -243,33 +266,30 @@ impl Node {
         lookup
     }
 
-    fn seeds(&self, target: Key) -> Vec<Peer> {
-        let seeds = self.table.closest(target, K);
-        if seeds.is_empty() { self.table.closest_known(target, K) } else { seeds }
-    }
-
     /// Does what a lookup wants done.
     fn serve(&mut self, now: Instant, id: u64) {
         loop {
-            let Some((why, lookup)) = self.lookups.get_mut(&id) else { return };
-            let (why, target) = (*why, lookup.target());
-            match lookup.poll_output() {
+            let Some(search) = self.lookups.get_mut(&id) else { return };
+            let target = search.lookup.target();
+            match search.lookup.poll_output() {
                 None => return,
                 Some(lookup::Output::Ask { peer, .. }) => {
+                    search.count(|| Request { ops: vec![Op::FindNode { target }] }.encode());
                     self.ask(now, peer, Some(id), Some(target));
                 }
                 Some(lookup::Output::Done(outcome)) => {
+                    let (why, bytes) = (search.why, search.bytes);
                     self.lookups.remove(&id);
-                    return self.done(now, why, target, outcome);
+                    return self.done(now, why, target, Found { outcome, bytes });
                 }
             }
         }
     }
 
-    fn done(&mut self, now: Instant, why: Why, target: Key, outcome: Outcome) {
-        self.estimator.add(&target, &outcome.closest, self.settings.lookup.k);
+    fn done(&mut self, now: Instant, why: Why, target: Key, found: Found) {
+        self.estimator.add(&target, &found.outcome.closest, self.settings.lookup.k);
         match why {
-            Why::Asked => self.out.push_back(Output::Done(outcome)),
+            Why::Asked => self.out.push_back(Output::Done(found)),
             Why::Refresh => {}
             Why::Joining => {
                 self.has_joined = true;
@@ -295,7 +315,7 @@ impl Node {
             match output {
                 table::Output::Question { peer } => self.ask(now, peer, None, None),
                 table::Output::Refresh { key } => {
-                    let seeds = self.seeds(key);
+                    let seeds = self.table.seeds(key, self.settings.lookup.k);
                     self.start(now, Why::Refresh, key, &seeds);
                 }
             }
@@ -304,8 +324,11 @@ impl Node {
 
     fn tell(&mut self, now: Instant, lookup: Option<u64>, input: lookup::Input) {
         let Some(id) = lookup else { return };
-        if let Some((_, lookup)) = self.lookups.get_mut(&id) {
-            lookup.handle(now, input);
+        if let Some(search) = self.lookups.get_mut(&id) {
+            if let lookup::Input::Answered { peers, .. } = &input {
+                search.count(|| reply(peers).encode());
+            }
+            search.lookup.handle(now, input);
             self.serve(now, id);
         }
     }
@@ -368,7 +391,7 @@ impl Machine for Node {
         match input {
             Input::Join(peer) => self.start(now, Why::Joining, self.own.key(), &[peer]),
             Input::Lookup(key) => {
-                let seeds = self.seeds(key);
+                let seeds = self.table.seeds(key, self.settings.lookup.k);
                 self.start(now, Why::Asked, key, &seeds);
             }
             Input::Received(from, message) => self.received(now, from, message),
@@ -384,8 +407,8 @@ impl Machine for Node {
         }
         let ids: Vec<u64> = self.lookups.keys().copied().collect();
         for id in ids {
-            if let Some((_, lookup)) = self.lookups.get_mut(&id) {
-                lookup.handle_timeout(now);
+            if let Some(search) = self.lookups.get_mut(&id) {
+                search.lookup.handle_timeout(now);
                 self.serve(now, id);
             }
         }
@@ -399,7 +422,7 @@ impl Machine for Node {
 
     fn poll_timeout(&self) -> Option<(Instant, &'static str)> {
         let request = self.pending.values().map(|pending| (pending.due, "request")).min();
-        let lookups = self.lookups.values().filter_map(|(_, lookup)| lookup.poll_timeout()).min();
+        let lookups = self.lookups.values().filter_map(|search| search.lookup.poll_timeout()).min();
         [request, lookups, self.table.poll_timeout()].into_iter().flatten().min()
     }
 }
@@ -411,25 +434,24 @@ pub struct Wiring;
 impl sim::Node for Wiring {
     type Machine = Node;
     type Message = Message;
-    type Seen = Outcome;
+    type Seen = Found;
 
     fn received(from: Address, message: Message, _moment: Moment) -> Input {
         Input::Received(from, message)
     }
 
-    fn bytes(message: &Message) -> usize {
-        match message {
-            Message::Find { .. } => MESSAGE_LEN + PEER_LEN,
-            Message::Nodes { peers, .. } => MESSAGE_LEN + peers.len() * PEER_LEN,
-        }
-    }
-
-    fn effect(output: Output) -> Effect<Message, Outcome> {
+    fn effect(output: Output) -> Effect<Message, Found> {
         match output {
             Output::Send(to, message) => Effect::Send(to, message),
-            Output::Done(outcome) => Effect::Seen(outcome),
+            Output::Done(found) => Effect::Seen(found),
         }
     }
+}
+
+/// The answer that names these, as a real node sends it.
+fn reply(peers: &[Peer]) -> Reply {
+    let contacts = peers.iter().map(|peer| peer.contact().clone()).collect();
+    Reply { results: vec![OpResult::Nodes { contacts }] }
 }
 
 /// Where a peer is in the simulation: its network is its number.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::dht::rules::millis;
-use crate::dht::{provider, record};
+use crate::dht::signed;
 
 /// The longest text of a refusal, in characters.
 const TEXT_CHARS_MAX: usize = 256;
@@ -106,40 +106,48 @@ fn length(len: usize) -> u64 {
     u64::try_from(len).unwrap_or(u64::MAX)
 }
 
-impl From<record::Refusal> for Refusal {
-    fn from(refusal: record::Refusal) -> Self {
+impl From<signed::Refusal> for Refusal {
+    fn from(refusal: signed::Refusal) -> Self {
+        use signed::Refusal as Judged;
         match refusal {
-            record::Refusal::Forged => Self::Forged,
-            record::Refusal::Malformed(error) => Self::Malformed { text: text(&error) },
-            record::Refusal::OtherRealm => Self::OtherRealm,
-            record::Refusal::Oversized(over) => {
+            Judged::Forged => Self::Forged,
+            Judged::Malformed(error) => Self::Malformed { text: text(&error) },
+            error @ Judged::TooManyAddresses { .. } => Self::Malformed { text: text(&error) },
+            Judged::OtherRealm => Self::OtherRealm,
+            Judged::Oversized(over) => {
                 Self::Oversized { len: length(over.len), max: length(over.max) }
             }
-            record::Refusal::WrongKey { .. } => Self::WrongKey,
-            record::Refusal::Expired { .. } => Self::Expired,
-            record::Refusal::LivesTooLong { .. } => Self::LivesTooLong,
-            record::Refusal::Invalid(why) => Self::Invalid { text: text(&why) },
+            Judged::WrongKey { .. } => Self::WrongKey,
+            Judged::FromTheFuture { .. } => Self::FromTheFuture,
+            Judged::Expired { .. } => Self::Expired,
+            Judged::LivesTooLong { .. } => Self::LivesTooLong,
+            Judged::Invalid(why) => Self::Invalid { text: text(&why) },
         }
     }
 }
 
-impl From<provider::Refusal> for Refusal {
-    fn from(refusal: provider::Refusal) -> Self {
-        match refusal {
-            provider::Refusal::Forged => Self::Forged,
-            provider::Refusal::Malformed(error) => Self::Malformed { text: text(&error) },
-            provider::Refusal::OtherRealm => Self::OtherRealm,
-            provider::Refusal::Oversized(over) => {
-                Self::Oversized { len: length(over.len), max: length(over.max) }
-            }
-            error @ provider::Refusal::TooManyAddresses { .. } => {
-                Self::Malformed { text: text(&error) }
-            }
-            provider::Refusal::WrongKey { .. } => Self::WrongKey,
-            provider::Refusal::FromTheFuture { .. } => Self::FromTheFuture,
-            provider::Refusal::Expired { .. } => Self::Expired,
-            provider::Refusal::LivesTooLong { .. } => Self::LivesTooLong,
-            provider::Refusal::Invalid(why) => Self::Invalid { text: text(&why) },
+impl Refusal {
+    /// It in one word, which is also what travels.
+    #[must_use]
+    pub fn code(&self) -> &str {
+        match self {
+            Self::Forged => code::FORGED,
+            Self::Malformed { .. } => code::MALFORMED,
+            Self::OtherRealm => code::OTHER_REALM,
+            Self::Oversized { .. } => code::OVERSIZED,
+            Self::WrongKey => code::WRONG_KEY,
+            Self::Expired => code::EXPIRED,
+            Self::FromTheFuture => code::FROM_THE_FUTURE,
+            Self::LivesTooLong => code::LIVES_TOO_LONG,
+            Self::Invalid { .. } => code::INVALID,
+            Self::Older { .. } => code::OLDER,
+            Self::ConditionFailed { .. } => code::CONDITION_FAILED,
+            Self::Conflict { .. } => code::CONFLICT,
+            Self::Full => code::FULL,
+            Self::Busy { .. } => code::BUSY,
+            Self::NoRoom => code::NO_ROOM,
+            Self::Unsupported => code::UNSUPPORTED,
+            Self::Other { code } => code,
         }
     }
 }
@@ -184,30 +192,25 @@ pub(super) struct WireRefusal {
 
 impl From<Refusal> for WireRefusal {
     fn from(refusal: Refusal) -> Self {
-        let coded = |code: &str| Self { code: code.to_owned(), ..Self::default() };
-        let sequence = |code: &str, n: Option<u64>| Self { sequence: n, ..coded(code) };
+        let coded = Self { code: refusal.code().to_owned(), ..Self::default() };
         match refusal {
-            Refusal::Forged => coded(code::FORGED),
-            Refusal::Malformed { text } => Self { text, ..coded(code::MALFORMED) },
-            Refusal::OtherRealm => coded(code::OTHER_REALM),
-            Refusal::Oversized { len, max } => {
-                Self { len: Some(len), max: Some(max), ..coded(code::OVERSIZED) }
+            Refusal::Malformed { text } | Refusal::Invalid { text } => Self { text, ..coded },
+            Refusal::Oversized { len, max } => Self { len: Some(len), max: Some(max), ..coded },
+            Refusal::Older { stored } | Refusal::Conflict { stored } => {
+                Self { sequence: Some(stored), ..coded }
             }
-            Refusal::WrongKey => coded(code::WRONG_KEY),
-            Refusal::Expired => coded(code::EXPIRED),
-            Refusal::FromTheFuture => coded(code::FROM_THE_FUTURE),
-            Refusal::LivesTooLong => coded(code::LIVES_TOO_LONG),
-            Refusal::Invalid { text } => Self { text, ..coded(code::INVALID) },
-            Refusal::Older { stored } => sequence(code::OLDER, Some(stored)),
-            Refusal::ConditionFailed { stored } => sequence(code::CONDITION_FAILED, stored),
-            Refusal::Conflict { stored } => sequence(code::CONFLICT, Some(stored)),
-            Refusal::Full => coded(code::FULL),
-            Refusal::Busy { retry_in } => {
-                Self { retry_ms: Some(millis(retry_in)), ..coded(code::BUSY) }
-            }
-            Refusal::NoRoom => coded(code::NO_ROOM),
-            Refusal::Unsupported => coded(code::UNSUPPORTED),
-            Refusal::Other { code } => coded(&code),
+            Refusal::ConditionFailed { stored } => Self { sequence: stored, ..coded },
+            Refusal::Busy { retry_in } => Self { retry_ms: Some(millis(retry_in)), ..coded },
+            Refusal::Forged
+            | Refusal::OtherRealm
+            | Refusal::WrongKey
+            | Refusal::Expired
+            | Refusal::FromTheFuture
+            | Refusal::LivesTooLong
+            | Refusal::Full
+            | Refusal::NoRoom
+            | Refusal::Unsupported
+            | Refusal::Other { .. } => coded,
         }
     }
 }

@@ -8,7 +8,7 @@ use super::{CONTACTS_MAX, encoded_len};
 use crate::contact::{ADDRESSES_MAX, Contact};
 use crate::dht::proto::providers::ProvideOutcome;
 use crate::dht::proto::records::PutOutcome;
-use crate::dht::{provider, record};
+use crate::dht::{provider, record, signed};
 
 /// The kinds of operations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -119,14 +119,8 @@ impl From<ProvideOutcome> for OpResult {
     }
 }
 
-impl From<record::Refusal> for OpResult {
-    fn from(refusal: record::Refusal) -> Self {
-        Self::Refused(refusal.into())
-    }
-}
-
-impl From<provider::Refusal> for OpResult {
-    fn from(refusal: provider::Refusal) -> Self {
+impl From<signed::Refusal> for OpResult {
+    fn from(refusal: signed::Refusal) -> Self {
         Self::Refused(refusal.into())
     }
 }

@@ -12,7 +12,7 @@ use super::ring::below;
 use super::swim::{Stage, Swim};
 use super::telling::Introduced;
 use super::timer::Timer;
-use super::{Body, Output, SEEDS_MAX};
+use super::{Body, Bug, Output, SEEDS_MAX};
 use crate::contact::Contact;
 
 /// How many seeds are asked at one time.
@@ -126,12 +126,8 @@ impl Swim {
         // Others had reason to suspect it.
         self.health.worse(1);
         let version = stamp.version.max(self.me.stamp().version).saturating_add(1);
-        #[cfg(test)]
-        let version = if self.has(super::tests::Bug::RefutesWithTheSameVersion) {
-            self.me.stamp().version
-        } else {
-            version
-        };
+        let same = self.has(Bug::RefutesWithTheSameVersion);
+        let version = if same { self.me.stamp().version } else { version };
         self.renew(now, |presence| presence.stamp.version = version);
         self.answer_accusers();
     }
@@ -188,8 +184,7 @@ impl Swim {
     pub(super) fn reconnect(&mut self, now: Instant) {
         let wait = self.jittered(self.config.reconnect_interval);
         self.timers.set(Timer::Reconnect, now + wait);
-        #[cfg(test)]
-        if self.has(super::tests::Bug::NeverProbesTheDead) {
+        if self.has(Bug::NeverProbesTheDead) {
             return;
         }
         let lost = self.seeds.iter().filter(|seed| {

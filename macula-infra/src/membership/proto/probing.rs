@@ -9,6 +9,9 @@ use super::swim::{Stage, Swim};
 use super::timer::Timer;
 use super::{Body, Offence};
 
+/// How long nearly all answers are thought to take before one was measured.
+const RTT_UNKNOWN: Duration = Duration::from_millis(300);
+
 /// How many probes are under way at one time.
 const PROBES_MAX: usize = 64;
 
@@ -46,7 +49,10 @@ pub(super) struct Relay {
 impl Swim {
     /// How long nearly all direct answers take at most.
     pub(super) fn patience(&self) -> Duration {
-        self.round_trip.bound().clamp(self.config.timeout_min, self.config.timeout_max)
+        self.round_trip
+            .within(4)
+            .unwrap_or(RTT_UNKNOWN)
+            .clamp(self.config.timeout_min, self.config.timeout_max)
     }
 
     /// It is the next member's turn.
@@ -147,7 +153,7 @@ impl Swim {
         }
         // The second ping has the same nonce: what its answer took is not known (Karn's rule).
         if asked.is_none() {
-            self.round_trip.measured(now.saturating_duration_since(probe.sent));
+            self.round_trip.sample(now.saturating_duration_since(probe.sent));
         }
         self.end_probe(nonce);
         self.health.better();

@@ -13,7 +13,7 @@ use super::super::config::Config;
 use super::super::event::Event;
 use super::super::update::{Presence, Role, Seen, Stamp, Status};
 use super::super::wire::Seal;
-use super::health::{Health, RoundTrip};
+use super::health::Health;
 use super::probing::{Probe, Relay};
 use super::ring::Ring;
 use super::rumours::Rumours;
@@ -21,6 +21,7 @@ use super::table::{Departed, Member, Sums};
 use super::timer::Timer;
 use super::{Body, Input, Message, Offence, Output, UPDATES_MAX};
 use crate::contact::Contact;
+use crate::round_trip::RoundTrip;
 
 /// Who a machine's node is when it begins.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -110,8 +111,6 @@ pub struct Swim {
     pub(super) timers: Deadlines<Timer>,
     pub(super) out: VecDeque<Output>,
     pub(super) stats: Stats,
-    #[cfg(test)]
-    pub(super) bug: Option<super::tests::Bug>,
 }
 
 impl Swim {
@@ -155,8 +154,6 @@ impl Swim {
             timers: Deadlines::new(),
             out: VecDeque::new(),
             stats: Stats::default(),
-            #[cfg(test)]
-            bug: None,
         }
     }
 
@@ -263,11 +260,6 @@ impl Swim {
     /// A random part of a span.
     pub(super) fn part_of(&mut self, span: Duration) -> Duration {
         span.mul_f64(self.entropy.unit())
-    }
-
-    #[cfg(test)]
-    pub(super) fn has(&self, bug: super::tests::Bug) -> bool {
-        self.bug == Some(bug)
     }
 
     fn fire(&mut self, now: Instant, timer: Timer) {

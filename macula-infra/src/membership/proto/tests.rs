@@ -23,19 +23,8 @@ use super::super::event::Event;
 use super::super::update::{Belief, Presence, Role, Seen, Stamp};
 use super::super::wire::{Seal, estimate, unsigned};
 use super::table::Member;
-use super::{Identity, Input, Message, Offence, Output, Swim};
+use super::{Bug, Identity, Input, Message, Offence, Output, Swim};
 use crate::contact::Contact;
-
-/// A bug that is put in on purpose, and has to be found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Bug {
-    /// The departed and the seeds are never asked whether they are back.
-    NeverProbesTheDead,
-    /// A refutation is signed with the version that was suspected.
-    RefutesWithTheSameVersion,
-    /// A suspect has the longest time, however many suspect it.
-    ConfirmationsDoNotShorten,
-}
 
 fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)
@@ -182,8 +171,8 @@ impl Plan {
         let make = move |birth: Birth<Swim>| {
             let Birth { address, life, moment, entropy, .. } = birth;
             self.births.borrow_mut().push((address, moment.now));
-            let mut swim = machine(address, life, self.config.clone(), entropy);
-            swim.bug = self.bug;
+            let config = Config { bug: self.bug, ..self.config.clone() };
+            let mut swim = machine(address, life, config, entropy);
             if life == 1 {
                 acquaint(&mut swim, &known);
             }

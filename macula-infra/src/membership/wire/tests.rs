@@ -4,8 +4,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use macula_core::identity::{Envelope, Keypair};
+use data_encoding::HEXLOWER;
+use macula_core::identity::{BadSignature, Envelope, Keypair};
 use macula_core::wire::Limits;
+use proptest::prelude::*;
 
 use super::super::proto::{Body, Brief, Message, PAGE_ENTRIES_MAX, Page, UPDATES_MAX};
 use super::super::update::{Claim, Presence, Role, Seen, Stamp, Update, Verdict};
@@ -71,6 +73,42 @@ fn messages_are_read_as_they_were_written() {
 }
 
 #[test]
+fn every_message_has_its_bytes_for_ever() {
+    let golden = messages().iter().fold(String::new(), |mut golden, message| {
+        let bytes = encode(message, LEN_MAX).unwrap();
+        let name = format!("{:?}", message.body);
+        let name = name.split([' ', '(']).next().unwrap_or_default();
+        golden.push_str(&format!("{name} {}\n", HEXLOWER.encode(&bytes)));
+        golden
+    });
+    insta::assert_snapshot!(golden);
+}
+
+#[test]
+fn a_message_with_one_forged_presence_is_refused_as_a_whole() {
+    let honest = Update::Presence(seen(1));
+    let Presence { contact, role, leaving, .. } = presence(2);
+    // Somebody else says that the node has signed a later version.
+    let stamp = Stamp { life: u64::MAX, version: u64::MAX };
+    let forged = key(3).seal(Presence { contact, stamp, role, leaving });
+    let written = encode(
+        &Message { updates: vec![honest, Update::Presence(Arc::new(forged))], body: Body::Gossip },
+        LEN_MAX,
+    );
+    // The envelope names its true author, so the lie has to be written over it.
+    let (of, by) = (key(2).node_id(), key(3).node_id());
+    let mut bytes = written.unwrap().to_vec();
+    let at = bytes.windows(32).position(|window| window == by.as_bytes()).unwrap();
+    bytes[at..at + 32].copy_from_slice(of.as_bytes());
+    let refused = decode(&bytes, &Limits::default(), |_| None).unwrap_err();
+    let forged = InvalidMessage::Presence(InvalidPresence::Signature(BadSignature));
+    assert_eq!(refused, forged);
+    // What is held of the node lends the lie nothing.
+    let refused = decode(&bytes, &Limits::default(), |_| Some(seen(2))).unwrap_err();
+    assert_eq!(refused, forged);
+}
+
+#[test]
 fn an_estimate_is_near_the_truth() {
     for message in messages() {
         let (told, len) = (estimate(&message), encode(&message, LEN_MAX).unwrap().len());
@@ -124,4 +162,78 @@ fn lists_that_are_too_long_are_refused() {
     let message = Message { updates: Vec::new(), body: Body::Page(page) };
     let refused = decode(&encode(&message, LEN_MAX).unwrap(), &Limits::default(), |_| None);
     assert!(matches!(refused, Err(InvalidMessage::TooMany { what: "entries", .. })));
+}
+
+fn stamp() -> impl Strategy<Value = Stamp> {
+    any::<(u64, u64)>().prop_map(|(life, version)| Stamp { life, version })
+}
+
+fn any_update() -> impl Strategy<Value = Update> {
+    let role = prop_oneof![Just(Role::Server), Just(Role::Client), Just(Role::Bootstrap)];
+    let addresses = prop::collection::vec(any::<SocketAddr>(), 0..4);
+    let presence = (0..4_u8, stamp(), role, any::<bool>(), addresses);
+    let presence = presence.prop_map(|(seed, stamp, role, leaving, addresses)| {
+        let contact = Contact::new(key(seed).node_id(), addresses);
+        Update::Presence(Arc::new(key(seed).seal(Presence { contact, stamp, role, leaving })))
+    });
+    let verdict = prop_oneof![Just(Verdict::Suspect), Just(Verdict::Down)];
+    let claim = (0..4_u8, stamp(), verdict, 0..4_u8).prop_map(|(of, stamp, verdict, by)| {
+        let (node, by) = (key(of).node_id(), key(by).node_id());
+        Update::Claim(Claim { node, stamp, verdict, by })
+    });
+    prop_oneof![presence, claim]
+}
+
+fn any_body() -> impl Strategy<Value = Body> {
+    let node = || (0..4_u8).prop_map(|seed| key(seed).node_id());
+    let brief = (node(), stamp(), any::<bool>()).prop_map(|(node, stamp, gone)| Brief {
+        node,
+        stamp,
+        gone,
+    });
+    let page = (any::<u8>(), prop::option::of(node()), prop::option::of(node()));
+    let page =
+        (page, prop::collection::vec(brief, 0..4)).prop_map(|((bucket, after, upto), entries)| {
+            Body::Page(Page { bucket, after, upto, entries })
+        });
+    let ping_req = (any::<u64>(), node(), any::<u32>()).prop_map(|(nonce, target, wait)| {
+        Body::PingReq { nonce, target, wait: Duration::from_millis(wait.into()) }
+    });
+    prop_oneof![
+        any::<u64>().prop_map(|nonce| Body::Ping { nonce }),
+        any::<u64>().prop_map(|nonce| Body::Ack { nonce }),
+        any::<u64>().prop_map(|nonce| Body::Nack { nonce }),
+        ping_req,
+        Just(Body::Gossip),
+        prop::collection::vec(any::<u64>(), 0..70).prop_map(|sums| Body::Digest { sums }),
+        page,
+        prop::collection::vec(node(), 0..4).prop_map(|nodes| Body::Ask { nodes }),
+        prop::collection::vec(any_update(), 0..4).prop_map(|updates| Body::Tell { updates }),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn what_is_written_is_read(updates in prop::collection::vec(any_update(), 0..4), body in any_body()) {
+        let message = Message { updates, body };
+        let bytes = encode(&message, LEN_MAX).unwrap();
+        prop_assert_eq!(decode(&bytes, &Limits::default(), |_| None).unwrap(), message);
+    }
+
+    #[test]
+    fn no_bytes_whatever_do_any_harm(
+        noise in prop::collection::vec(any::<u8>(), 0..64),
+        which in 0..9_usize,
+        at in 0..800_usize,
+    ) {
+        drop(decode(&noise, &Limits::default(), |_| None));
+        // Nor does a message that is broken anywhere: what can be read of it can be written.
+        let mut bytes = encode(&messages()[which], LEN_MAX).unwrap().to_vec();
+        let at = at % bytes.len();
+        let end = (at + noise.len()).min(bytes.len());
+        bytes.splice(at..end, noise);
+        if let Ok(message) = decode(&bytes, &Limits::default(), |_| None) {
+            prop_assert!(encode(&message, LEN_MAX).is_ok());
+        }
+    }
 }

@@ -5,12 +5,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use macula_core::identity::{Keypair, Validity, self_signed};
+use macula_core::path::ChildId;
 use macula_core::port::{Directory, DirectoryError, Provider};
 
 use super::super::{Config, Discovery};
 use super::{Node, authority, credentials, node_of};
 use crate::bootstrap::{self, Seed};
-use crate::dht::proto::node::Quorum;
+use crate::dht::proto::lookup::End;
+use crate::dht::proto::node::{self as dht, Quorum};
 use crate::dht::proto::records::Condition;
 use crate::dht::rules::space;
 use crate::transport::tls::{Credentials, Enforcement, Showing, Trust};
@@ -19,10 +21,14 @@ use crate::transport::tls::{Credentials, Enforcement, Showing, Trust};
 pub(super) const WITHIN: Duration = Duration::from_secs(30);
 
 pub(super) async fn joined(seed: u8, through: Option<&Node>) -> Node {
+    joined_with(seed, through, dht::Config::default()).await
+}
+
+async fn joined_with(seed: u8, through: Option<&Node>, dht: dht::Config) -> Node {
     let seeds = through.and_then(|other| other.infra.mesh.listening().first().copied());
     let seeds = seeds.into_iter().map(Seed::Address).collect();
     let bootstrap = bootstrap::Config { seeds, ..bootstrap::Config::default() };
-    let discovery = Discovery { bootstrap, ..Discovery::default() };
+    let discovery = Discovery { bootstrap, dht, ..Discovery::default() };
     node_of(Config { discovery, ..Config::new(credentials(&authority(), seed), 1) }).await
 }
 
@@ -121,6 +127,33 @@ async fn the_table_is_the_directory_of_the_tiers_above() {
     assert_eq!(found, [provider]);
     here.withdraw("scoreboard").await.unwrap();
     assert_eq!(there.find("scoreboard", 5).await, Ok(Vec::new()));
+    one.root.stop().await;
+    two.root.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_connection_ends_what_was_asked_over_it() {
+    // So patient that only the loss of the connection can end a request before its deadline.
+    let minute = Duration::from_secs(60);
+    let mut patient = dht::Config::default();
+    (patient.requests.timeout_min, patient.requests.timeout_max) = (minute, minute);
+    patient.requests.timeout_initial = minute;
+    let one = joined_with(1, None, patient).await;
+    let two = joined(2, Some(&one)).await;
+    finds(&one, 1).await;
+    // Whoever asks it now is not answered, over a connection that is well.
+    two.infra.services.terminate_child(ChildId::new("dht").unwrap()).await.unwrap();
+    let dht = one.infra.mesh.dht().clone();
+    let key = dht.key(space::ANY, b"anything");
+    let asking = tokio::spawn(async move { dht.lookup(key).await });
+    while !asking.is_finished() {
+        if one.infra.mesh.dht().stats().requests.pending > 0 {
+            one.infra.mesh.links().iter().for_each(|link| link.kill());
+        }
+        tokio::task::yield_now().await;
+    }
+    let found = asking.await.unwrap().unwrap();
+    assert_eq!((found.failed, found.end), (1, End::Exhausted), "{found:?}");
     one.root.stop().await;
     two.root.stop().await;
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::super::error::Problem;
 use super::super::item::seed;
-use super::{Key, put};
+use super::{Key, ms, put, span};
 use crate::config::{Admin, Mesh, Socket};
 use macula_infra::membership::update::Role;
 
@@ -42,17 +42,11 @@ pub(in crate::config) static MESH: &[Key<Mesh>] = &[
     },
     Key {
         name: "retry_initial",
-        read: |mesh, item| {
-            let span = item.duration_in(Duration::from_millis(10), HOUR);
-            put(&mut mesh.bootstrap.retry_initial, span)
-        },
+        read: |mesh, item| span(&mut mesh.bootstrap.retry_initial, item, ms(10), HOUR),
     },
     Key {
         name: "retry_max",
-        read: |mesh, item| {
-            let span = item.duration_in(Duration::from_millis(10), HOUR);
-            put(&mut mesh.bootstrap.retry_max, span)
-        },
+        read: |mesh, item| span(&mut mesh.bootstrap.retry_max, item, ms(10), HOUR),
     },
     Key { name: "table_file", read: |mesh, item| put(&mut mesh.table_file, item.file_or_none()) },
 ];

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Error, Item, Key, limit, put};
+use super::{Error, Item, Key, limit, ms, put, span};
 use crate::transport::{Admission, Config, Congestion};
 
 const KIB: u64 = 1024;
@@ -12,7 +12,6 @@ const GIB: u64 = 1024 * MIB;
 /// The most of anything that is admitted.
 const ADMITTED_MAX: u64 = 1_000_000;
 
-const MS_100: Duration = Duration::from_millis(100);
 const HOUR: Duration = Duration::from_secs(3_600);
 
 const CONGESTIONS: &[(&str, Congestion)] =
@@ -25,19 +24,11 @@ pub(in crate::config) static TRANSPORT: &[Key<Config>] = &[
         name: "handshake_timeout",
         read: |t, item| {
             let max = Duration::from_secs(60);
-            put(&mut t.handshake_timeout, item.duration_in(MS_100, max))
+            span(&mut t.handshake_timeout, item, ms(100), max)
         },
     },
-    Key {
-        name: "idle_timeout",
-        read: |t, item| {
-            put(&mut t.idle_timeout, item.duration_in(Duration::from_millis(500), HOUR))
-        },
-    },
-    Key {
-        name: "keep_alive",
-        read: |t, item| put(&mut t.keep_alive, item.duration_in(MS_100, HOUR)),
-    },
+    Key { name: "idle_timeout", read: |t, item| span(&mut t.idle_timeout, item, ms(500), HOUR) },
+    Key { name: "keep_alive", read: |t, item| span(&mut t.keep_alive, item, ms(100), HOUR) },
     Key { name: "mtu_max", read: |t, item| limit(&mut t.mtu_max, item, 1_228, 9_216) },
     Key {
         name: "connection_window",

@@ -93,6 +93,20 @@ const FILES: &[(&str, &str)] = &[
     ("not_a_realm", "[mesh]\nrealm = 'our realm'\n"),
     ("not_a_role", "[mesh]\nrole = 'gateway'\n"),
     ("retry_max_under_initial", "[mesh]\nretry_initial = '5s'\nretry_max = '1s'\n"),
+    ("suspicion_min_over_max", "[membership]\nsuspicion_min = '5s'\n"),
+    ("timeout_max_under_min", "[membership]\ntimeout_max = '50ms'\n"),
+    ("relays_none", "[membership]\nrelays = 0\n"),
+    ("unknown_key_in_membership", "[membership]\nprobe_intervall = '1s'\n"),
+    ("k_too_large", "[dht]\nk = 65\n"),
+    ("agree_over_k", "[dht]\nk = 4\nagree = 5\n"),
+    ("record_ttl_too_short", "[dht]\nrecord_ttl_max = '1s'\n"),
+    ("author_over_all", "[dht]\nalpha = 3\n[dht.records]\nauthor_count_max = 20000\n"),
+    ("all_under_author", "[dht.records]\ncount_max = 100\n"),
+    ("timeout_initial_over_max", "[dht.requests]\ntimeout_max = '500ms'\n"),
+    ("provider_part_too_late", "[dht.published]\nprovider_part = 0.9\n"),
+    ("table_for_value_in_dht", "[dht]\nrecords = 5\n"),
+    ("unknown_table_in_dht", "[dht.store]\ncount_max = 5\n"),
+    ("unknown_key_in_cache", "[dht.cache]\nttll = '1s'\n"),
     ("unknown_key_in_mesh", "[mesh]\nseed = ['10.0.0.1:7000']\n"),
     ("many_of_the_mesh", "[transport]\nidle_timeout = '1s'\n[pool]\nlive_high = 1\n"),
     (
@@ -114,6 +128,8 @@ const VARIABLES: &[(&str, &str, &str)] = &[
     ("env_out_of_range", "MACULA_PLATFORM__REGISTERS__KEYS_MAX", "0"),
     ("env_not_a_number", "MACULA_PLATFORM__REGISTERS__KEYS_MAX", "many"),
     ("env_not_a_duration", "MACULA_NODE__SHUTDOWN", "30"),
+    ("env_of_a_table", "MACULA_DHT__RECORDS", "5"),
+    ("env_dht", "MACULA_DHT__RECORDS__COUNT_MAX", "0"),
     ("env_set_unknown", "MACULA_SET", "node.name=red;node.nam=blue"),
     ("env_set_no_value", "MACULA_SET", "node.name"),
 ];
@@ -131,6 +147,7 @@ const FLAGS: &[(&str, &str)] = &[
     ("flag_path_of_nothing", "supervision.'wrkload'.intensity=7"),
     ("flag_address", "transport.listen=127.0.0.1:7000,localhost"),
     ("flag_pool", "pool.live_high=1"),
+    ("flag_dht", "dht.limits.ignored_for=2days"),
     ("flag_illegal", "supervision.'workload/rooms'.strategy=one_for_all"),
 ];
 

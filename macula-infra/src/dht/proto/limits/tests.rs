@@ -8,7 +8,7 @@ use macula_core::identity::NodeId;
 use super::{Config, Limits, Offence, Verdict};
 use crate::dht::proto::requests::Misbehaviour;
 use crate::dht::record::tests::keypair;
-use crate::dht::{provider, record};
+use crate::dht::signed::Refusal;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -94,9 +94,9 @@ fn the_number_of_peers_is_bounded_and_a_liar_is_remembered_first() {
 #[test]
 fn nobody_is_blamed_for_a_clock() {
     let ago = SECOND;
-    assert_eq!(Offence::of_record(&record::Refusal::Expired { ago }), None);
-    assert_eq!(Offence::of_record(&record::Refusal::Forged), Some(Offence::Forged));
-    assert_eq!(Offence::of_provider(&provider::Refusal::FromTheFuture { ahead: ago }), None);
-    assert_eq!(Offence::of_provider(&provider::Refusal::OtherRealm), Some(Offence::Malformed));
+    assert_eq!(Offence::of(&Refusal::Expired { ago }), None);
+    assert_eq!(Offence::of(&Refusal::Forged), Some(Offence::Forged));
+    assert_eq!(Offence::of(&Refusal::FromTheFuture { ahead: ago }), None);
+    assert_eq!(Offence::of(&Refusal::OtherRealm), Some(Offence::Malformed));
     assert_eq!(Offence::of_answer(Misbehaviour::WrongKind), Offence::WrongAnswer);
 }

@@ -11,8 +11,8 @@ use crate::dht::proto::records::Condition;
 use crate::dht::proto::requests::{self, Fault, RequestId};
 use crate::dht::proto::{lookup, table};
 use crate::dht::provider::{self, Provider};
-use crate::dht::record;
 use crate::dht::wire::{self, Op, OpResult, Reply};
+use crate::dht::{record, signed};
 
 /// A command; the number is the asker's affair, and not used again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -159,6 +159,13 @@ pub enum Input {
     Begun(Contact),
     /// Somebody says that there are peers.
     Heard(Vec<Contact>),
+    /// A connection to a peer has ended, and with it perhaps what the peer was asked.
+    Lost {
+        /// Which peer.
+        node: NodeId,
+        /// Whether there is another.
+        is_connected: bool,
+    },
     /// A peer has gone.
     Gone(NodeId),
     /// What the calendar says now, since the Unix epoch.
@@ -202,6 +209,15 @@ pub enum Output {
         /// How.
         answer: Result<Answer, Failure>,
     },
+    /// What a peer has handed over was not taken.
+    Refused {
+        /// Who has handed it over.
+        peer: NodeId,
+        /// On which side this node was.
+        side: Side,
+        /// Why it was not taken.
+        refusal: wire::Refusal,
+    },
     /// A peer has done what nobody does by mistake.
     Misbehaved {
         /// Who.
@@ -209,6 +225,15 @@ pub enum Output {
         /// What.
         offence: Offence,
     },
+}
+
+/// For what a node was given a record or a provider.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Side {
+    /// It was to keep it.
+    Keeper,
+    /// It had asked for it.
+    Reader,
 }
 
 /// What a command has come to.
@@ -309,12 +334,9 @@ pub struct Providing {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Failure {
-    /// The record is not one that anybody would keep. Nobody was asked.
-    #[error("the record is refused: {0}")]
-    Record(#[from] record::Refusal),
-    /// Likewise for a provider.
-    #[error("the provider is refused: {0}")]
-    Provider(#[from] provider::Refusal),
+    /// The record or provider is not one that anybody would keep. Nobody was asked.
+    #[error("refused: {0}")]
+    Refused(#[from] signed::Refusal),
     /// Nothing of this node's is provided under the key.
     #[error("this node provides nothing under the key")]
     NotProvided,
@@ -357,7 +379,9 @@ pub struct Stats {
     pub served: u64,
     /// How many were refused because their peer asks too much, or is ignored.
     pub limited: u64,
-    /// How often a peer was caught doing what nobody does by mistake.
+    /// How many records and providers that peers have handed over were not taken.
+    pub refused: u64,
+    /// How often a peer did what no honest node does.
     pub blamed: u64,
     /// How many records were handed to nodes that lacked them.
     pub repaired: u64,

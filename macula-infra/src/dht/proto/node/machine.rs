@@ -9,8 +9,9 @@ use super::super::lookup;
 use super::super::peer::Peer;
 use super::super::requests::{self, Outcome, Ticket};
 use super::super::{published, records, table};
-use super::{Input, Node, Output, Purpose, UPKEEP_WITHIN, UnderWay};
+use super::{Bug, Input, Node, Output, Purpose, UPKEEP_WITHIN, UnderWay};
 use crate::contact::Contact;
+use crate::dht::key::Key;
 use crate::dht::wire::Op;
 
 impl Node {
@@ -33,6 +34,7 @@ impl Node {
                     published::Output::Store { key, record } => {
                         self.store_again(now, key, &record);
                     }
+                    published::Output::Issue { key, .. } if self.leaves_out_issue(&key) => {}
                     published::Output::Issue { key, provider } => {
                         self.say(Output::Sign { key, provider });
                     }
@@ -41,6 +43,11 @@ impl Node {
                 return;
             }
         }
+    }
+
+    /// Whether an issue that nobody waits for is left out on purpose.
+    fn leaves_out_issue(&self, key: &Key) -> bool {
+        self.config.has(Bug::NeverPublishesAnew) && !self.issues.contains_key(key)
     }
 
     fn question(&mut self, now: Instant, peer: Peer) {
@@ -112,6 +119,7 @@ impl Machine for Node {
                     self.table.heard(now, &Peer::new(contact));
                 }
             }
+            Input::Lost { node, is_connected } => self.requests.lost(now, node, is_connected),
             Input::Gone(node) => {
                 let peer = Peer::new(Contact::new(node, []));
                 self.table.forget(&peer);

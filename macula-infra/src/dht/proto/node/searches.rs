@@ -11,16 +11,14 @@ use super::super::requests::{Outcome, Ticket};
 use super::storing::{Parcel, Storing};
 use super::votes::{Gathered, Votes};
 use super::{
-    Answer, Command, CommandId, Failure, Got, Issue, Node, Output, Purpose, SEARCHES_MAX,
+    Answer, Command, CommandId, Failure, Got, Issue, Node, Output, Purpose, SEARCHES_MAX, Side,
     UPKEEP_WITHIN, UnderWay,
 };
 use crate::contact::Contact;
 use crate::dht::key::Key;
 use crate::dht::proto::limits::Offence;
-use crate::dht::wire::{CONTACTS_MAX, Op, OpResult};
-
-/// With how many times k peers a lookup begins at most.
-const SEEDS_FACTOR: usize = 3;
+use crate::dht::signed;
+use crate::dht::wire::{CONTACTS_MAX, Op, OpResult, Refusal};
 
 /// A search under way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -55,8 +53,8 @@ enum Step {
     Answered { found: bool, contacts: Vec<Contact> },
     /// It is as good as not there.
     Failed,
-    /// It lies.
-    Lied(Offence),
+    /// What it has answered with is not taken.
+    Refused(signed::Refusal),
 }
 
 impl Node {
@@ -199,7 +197,7 @@ impl Node {
 
     pub(super) fn lookup(&self, now: Instant, key: Key, deadline: Instant, k: usize) -> Lookup {
         let left = deadline.saturating_duration_since(now);
-        let seeds = self.seeds(key, k);
+        let seeds = self.table.seeds(key, k);
         let config = lookup::Config {
             k,
             // A store needs time after it.
@@ -208,16 +206,6 @@ impl Node {
             ..self.config.lookup.clone()
         };
         Lookup::new(now, self.own.key(), key, &seeds, config)
-    }
-
-    /// With whom a lookup begins: the k closest, and behind them some that are farther, in case that
-    /// none of the k is there any more.
-    fn seeds(&self, key: Key, k: usize) -> Vec<Peer> {
-        let mut seeds = self.table.closest(key, k);
-        let mut others = self.table.closest_known(key, SEEDS_FACTOR * k);
-        others.retain(|other| !seeds.iter().any(|seed| seed.node() == other.node()));
-        seeds.append(&mut others);
-        seeds
     }
 
     /// Does what a search's lookup wants.
@@ -258,7 +246,7 @@ impl Node {
                         votes.has(node, record);
                         Step::Answered { found: true, contacts }
                     }
-                    Err(refusal) => Offence::of_record(&refusal).map_or(Step::Failed, Step::Lied),
+                    Err(refusal) => Step::Refused(refusal),
                 }
             }
             (Aim::Value(votes), Outcome::Answered(OpResult::Nodes { contacts })) => {
@@ -280,7 +268,7 @@ impl Node {
                         gathered.answered();
                         Step::Answered { found, contacts }
                     }
-                    Err(refusal) => Offence::of_provider(&refusal).map_or(Step::Failed, Step::Lied),
+                    Err(refusal) => Step::Refused(refusal),
                 }
             }
             (Aim::Nodes(_) | Aim::Store(_), Outcome::Answered(OpResult::Nodes { contacts })) => {
@@ -294,8 +282,12 @@ impl Node {
                 lookup::Input::Answered { node, peers, found }
             }
             Step::Failed => lookup::Input::Failed { node },
-            Step::Lied(offence) => {
-                self.blame(now, node, offence);
+            Step::Refused(refusal) => {
+                let offence = Offence::of_answered(&refusal);
+                self.refuse(node, Side::Reader, refusal.into());
+                if let Some(offence) = offence {
+                    self.blame(now, node, offence);
+                }
                 lookup::Input::Failed { node }
             }
         };
@@ -368,6 +360,11 @@ impl Node {
         let ttl = record.record().expires_at.saturating_sub(since_epoch);
         let len = record.stored_len();
         self.found(now, key, Found::Value { value: got.clone(), len, ttl }, &Ok(got));
+        let own = self.own.node();
+        for (node, stored) in votes.outdated().filter(|(node, _)| *node != own) {
+            self.refuse(node, Side::Reader, Refusal::Older { stored });
+            self.blame(now, node, Offence::Stale);
+        }
         for peer in outcome.closest.iter().filter(|peer| votes.is_behind(peer)) {
             self.hand_over(now, peer, record.signed().clone());
         }

@@ -2,11 +2,14 @@
 
 use std::time::Instant;
 
+use macula_core::identity::NodeId;
+
 use super::super::limits::{Offence, Verdict};
 use super::super::peer::Peer;
-use super::{Mode, Node, OUTPUTS_MAX, Output};
+use super::{Mode, Node, OUTPUTS_MAX, Output, Side};
 use crate::contact::Contact;
 use crate::dht::key::Key;
+use crate::dht::signed;
 use crate::dht::wire::{CONTACTS_MAX, Op, OpResult, Refusal, Reply};
 
 impl Node {
@@ -18,7 +21,7 @@ impl Node {
             self.stats.limited += 1;
             return;
         }
-        let results: Vec<OpResult> = ops.into_iter().map(|op| self.serve(now, from, op)).collect();
+        let results: Vec<OpResult> = ops.into_iter().map(|op| self.answer(now, from, op)).collect();
         self.say(Output::Reply { to: from.node, id, reply: Reply::fitting(results) });
         if !from.addresses.is_empty() {
             // It is there; whether others can dial it shows when this node has.
@@ -26,12 +29,24 @@ impl Node {
         }
     }
 
+    #[cfg(not(test))]
+    fn answer(&mut self, now: Instant, from: &Contact, op: Op) -> OpResult {
+        self.serve(now, from, op)
+    }
+
+    /// A liar says what it was told to say.
+    #[cfg(test)]
+    fn answer(&mut self, now: Instant, from: &Contact, op: Op) -> OpResult {
+        let lie = self.lies.instead_of(&op);
+        let truth = self.serve(now, from, op);
+        lie.unwrap_or(truth)
+    }
+
     fn serve(&mut self, now: Instant, from: &Contact, op: Op) -> OpResult {
         match self.limits.admit(now, from.node, op.cost()) {
             Verdict::Admitted => {}
             Verdict::Busy { retry_in } => {
                 self.stats.limited += 1;
-                self.limits.blame(now, from.node, Offence::Flood);
                 return OpResult::Refused(Refusal::Busy { retry_in });
             }
             Verdict::Ignored { left } => {
@@ -62,33 +77,41 @@ impl Node {
             }
             Op::Store { record, condition } => {
                 let at = self.moment(now);
-                match record.verify(at.since_epoch, None, &self.rules) {
+                let result = match record.verify(at.since_epoch, None, &self.rules) {
                     Ok(record) => {
                         self.cache.forget(&record.key());
                         self.records.put(at, &record, condition).into()
                     }
-                    Err(refusal) => {
-                        if let Some(offence) = Offence::of_record(&refusal) {
-                            self.blame(now, from.node, offence);
-                        }
-                        refusal.into()
-                    }
-                }
+                    Err(refusal) => self.judge(now, from.node, refusal),
+                };
+                self.kept(from.node, result)
             }
             Op::Provide { provider } => {
                 let at = self.moment(now);
-                match provider.verify(at.since_epoch, None, &self.rules) {
+                let result = match provider.verify(at.since_epoch, None, &self.rules) {
                     Ok(provider) => self.providers.put(at, &provider).into(),
-                    Err(refusal) => {
-                        if let Some(offence) = Offence::of_provider(&refusal) {
-                            self.blame(now, from.node, offence);
-                        }
-                        refusal.into()
-                    }
-                }
+                    Err(refusal) => self.judge(now, from.node, refusal),
+                };
+                self.kept(from.node, result)
             }
             Op::Unknown { .. } => OpResult::Refused(Refusal::Unsupported),
         }
+    }
+
+    /// What a peer has handed over is not believed.
+    fn judge(&mut self, now: Instant, from: NodeId, refusal: signed::Refusal) -> OpResult {
+        if let Some(offence) = Offence::of(&refusal) {
+            self.blame(now, from, offence);
+        }
+        refusal.into()
+    }
+
+    /// Tells of it if what a peer has handed over is not kept.
+    fn kept(&mut self, from: NodeId, result: OpResult) -> OpResult {
+        if let OpResult::Refused(refusal) = &result {
+            self.refuse(from, Side::Keeper, refusal.clone());
+        }
+        result
     }
 
     /// The closest to a key that are known, but for whoever asks.

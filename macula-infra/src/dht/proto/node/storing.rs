@@ -9,11 +9,11 @@ use super::super::lookup;
 use super::super::peer::Peer;
 use super::super::published::Place;
 use super::super::records::Condition;
-use super::super::requests::{Outcome, Ticket};
+use super::super::requests::{Fault, Outcome, Ticket};
 use super::searches::{Aim, SearchId, silence};
 use super::{
-    Answer, CommandId, Mode, Node, Purpose, Quorum, REISSUE_AFTER, Stored, Told, UPKEEP_WITHIN,
-    UnderWay,
+    Answer, Bug, CommandId, Mode, Node, Purpose, Quorum, REISSUE_AFTER, Stored, Told,
+    UPKEEP_WITHIN, UnderWay,
 };
 use crate::dht::key::Key;
 use crate::dht::wire::{Op, OpResult};
@@ -229,6 +229,9 @@ impl Node {
     pub(super) fn store_again(&mut self, now: Instant, key: Key, signed: &record::Signed) {
         let verified = signed.verify(self.moment(now).since_epoch, Some(key), &self.rules);
         let Ok(record) = verified else { return };
+        if self.config.has(Bug::NeverPublishesAnew) {
+            return;
+        }
         let parcel = Parcel::Record { record: Box::new(record), condition: Condition::Any };
         let aim = Aim::Store(Storing::new(None, parcel, Quorum::One));
         self.search(now, key, aim, now + UPKEEP_WITHIN);
@@ -243,6 +246,7 @@ fn outcome(outcome: Outcome) -> Told {
         Outcome::Answered(OpResult::Refused(refusal)) => Told::Refused(refusal),
         Outcome::Answered(_) | Outcome::Misbehaved(_) => Told::Failed("its answer was none"),
         Outcome::TimedOut => Told::Failed("it has not answered"),
+        Outcome::Undelivered(Fault::Lost) => Told::Failed("its connection was lost"),
         Outcome::Undelivered(_) => Told::Failed("it was not reached"),
         Outcome::Busy(_) => Told::Failed("too much waits for it"),
         Outcome::TooLong { .. } => Told::Failed("it is too long to be sent"),

@@ -1,6 +1,9 @@
 //! Whole nodes: what is put is found, whoever goes; what is wrong is refused; all commands end.
 
+mod liars;
 mod mesh;
+
+pub(super) use liars::Lies;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -8,7 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use macula_core::sim::{Address, Faults};
 
-use super::{Answer, Command, Failure, Quorum, Told};
+use super::{Answer, Command, Failure, Input, Quorum, Told};
 use crate::contact::Contact;
 use crate::dht::key::RealmId;
 use crate::dht::proto::records::Condition;
@@ -131,7 +134,7 @@ fn what_nobody_would_keep_is_refused_before_anybody_is_asked() {
     ] {
         let put = Command::Put { record, condition: Condition::Any, quorum: Quorum::One };
         let refused = mesh.ask(by, put).unwrap_err();
-        assert!(matches!(refused, Failure::Record(_)), "{refused:?}");
+        assert!(matches!(refused, Failure::Refused(_)), "{refused:?}");
         assert!(refused.to_string().contains(why), "{refused}");
     }
     assert_eq!(mesh.sim.sent(), before);
@@ -258,4 +261,27 @@ fn every_command_ends_once_whatever_the_weather() {
             assert!(node.searches.len() < 20, "seed {seed}: {address:?} keeps searches");
         }
     }
+}
+
+#[test]
+fn a_lookup_goes_on_at_once_without_those_whose_connections_were_lost() {
+    let (mut mesh, asker) = (Mesh::new(15, 12, Faults::NONE), Address(7));
+    let id = mesh.command(asker, Command::Lookup { key: key("anything") });
+    let under_way = &mesh.sim.machine(asker).unwrap().under_way;
+    let asked: BTreeSet<Address> =
+        under_way.values().map(|asked| mesh::place(asked.peer.node())).collect();
+    assert_eq!(asked.len(), 3, "alpha of them");
+    for gone in &asked {
+        mesh.sim.crash(*gone);
+        mesh.sim.input(asker, |_| Input::Lost { node: contact(*gone).node, is_connected: false });
+    }
+    let begun = mesh.sim.now();
+    while !mesh.done.contains_key(&id) {
+        mesh.run(Duration::from_millis(10));
+    }
+    let took = mesh.sim.now() - begun;
+    assert!(took < Duration::from_millis(200), "{took:?}: no timeout is as short");
+    let answer = mesh.done.remove(&id).unwrap().pop().unwrap();
+    let Ok(Answer::Nodes(found)) = answer else { panic!("{answer:?}") };
+    assert_eq!((found.closest.len(), found.failed), (8, 3), "{found:?}");
 }

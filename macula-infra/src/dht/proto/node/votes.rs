@@ -65,6 +65,14 @@ impl Votes {
         }
     }
 
+    /// The nodes that have an older record than what counts.
+    pub(super) fn outdated(&self) -> impl Iterator<Item = (NodeId, u64)> {
+        let newest = self.best().map_or(0, |(record, _)| record.record().sequence);
+        let older = move |record: &Verified| record.record().sequence < newest;
+        let outdated = self.records.iter().filter(move |(record, _)| older(record));
+        outdated.flat_map(move |(_, nodes)| nodes.iter().map(move |node| (*node, newest)))
+    }
+
     /// Whether a node is known to have something else than what counts.
     pub(super) fn is_behind(&self, peer: &Peer) -> bool {
         let Some((_, holders)) = self.best() else { return false };

@@ -3,29 +3,15 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use macula_core::clock::{Clock as _, TokioClock};
 use macula_core::entropy::Entropy;
 
 use super::{Bound, Config, ProvideOutcome, Providers, TTL};
-use crate::dht::key::Key;
 use crate::dht::proto::time::Moment;
 use crate::dht::provider::tests::provider;
 use crate::dht::provider::{Provider, Verified};
-use crate::dht::record::tests::{NOW, keypair, rules};
+use crate::dht::record::tests::{NOW, begin, keypair, later, own, rules};
 
 const SECOND: Duration = Duration::from_secs(1);
-
-fn begin() -> Moment {
-    Moment { now: TokioClock.now(), since_epoch: NOW }
-}
-
-fn later(at: Moment, wait: Duration) -> Moment {
-    Moment { now: at.now + wait, since_epoch: at.since_epoch + wait }
-}
-
-fn own() -> Key {
-    Key::of_node(keypair(99).node_id())
-}
 
 fn store(config: Config) -> Providers {
     Providers::new(own(), config, Entropy::from_seed(1))

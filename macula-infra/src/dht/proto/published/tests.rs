@@ -2,21 +2,16 @@
 
 use std::time::Duration;
 
-use macula_core::clock::{Clock as _, TokioClock};
 use macula_core::entropy::Entropy;
 
 use super::{Config, Full, Output, Place, Published};
 use crate::dht::proto::providers::{self, ProvideOutcome, Providers, TTL};
 use crate::dht::proto::time::Moment;
 use crate::dht::provider::tests::provider;
-use crate::dht::record::tests::{NOW, keypair, record, rules};
+use crate::dht::record::tests::{NOW, begin, keypair, record, rules};
 use crate::dht::record::{Record, Verified};
 
 const HOUR: Duration = Duration::from_secs(3600);
-
-fn begin() -> Moment {
-    Moment { now: TokioClock.now(), since_epoch: NOW }
-}
 
 fn published() -> Published {
     Published::new(Config::default(), Entropy::from_seed(1))

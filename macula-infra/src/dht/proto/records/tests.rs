@@ -5,7 +5,6 @@ mod model;
 use std::time::Duration;
 
 use bytes::Bytes;
-use macula_core::clock::{Clock as _, TokioClock};
 use macula_core::entropy::Entropy;
 use macula_core::identity::Envelope;
 use macula_core::wire::{Limits, from_body, to_body};
@@ -13,7 +12,7 @@ use macula_core::wire::{Limits, from_body, to_body};
 use super::{Bound, Condition, Config, Output, PutOutcome, Records};
 use crate::dht::key::{Key, RealmId};
 use crate::dht::proto::time::Moment;
-use crate::dht::record::tests::{NOW, keypair, record, rules};
+use crate::dht::record::tests::{NOW, begin, keypair, later, own, record, rules};
 use crate::dht::record::{Record, Refusal, Signed, Verified};
 use crate::dht::wire;
 
@@ -29,18 +28,6 @@ pub(super) enum Bug {
 }
 
 const HOUR: Duration = Duration::from_secs(3600);
-
-fn begin() -> Moment {
-    Moment { now: TokioClock.now(), since_epoch: NOW }
-}
-
-fn later(at: Moment, wait: Duration) -> Moment {
-    Moment { now: at.now + wait, since_epoch: at.since_epoch + wait }
-}
-
-fn own() -> Key {
-    Key::of_node(keypair(99).node_id())
-}
 
 fn store(config: Config) -> Records {
     Records::new(own(), config, Entropy::from_seed(1))

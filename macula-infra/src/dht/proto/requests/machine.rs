@@ -55,6 +55,8 @@ pub struct Requests {
     pub(super) config: Config,
     pub(super) next_ticket: u64,
     pub(super) next_request: u64,
+    /// Requests with smaller numbers are those of an earlier life of this node's table.
+    first_request: u64,
     pub(super) pending: BTreeMap<Ticket, Pending>,
     pub(super) pending_bytes: usize,
     pub(super) requests: BTreeMap<RequestId, Request>,
@@ -82,6 +84,7 @@ impl Requests {
             config: config.bounded(),
             next_ticket: 0,
             next_request: 0,
+            first_request: 0,
             pending: BTreeMap::new(),
             pending_bytes: 0,
             requests: BTreeMap::new(),
@@ -95,6 +98,12 @@ impl Requests {
             #[cfg(test)]
             bug: None,
         }
+    }
+
+    /// Goes on after the numbers of an earlier life, whose answers may still come. They are nothing,
+    /// and are not held against anybody.
+    pub const fn resume(&mut self, RequestId(next): RequestId) {
+        (self.next_request, self.first_request) = (next, next);
     }
 
     /// Asks a peer something, until a deadline. The answer, or its absence, is an
@@ -170,6 +179,7 @@ impl Requests {
         results: Option<Vec<OpResult>>,
     ) {
         match self.requests.get(&id) {
+            None if id.0 < self.first_request => return,
             None => return self.misbehaved(peer, Misbehaviour::UnknownRequest),
             Some(request) if request.peer != peer => {
                 return self.misbehaved(peer, Misbehaviour::WrongPeer);
@@ -241,6 +251,29 @@ impl Requests {
             }
         }
         self.schedule(now, request.peer);
+    }
+
+    /// A connection to a peer has ended. If there is another, what was under way goes anew, as if
+    /// it had timed out. If not, what was asked ends now, and not at its timeout. An answer that
+    /// comes all the same, over another, is not held against the peer.
+    pub fn lost(&mut self, now: Instant, peer: NodeId, is_connected: bool) {
+        let asked = self.requests.iter().filter(|(_, request)| request.peer == peer);
+        let asked: Vec<(RequestId, bool)> = asked.map(|(id, asked)| (*id, asked.open)).collect();
+        for (id, is_open) in asked {
+            let tickets = self.give_up(now, id);
+            if !is_connected {
+                for ticket in tickets {
+                    if self.is_in(ticket, id) {
+                        self.end(now, ticket, Outcome::Undelivered(Fault::Lost));
+                    }
+                }
+            } else if is_open {
+                self.retry(id, tickets);
+            }
+        }
+        // What was not sent yet goes over a new one.
+        self.schedule(now, peer);
+        self.rest(now, peer);
     }
 
     pub(super) fn is_in(&self, ticket: Ticket, id: RequestId) -> bool {

@@ -1,17 +1,17 @@
-//! The round trip to a peer, and what follows from it (RFC 6298).
+//! What follows from the round trip to a peer: timeouts, with a back-off (RFC 6298, section 5).
 
 use std::time::Duration;
 
 use super::Config;
+use crate::round_trip::RoundTrip;
 
 /// How often a timeout is doubled at most.
 const BACK_OFF_MAX: u32 = 6;
 
-/// The smoothed round trip, and how much it varies.
+/// The round trip, and how often there was no answer in time since.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Rtt {
-    smoothed: Option<Duration>,
-    variation: Duration,
+    measured: RoundTrip,
     backed_off: u32,
 }
 
@@ -20,13 +20,7 @@ impl Rtt {
     /// answered.
     pub(super) fn sample(&mut self, rtt: Duration) {
         self.backed_off = 0;
-        let Some(smoothed) = self.smoothed else {
-            self.smoothed = Some(rtt);
-            self.variation = rtt / 2;
-            return;
-        };
-        self.variation = (self.variation * 3 + smoothed.abs_diff(rtt)) / 4;
-        self.smoothed = Some((smoothed * 7 + rtt) / 8);
+        self.measured.sample(rtt);
     }
 
     /// There was no answer in time.
@@ -36,21 +30,21 @@ impl Rtt {
         }
     }
 
-    pub(super) const fn smoothed(&self) -> Option<Duration> {
-        self.smoothed
+    pub(super) fn smoothed(&self) -> Option<Duration> {
+        self.measured.mean()
     }
 
     /// How long a request may take.
     pub(super) fn timeout(&self, config: &Config) -> Duration {
-        let measured = self.smoothed.map(|smoothed| smoothed + self.variation * 4);
-        let timeout = measured.unwrap_or(config.timeout_initial).max(config.timeout_min);
+        let timeout =
+            self.measured.within(4).unwrap_or(config.timeout_initial).max(config.timeout_min);
         timeout.saturating_mul(1 << self.backed_off).min(config.timeout_max)
     }
 
     /// What about 95 % stay below: for a normal distribution the mean deviation is 0.8 of the
     /// standard deviation, of which 1.64 make it.
     pub(super) fn slow_after(&self) -> Option<Duration> {
-        self.smoothed.map(|smoothed| smoothed + self.variation * 2)
+        self.measured.within(2)
     }
 }
 

@@ -106,15 +106,18 @@ impl Requests {
     }
 
     pub(super) fn request_timed_out(&mut self, now: Instant, id: RequestId) {
-        let Some(request) = self.requests.get_mut(&id) else { return };
-        request.open = false;
-        let (peer, tickets) = (request.peer, request.tickets.clone());
-        let shut = self.keeps_the_window_shut();
+        let Some(peer) = self.requests.get(&id).map(|request| request.peer) else { return };
+        let tickets = self.give_up(now, id);
         if let Some(peer) = self.peers.get_mut(&peer) {
-            peer.in_flight = peer.in_flight.saturating_sub(usize::from(!shut));
             peer.rtt.back_off();
         }
-        self.remember_late(now, id, &tickets);
+        self.retry(id, tickets);
+        self.schedule(now, peer);
+        self.rest(now, peer);
+    }
+
+    /// Sends anew what is in a request and in no other yet, as far as there is a budget for it.
+    pub(super) fn retry(&mut self, id: RequestId, tickets: Vec<Ticket>) {
         let mut again = Vec::new();
         for ticket in tickets {
             let tried = self.pending.get(&ticket).map_or(u32::MAX, |pending| pending.attempts);
@@ -129,8 +132,22 @@ impl Requests {
             }
         }
         self.queue_again(&again);
-        self.schedule(now, peer);
-        self.rest(now, peer);
+    }
+
+    /// Gives the place of a request in the window back, but remembers it, and says what is in it.
+    pub(super) fn give_up(&mut self, now: Instant, id: RequestId) -> Vec<Ticket> {
+        let shut = self.keeps_the_window_shut();
+        let Some(request) = self.requests.get_mut(&id) else { return Vec::new() };
+        let was_open = std::mem::replace(&mut request.open, false);
+        let (peer, tickets) = (request.peer, request.tickets.clone());
+        self.timers.clear(Timer::Request(id));
+        if let Some(peer) = self.peers.get_mut(&peer) {
+            peer.in_flight = peer.in_flight.saturating_sub(usize::from(was_open && !shut));
+        }
+        if was_open {
+            self.remember_late(now, id, &tickets);
+        }
+        tickets
     }
 
     /// Remembers a request that took too long, for as long as its answer is of use, and then some.

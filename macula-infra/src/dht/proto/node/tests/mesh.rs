@@ -10,17 +10,19 @@ use macula_core::identity::{Keypair, NodeId};
 use macula_core::sim::{Address, Birth, Effect, Faults, Moment as At, Sim};
 
 use super::super::{
-    Answer, Command, CommandId, Config, Failure, Input, Mode, Node, Output, Quorum,
+    Answer, Command, CommandId, Config, Failure, Input, Mode, Node, Output, Quorum, Side,
 };
+use super::liars::Lies;
 use crate::contact::Contact;
 use crate::dht::key::{Key, RealmId};
+use crate::dht::proto::limits::Offence;
 use crate::dht::proto::records::Condition;
 use crate::dht::proto::requests::RequestId;
 use crate::dht::proto::time::Moment;
 use crate::dht::provider::{self, Provider};
 use crate::dht::record::{Record, Signed};
 use crate::dht::rules::{Rules, space};
-use crate::dht::wire::{Reply, Request};
+use crate::dht::wire::{OpResult, Refusal, Reply, Request};
 
 /// How many nodes a mesh has at most.
 pub(super) const NODES_MAX: u32 = 64;
@@ -38,6 +40,10 @@ static PLACES: LazyLock<BTreeMap<NodeId, Address>> = LazyLock::new(|| {
 
 pub(super) fn keypair(Address(number): Address) -> &'static Keypair {
     KEYS.get(usize::try_from(number).unwrap()).unwrap()
+}
+
+pub(super) fn place(node: NodeId) -> Address {
+    PLACES[&node]
 }
 
 pub(super) fn contact(address: Address) -> Contact {
@@ -63,7 +69,8 @@ pub(super) struct Message {
 pub(super) enum Heard {
     Done(CommandId, Result<Answer, Failure>),
     Sign(Key, Provider),
-    Misbehaved(NodeId),
+    Refused(NodeId, Side, Refusal),
+    Misbehaved(NodeId, Offence),
 }
 
 impl std::hash::Hash for Heard {
@@ -102,7 +109,10 @@ impl macula_core::sim::Node for Wiring {
             }
             Output::Sign { key, provider } => Effect::Seen(Heard::Sign(key, provider)),
             Output::Done { id, answer } => Effect::Seen(Heard::Done(id, answer)),
-            Output::Misbehaved { peer, .. } => Effect::Seen(Heard::Misbehaved(peer)),
+            Output::Refused { peer, side, refusal } => {
+                Effect::Seen(Heard::Refused(peer, side, refusal))
+            }
+            Output::Misbehaved { peer, offence } => Effect::Seen(Heard::Misbehaved(peer, offence)),
         }
     }
 }
@@ -112,12 +122,16 @@ pub(super) struct Mesh {
     pub(super) sim: Sim<Wiring>,
     next: u64,
     pub(super) done: BTreeMap<CommandId, Vec<Result<Answer, Failure>>>,
-    pub(super) blamed: Vec<NodeId>,
+    /// Who has blamed whom for what.
+    pub(super) blamed: Vec<(Address, NodeId, Offence)>,
+    /// Who has not taken what of whom.
+    pub(super) refused: Vec<(Address, NodeId, Side, Refusal)>,
+    lies: BTreeMap<Address, Lies>,
 }
 
 impl Mesh {
     pub(super) fn new(seed: u64, nodes: u32, faults: Faults) -> Self {
-        Self::with(seed, nodes, faults, |_| Config { agree: 3, ..Config::default() })
+        Self::with(seed, nodes, faults, |_| Config::default())
     }
 
     pub(super) fn with(
@@ -126,17 +140,25 @@ impl Mesh {
         faults: Faults,
         config: impl Fn(Address) -> Config + 'static,
     ) -> Self {
+        let lies: BTreeMap<Address, Lies> =
+            (0..nodes).map(|number| (Address(number), Lies::default())).collect();
+        let told = lies.clone();
         let make = move |birth: Birth<Node>| {
             let Birth { address, moment, entropy, .. } = birth;
             let at = Moment { now: moment.now, since_epoch: moment.since_epoch };
             let rules = Arc::new(Rules::new(realm()));
-            Node::new(at, contact(address), Mode::Server, rules, config(address), entropy)
+            let mode = Mode::Server;
+            let mut node = Node::new(at, contact(address), mode, rules, config(address), entropy);
+            node.lies = told[&address].clone();
+            node
         };
         let mut mesh = Self {
             sim: Sim::new(seed, nodes, faults, make),
             next: 0,
             done: BTreeMap::new(),
             blamed: Vec::new(),
+            refused: Vec::new(),
+            lies,
         };
         for address in mesh.sim.addresses().into_iter().skip(1) {
             mesh.meet(address, Address(0));
@@ -150,6 +172,11 @@ impl Mesh {
     pub(super) fn meet(&mut self, one: Address, other: Address) {
         self.sim.input(one, |_| Input::Met(contact(other)));
         self.sim.input(other, |_| Input::Met(contact(one)));
+    }
+
+    /// From now on a node answers so when it is asked for a key.
+    pub(super) fn tell_to_lie(&self, liar: Address, key: Key, answer: OpResult) {
+        self.lies[&liar].tell(key, answer);
     }
 
     /// All hear that a life of a node has begun.
@@ -168,7 +195,12 @@ impl Mesh {
             for seen in self.sim.take_seen() {
                 match seen.what {
                     Heard::Done(id, answer) => self.done.entry(id).or_default().push(answer),
-                    Heard::Misbehaved(peer) => self.blamed.push(peer),
+                    Heard::Refused(peer, side, refusal) => {
+                        self.refused.push((seen.address, peer, side, refusal));
+                    }
+                    Heard::Misbehaved(peer, offence) => {
+                        self.blamed.push((seen.address, peer, offence));
+                    }
                     Heard::Sign(key, provider) => {
                         let provider = provider.sign(keypair(seen.address)).unwrap();
                         self.sim.input(seen.address, |_| Input::Signed { key, provider });
@@ -261,7 +293,7 @@ impl Mesh {
         node.map_or(0, |(_, node)| node.providers.count(self.now(), &key))
     }
 
-    fn now(&self) -> Instant {
+    pub(super) fn now(&self) -> Instant {
         let (_, node) = self.sim.machines().next().unwrap();
         // All lives begin on one clock.
         let since = self.since_epoch().saturating_sub(node.calendar.since_epoch);

@@ -330,3 +330,66 @@ fn the_number_of_remembered_peers_is_bounded() {
     }
     assert!(bench.requests.rtt(node(9)).is_some() && bench.requests.rtt(node(1)).is_none());
 }
+
+#[test]
+fn what_was_asked_over_a_lost_connection_ends_at_once_and_what_was_not_goes_over_a_new_one() {
+    let mut bench = Bench::new(with_window(1));
+    let first = bench.submit(0, ms(5000));
+    let sent = bench.sent();
+    bench.submit(1, ms(5000));
+    assert_eq!(bench.sent(), [], "the window is shut");
+    bench.requests.lost(bench.now, node(2), false);
+    assert_eq!(bench.drain(), (vec![], vec![]), "another's connection");
+    bench.requests.lost(bench.now, bench.peer, false);
+    let (again, rest) = bench.drain();
+    let [Output::Done { ticket, outcome, .. }] = rest.as_slice() else { panic!("{rest:?}") };
+    assert_eq!((*ticket, outcome), (first, &Outcome::Undelivered(Fault::Lost)));
+    assert_eq!(again.len(), 1, "the other goes now");
+    // The answer comes all the same, over another connection: that is no offence, nor is silence.
+    bench.answer(sent[0].0, &sent[0].1);
+    assert_eq!(bench.ended(), []);
+    bench.answer(again[0].0, &again[0].1);
+    assert_eq!(bench.ended().len(), 1);
+    assert_eq!(bench.requests.stats().misbehaved, 0);
+    bench.wait(ms(120_000));
+    assert!(bench.requests.requests.is_empty() && bench.requests.late.is_empty());
+}
+
+#[test]
+fn what_was_asked_over_one_of_two_connections_goes_anew_over_the_other() {
+    let mut bench = Bench::new(with_window(1));
+    let ticket = bench.submit(0, ms(5000));
+    let first = bench.sent();
+    bench.requests.lost(bench.now, bench.peer, true);
+    let again = bench.sent();
+    assert_eq!(again.iter().map(|(_, ops)| ops).collect::<Vec<_>>(), [&first[0].1]);
+    // It may have reached the peer after all; that is answered once more, and counts once.
+    bench.answer(first[0].0, &first[0].1);
+    assert_eq!(bench.ended(), [(ticket, Outcome::Answered(answer(&op(0))))]);
+    bench.answer(again[0].0, &again[0].1);
+    assert_eq!(bench.drain(), (vec![], vec![]));
+    // Without a budget it waits for its timeout.
+    let mut bench = Bench::new(Config { retry_per_mille: 0, retry_burst: 0, ..Config::default() });
+    bench.submit(0, ms(5000));
+    bench.sent();
+    bench.requests.lost(bench.now, bench.peer, true);
+    assert_eq!(bench.sent(), []);
+    assert_eq!(bench.requests.stats().retries_denied, 1);
+}
+
+#[test]
+fn answers_to_an_earlier_life_are_nothing() {
+    let mut before = Bench::new(Config::default());
+    before.submit(1, ms(60_000));
+    let (old, ops) = before.sent().remove(0);
+    let mut after = Bench::new(Config::default());
+    after.requests.resume(RequestId(old.0 + 1));
+    let ticket = after.submit(2, ms(60_000));
+    let (new, _) = after.sent().remove(0);
+    assert_ne!(new, old);
+    after.answer(old, &ops);
+    assert_eq!(after.drain().1, [], "neither an answer nor held against the peer");
+    assert_eq!(after.requests.stats().misbehaved, 0);
+    after.answer(new, &[op(2)]);
+    assert!(matches!(after.ended().as_slice(), [(done, Outcome::Answered(_))] if *done == ticket));
+}

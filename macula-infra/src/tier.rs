@@ -249,6 +249,9 @@ fn ground(config: Config, peers: &SupervisorHandle) -> Result<Ground, Error> {
     } = config;
     let sockets = Arc::new(sockets.map_or_else(|| Sockets::bind(&config), Ok)?);
     let (current, served) = (Current::default(), Served::default());
+    if discovery.role == Role::Bootstrap {
+        served.close();
+    }
     let own = own_contact(credentials.node(), &discovery, &sockets);
     let limits = discovery.limits;
     let rules = Rules { limits, ..Rules::new(RealmId::named(&discovery.realm)) };
@@ -272,8 +275,15 @@ fn ground(config: Config, peers: &SupervisorHandle) -> Result<Ground, Error> {
         current: current.clone(),
         peers: peers.clone(),
     });
-    let me =
-        Me { credentials: credentials.clone(), incarnation, listen: sockets.listening(), seed };
+    // Nobody takes a client for a node that keeps records.
+    let listen = if is_client(&discovery, &sockets) { Vec::new() } else { sockets.listening() };
+    if own.addresses.is_empty() && !listen.is_empty() {
+        tracing::warn!(
+            ?listen,
+            "only whoever is connected knows where this node is: mesh.advertise could say it"
+        );
+    }
+    let me = Me { credentials: credentials.clone(), incarnation, listen, seed };
     let arrived = pool.clone();
     let endpoint = transport::worker(Parts {
         config,
@@ -299,6 +309,12 @@ fn own_contact(node: NodeId, discovery: &Discovery, sockets: &Sockets) -> Contac
     }
     let listening = sockets.listening().into_iter();
     Contact::new(node, listening.filter(|address| !address.ip().is_unspecified()))
+}
+
+/// Whether a node only asks: it is to, or it listens nowhere.
+fn is_client(discovery: &Discovery, sockets: &Sockets) -> bool {
+    let listens = !sockets.listening().is_empty() || !discovery.advertise.is_empty();
+    discovery.role == Role::Client || !listens
 }
 
 /// The supervisor of the services, and the handles to those of its children that are looked at.
@@ -330,7 +346,7 @@ fn services_of(
         }
         _ => {}
     };
-    let is_client = discovery.role == Role::Client || own.addresses.is_empty();
+    let is_client = is_client(&discovery, &mesh.sockets);
     let membership_worker = membership::worker(
         membership::Parts {
             membership: membership.clone(),
@@ -359,6 +375,7 @@ fn services_of(
             config: discovery.bootstrap,
             pool: pool.clone(),
             membership: membership.clone(),
+            own: mesh.listening(),
         },
         entropy,
     )?;

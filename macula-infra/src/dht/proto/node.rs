@@ -228,14 +228,12 @@ impl Node {
         if entered || begun {
             self.welcome(now, peer);
         }
-        if entered {
-            if !self.joined {
-                self.joined = true;
-                self.refresh(now, self.own.key());
-                self.table.refresh_all(now);
-                // What was published by a node alone is kept by nobody else.
-                self.published.hurry_all(now, SETTLED_WITHIN);
-            }
+        if entered && !self.joined {
+            self.joined = true;
+            self.refresh(now, self.own.key());
+            self.table.refresh_all(now);
+            // What was published by a node alone is kept by nobody else.
+            self.published.hurry_all(now, SETTLED_WITHIN);
         }
     }
 

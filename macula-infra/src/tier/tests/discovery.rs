@@ -89,7 +89,8 @@ async fn meshes_that_have_never_met_become_one_through_a_seed() {
     let one = joined(1, None).await;
     let seeds = [one.infra.mesh.listening()[0], later].map(Seed::Address).to_vec();
     let retry_max = Duration::from_millis(200);
-    let bootstrap = bootstrap::Config { seeds, retry_max, retry_initial: retry_max, nameserver: None };
+    let bootstrap =
+        bootstrap::Config { seeds, retry_max, retry_initial: retry_max, nameserver: None };
     let discovery = Discovery { bootstrap, ..Discovery::default() };
     let two = node_of(Config { discovery, ..Config::new(credentials(&authority(), 2), 1) }).await;
     has_members(&two, 1).await;

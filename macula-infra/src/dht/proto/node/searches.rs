@@ -397,7 +397,7 @@ impl Node {
         let outcome = &over.outcome;
         let Some(record) = got.record.clone() else {
             let silent = silence(outcome).filter(|_| got.answered == 0);
-            let answer = match silent.or(over.turned_away.then_some(OVERLOADED)) {
+            let answer = match silent.or_else(|| over.turned_away.then_some(OVERLOADED)) {
                 Some(failure) => (Found::Failed, Err(failure)),
                 None => (Found::Nothing, Ok(got)),
             };

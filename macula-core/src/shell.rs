@@ -108,6 +108,8 @@ where
     /// Handles what is there, up to the bound of a turn, and sets the alarm for the rest.
     fn turn(&mut self) {
         self.inbox.answer_bell();
+        // A machine may want something done from its first moment on.
+        self.carry_out(self.clock.now());
         for _ in 0..TURN_STEPS_MAX {
             let now = self.clock.now();
             if let Some(input) = self.inbox.pop() {
@@ -119,11 +121,15 @@ where
                 self.effects.observe(&self.machine);
                 return;
             }
-            while let Some(output) = self.machine.poll_output() {
-                self.effects.apply(now, output, &self.inbox);
-            }
+            self.carry_out(now);
         }
         self.inbox.ring();
+    }
+
+    fn carry_out(&mut self, now: Instant) {
+        while let Some(output) = self.machine.poll_output() {
+            self.effects.apply(now, output, &self.inbox);
+        }
     }
 
     /// An alarm that is too early is left alone: it costs one idle turn and no new task.
@@ -161,6 +167,8 @@ where
         driver: Self::Arguments,
     ) -> Result<Self::State, ActorProcessingErr> {
         driver.inbox.connect(myself);
+        // The machine may have outputs and deadlines before anything is put in.
+        driver.inbox.ring();
         Ok(driver)
     }
 

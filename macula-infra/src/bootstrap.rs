@@ -3,8 +3,9 @@
 //! As long as the node is alone, its seeds are resolved (addresses, names of hosts, and services in
 //! the DNS) and dialled, with a back-off and for ever.
 //! Whoever answers there proves who it is like any peer, and the membership goes on from it. A node
-//! that has company leaves its seeds alone: the membership remembers whoever was a member, and asks
-//! for those by itself.
+//! that has company dials seeds at which no member is known, slowly and for ever: so two meshes that
+//! have never met become one as soon as a seed of one is found from the other. Whoever was a member
+//! once is asked for by the membership itself.
 
 mod actor;
 mod dns;

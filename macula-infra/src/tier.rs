@@ -259,6 +259,9 @@ fn ground(config: Config, peers: &SupervisorHandle) -> Result<Ground, Error> {
     } = config;
     let sockets = Arc::new(sockets.map_or_else(|| Sockets::bind(&config), Ok)?);
     let (current, served) = (Current::default(), Served::default());
+    if discovery.role == Role::Bootstrap {
+        served.close();
+    }
     let own = own_contact(credentials.node(), &discovery, &sockets);
     let limits = discovery.limits;
     let rules = Rules { limits, ..Rules::new(RealmId::named(&discovery.realm)) };
@@ -287,8 +290,15 @@ fn ground(config: Config, peers: &SupervisorHandle) -> Result<Ground, Error> {
         peers: peers.clone(),
     });
     relay.connect(pool.clone());
-    let mut listen = sockets.listening();
-    if discovery.relay.places_of(can_be_dialled(&own)) > 0 {
+    // Nobody takes a client for a node that keeps records.
+    let mut listen = if is_client(&discovery, &sockets) { Vec::new() } else { sockets.listening() };
+    if own.directly().addresses.is_empty() && !listen.is_empty() {
+        tracing::warn!(
+            ?listen,
+            "only whoever is connected knows where this node is: mesh.advertise could say it"
+        );
+    }
+    if places(&discovery, &sockets) > 0 {
         listen.push(Overlay::address_of(own.node));
     }
     let me = Me { credentials: credentials.clone(), incarnation, listen, seed };
@@ -318,14 +328,22 @@ fn own_contact(node: NodeId, discovery: &Discovery, sockets: &Sockets) -> Contac
         let listening = sockets.listening().into_iter();
         addresses.extend(listening.filter(|address| !address.ip().is_unspecified()));
     }
-    let places = discovery.relay.places_of(!addresses.is_empty());
-    let relayed = (places > 0).then(|| Overlay::address_of(node));
+    let relayed = (places(discovery, sockets) > 0).then(|| Overlay::address_of(node));
     Contact::new(node, addresses.into_iter().chain(relayed))
 }
 
-/// Whether a node can be dialled, and not over relays alone.
-fn can_be_dialled(contact: &Contact) -> bool {
-    !contact.directly().addresses.is_empty()
+fn listens(discovery: &Discovery, sockets: &Sockets) -> bool {
+    !sockets.listening().is_empty() || !discovery.advertise.is_empty()
+}
+
+/// At how many relays a node keeps places.
+fn places(discovery: &Discovery, sockets: &Sockets) -> usize {
+    discovery.relay.places_of(listens(discovery, sockets))
+}
+
+/// Whether a node only asks: it is to, or it listens nowhere.
+fn is_client(discovery: &Discovery, sockets: &Sockets) -> bool {
+    discovery.role == Role::Client || !listens(discovery, sockets)
 }
 
 /// The supervisor of the services, and the handles to those of its children that are looked at.
@@ -357,8 +375,8 @@ fn services_of(
         }
         _ => {}
     };
-    let is_client = discovery.role == Role::Client || !can_be_dialled(&own);
-    let uses = (discovery.relay.places_of(!is_client), discovery.relay.gives.serve);
+    let is_client = is_client(&discovery, &mesh.sockets);
+    let uses = (places(&discovery, &mesh.sockets), discovery.relay.gives.serve);
     let relay = relay::worker(mesh.relay.clone(), own.node, uses, entropy.clone())?;
     let membership_worker = membership::worker(
         membership::Parts {
@@ -388,6 +406,7 @@ fn services_of(
             config: discovery.bootstrap,
             pool: pool.clone(),
             membership: membership.clone(),
+            own: mesh.listening(),
         },
         entropy,
     )?;

@@ -394,9 +394,6 @@ impl Node {
         Q: DeserializeOwned + Send + 'static,
         R: Serialize + Send + 'static,
     {
-        if self.is_bootstrap {
-            return Err(ServeError::Bootstrap);
-        }
         self.infrastructure.mesh.serve(name, handle, message)
     }
 

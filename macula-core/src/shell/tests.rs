@@ -107,6 +107,10 @@ struct Stage {
 
 async fn stage(len_max: usize, first: &[Tell]) -> Stage {
     let toy = Toy { born: TokioClock.now(), due: None, said: VecDeque::new() };
+    staged(toy, len_max, first).await
+}
+
+async fn staged(toy: Toy, len_max: usize, first: &[Tell]) -> Stage {
     let (inbox, heard) = (Inbox::new(len_max), Heard::default());
     for &input in first {
         inbox.push(input);
@@ -130,6 +134,18 @@ async fn inputs_are_handled_in_order_and_those_before_the_start_first() {
     let heard: Vec<Said> = (1000..1004).map(Said::Note).collect();
     assert_eq!(*stage.heard.lock(), heard);
     assert!(stage.inbox.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_machine_wants_from_its_birth_on_needs_no_input() {
+    let born = TokioClock.now();
+    let due = Some(born + Duration::from_millis(5));
+    let toy = Toy { born, due, said: VecDeque::from([Said::Note(7)]) };
+    let stage = staged(toy, 8, &[]).await;
+    pass(1).await;
+    assert_eq!(*stage.heard.lock(), [Said::Note(7)]);
+    pass(10).await;
+    assert_eq!(*stage.heard.lock(), [Said::Note(7), Said::Woken(5)]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,19 +1,23 @@
 //! The supervised actor that dials seeds as long as its node is alone.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use futures_util::FutureExt as _;
+use macula_core::clock::{Clock as _, TokioClock};
 use macula_core::entropy::Entropy;
 use macula_core::identity::NodeId;
 use macula_core::path::InvalidId;
 use macula_core::supervision::Worker;
+use parking_lot::Mutex;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::task::JoinSet;
 
 use super::Config;
-use super::dns::resolved;
+use super::dns::{Target, resolved};
 use crate::contact::Contact;
 use crate::membership::Membership;
 use crate::pool::{LinkError, Pool};
@@ -22,12 +26,26 @@ use crate::transport::DialError;
 /// How often a node in company looks whether it still is.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
+/// Of how many addresses is known who was met there.
+const MET_MAX: usize = 4_096;
+
 /// What the actor is made of.
 #[derive(Debug, Clone)]
 pub(crate) struct Parts {
     pub(crate) config: Config,
     pub(crate) pool: Pool,
     pub(crate) membership: Membership,
+    /// Where this node itself is.
+    pub(crate) own: Vec<SocketAddr>,
+}
+
+/// What is known of the seeds.
+#[derive(Debug, Default)]
+struct Known {
+    /// Who was met at an address.
+    met: BTreeMap<SocketAddr, NodeId>,
+    /// When seeds were last dialled.
+    dialled_at: Option<Instant>,
 }
 
 /// Time for another round, after this many in a row that found nobody; or the end of one that
@@ -59,6 +77,7 @@ pub(crate) fn worker(
 pub(crate) struct State {
     parts: Parts,
     entropy: Entropy,
+    known: Arc<Mutex<Known>>,
     rounds: JoinSet<()>,
 }
 
@@ -75,7 +94,7 @@ impl Actor for Bootstrap {
         if !parts.config.seeds.is_empty() {
             myself.cast(Round::Next { failures: 0 })?;
         }
-        Ok(State { parts, entropy, rounds: JoinSet::new() })
+        Ok(State { parts, entropy, known: Arc::default(), rounds: JoinSet::new() })
     }
 
     async fn handle(
@@ -87,10 +106,11 @@ impl Actor for Bootstrap {
         let Round::Next { failures } = round else { return Err("a round has panicked".into()) };
         while state.rounds.try_join_next().is_some() {}
         let (parts, jitter) = (state.parts.clone(), state.entropy.unit());
+        let known = Arc::clone(&state.known);
         // The actor itself waits for nobody, so that it stops when it is asked to.
         state.rounds.spawn(async move {
             let round = async {
-                let failures = parts.round(failures).await;
+                let failures = parts.round(failures, &known).await;
                 tokio::time::sleep(parts.wait(failures, jitter)).await;
                 failures
             };
@@ -104,21 +124,37 @@ impl Actor for Bootstrap {
 }
 
 impl Parts {
-    /// Looks for company if there is none; says how many rounds have found nobody, this included.
-    async fn round(&self, failures: u32) -> u32 {
-        if !self.membership.members().is_empty() {
+    /// Looks for company, or for those who are not part of it; says how many rounds have found
+    /// nobody while there was none, this included.
+    async fn round(&self, failures: u32, known: &Mutex<Known>) -> u32 {
+        let now = TokioClock.now();
+        let has_company = !self.membership.members().is_empty();
+        let waited = known.lock().dialled_at.map(|at| now.saturating_duration_since(at));
+        if has_company && waited.is_some_and(|waited| waited < self.config.retry_max) {
             return 0;
         }
+        known.lock().dialled_at = Some(now);
         let targets = resolved(&self.config.seeds, self.config.nameserver).await;
+        let members = self.present(known);
         let mut dials = JoinSet::new();
-        for (address, node) in targets {
+        for (address, node) in targets.into_iter().filter(|target| !members.has(target)) {
             let pool = self.pool.clone();
             dials.spawn(async move { (address, dial(&pool, address, node).await) });
         }
         let mut found = Vec::new();
         while let Some(dialled) = dials.join_next().await {
             match dialled {
-                Ok((address, Ok(node))) => found.push(Contact::new(node, [address])),
+                Ok((address, Ok(node))) => {
+                    let mut known = known.lock();
+                    if known.met.len() >= MET_MAX {
+                        known.met.clear();
+                    }
+                    known.met.insert(address, node);
+                    found.push(Contact::new(node, [address]));
+                }
+                Ok((address, Err(error))) if has_company => {
+                    tracing::debug!(%address, %error, "a seed does not answer");
+                }
                 Ok((address, Err(error))) => {
                     tracing::info!(%address, %error, "a seed does not answer");
                 }
@@ -126,11 +162,22 @@ impl Parts {
             }
         }
         if found.is_empty() {
-            return failures.saturating_add(1);
+            return if has_company { 0 } else { failures.saturating_add(1) };
         }
         tracing::info!(seeds = found.len(), "joining the mesh");
         self.membership.join(found);
         0
+    }
+
+    /// Who is there, and where.
+    fn present(&self, known: &Mutex<Known>) -> Present {
+        let members = self.membership.members();
+        let nodes: BTreeSet<NodeId> = members.iter().map(|member| member.contact.node).collect();
+        let said = members.into_iter().flat_map(|member| member.contact.addresses);
+        let known = known.lock();
+        let met = known.met.iter().filter(|(_, node)| nodes.contains(node));
+        let addresses = said.chain(met.map(|(address, _)| *address)).chain(self.own.clone());
+        Present { addresses: addresses.collect(), nodes }
     }
 
     /// How long to wait after so many rounds that found nobody; `jitter` is in `0.0..1.0`.
@@ -141,6 +188,18 @@ impl Parts {
         let Config { retry_initial, retry_max, .. } = self.config;
         let doubled = retry_initial.saturating_mul(1 << failures.min(16));
         doubled.min(retry_max).mul_f64(1.0 - 0.5 * jitter)
+    }
+}
+
+/// Those who need not be dialled.
+struct Present {
+    addresses: BTreeSet<SocketAddr>,
+    nodes: BTreeSet<NodeId>,
+}
+
+impl Present {
+    fn has(&self, (address, node): &Target) -> bool {
+        self.addresses.contains(address) || node.is_some_and(|node| self.nodes.contains(&node))
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use hickory_resolver::config::{NameServerConfig, ResolverConfig};
 use hickory_resolver::net::NetError;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
@@ -13,8 +14,8 @@ use macula_core::identity::NodeId;
 
 use super::Seed;
 
-/// How many addresses are dialled in one round.
-const ADDRESSES_MAX: usize = 64;
+/// How many addresses of one seed are dialled.
+const ADDRESSES_MAX: usize = 16;
 
 /// How many hosts of one service are asked for their addresses.
 const HOSTS_MAX: usize = 16;
@@ -38,19 +39,24 @@ pub(super) type Target = (SocketAddr, Option<NodeId>);
 
 /// The addresses of all seeds, each once. Names are asked of `nameserver`, or else of the system.
 pub(super) async fn resolved(seeds: &[Seed], nameserver: Option<SocketAddr>) -> Vec<Target> {
-    let mut targets = BTreeSet::new();
-    for seed in seeds {
-        let (place, node) = match seed {
-            Seed::Node { node, place } => (&**place, Some(*node)),
-            place => (place, None),
-        };
-        let found = tokio::time::timeout(WITHIN, addresses(place, nameserver)).await;
-        match found.unwrap_or(Err(Unresolved::TimedOut)) {
-            Ok(found) => targets.extend(found.into_iter().map(|address| (address, node))),
-            Err(error) => tracing::info!(%seed, %error, "a seed has no address"),
+    // Whoever answers for one name crowds out no other.
+    let found = join_all(seeds.iter().map(|seed| of_seed(seed, nameserver))).await;
+    found.into_iter().flatten().collect::<BTreeSet<_>>().into_iter().collect()
+}
+
+async fn of_seed(seed: &Seed, nameserver: Option<SocketAddr>) -> Vec<Target> {
+    let (place, node) = match seed {
+        Seed::Node { node, place } => (&**place, Some(*node)),
+        place => (place, None),
+    };
+    let found = tokio::time::timeout(WITHIN, addresses(place, nameserver)).await;
+    match found.unwrap_or(Err(Unresolved::TimedOut)) {
+        Ok(found) => found.into_iter().take(ADDRESSES_MAX).map(|address| (address, node)).collect(),
+        Err(error) => {
+            tracing::info!(%seed, %error, "a seed has no address");
+            Vec::new()
         }
     }
-    targets.into_iter().take(ADDRESSES_MAX).collect()
 }
 
 async fn addresses(

@@ -54,6 +54,20 @@ pub enum Error {
         /// How long was waited.
         within: Duration,
     },
+    /// It is to last longer than anything may. Nothing was put.
+    #[error(
+        "it is to last {}, and at most {} is possible",
+        humantime::format_duration(*.ttl), humantime::format_duration(*.max)
+    )]
+    TooLasting {
+        /// How long it is to last.
+        ttl: Duration,
+        /// How long it may.
+        max: Duration,
+    },
+    /// There is no greater sequence number than that of the record that is there.
+    #[error("there is no sequence number after {0}")]
+    Exhausted(u64),
     /// Another record was there than was expected. It is as it was.
     #[error("the record has sequence number {stored}, which was not expected")]
     Conflict {
@@ -340,14 +354,16 @@ impl Dht {
         condition: Condition,
         quorum: Quorum,
     ) -> Result<(u64, Stored), Error> {
-        let sequence = match condition {
-            Condition::Sequence(sequence) => sequence + 1,
-            Condition::Absent => 1,
+        lasting(ttl, self.0.rules.limits.record_ttl_max)?;
+        let before = match condition {
+            Condition::Sequence(sequence) => sequence,
+            Condition::Absent => 0,
             Condition::Any => {
                 let there = self.get(space, name, true).await?.record;
-                there.map_or(1, |record| record.record().sequence + 1)
+                there.map_or(0, |record| record.record().sequence)
             }
         };
+        let sequence = before.checked_add(1).ok_or(Error::Exhausted(before))?;
         let record = Record {
             realm: self.0.rules.realm,
             space: space.to_owned(),
@@ -414,6 +430,7 @@ impl Dht {
         ttl: Duration,
         quorum: Quorum,
     ) -> Result<Stored, Error> {
+        lasting(ttl, self.0.rules.limits.provider_ttl_max)?;
         let provider = Provider {
             realm: self.0.rules.realm,
             space: space.to_owned(),
@@ -480,6 +497,11 @@ impl Dht {
             other => Err(unexpected(&other)),
         }
     }
+}
+
+/// Whether something is to last no longer than it may.
+const fn lasting(ttl: Duration, max: Duration) -> Result<(), Error> {
+    if ttl.as_nanos() > max.as_nanos() { Err(Error::TooLasting { ttl, max }) } else { Ok(()) }
 }
 
 /// A machine answers each command in its own kind.

@@ -24,7 +24,7 @@ use super::config::Config;
 use super::departures::Departures;
 use super::event::Event;
 use super::limits::{Limits, Refusal, Refused};
-use super::proto::{Identity, Input, Output, Swim};
+use super::proto::{Identity, Input, Output, SEEDS_MAX, Swim};
 use super::update::{Role, Seen, Stamp, Status};
 use super::{metrics, wire};
 use crate::contact::Contact;
@@ -139,7 +139,12 @@ impl Membership {
 
     /// Becomes part of the mesh of which these are members, and tries until it is.
     pub fn join(&self, seeds: Vec<Contact>) {
-        self.0.seeds.lock().clone_from(&seeds);
+        let mut known = self.0.seeds.lock();
+        known.retain(|old| seeds.iter().all(|seed| seed.node != old.node));
+        known.splice(0..0, seeds);
+        known.truncate(SEEDS_MAX);
+        let seeds = known.clone();
+        drop(known);
         self.0.desk.tell(Input::Join { seeds });
     }
 
@@ -157,9 +162,9 @@ impl Membership {
         drop(tokio::time::timeout(FAREWELL_MAX, said).await);
     }
 
-    /// What is cancelled when a node is next held to be gone.
-    pub(crate) fn departure(&self, node: NodeId) -> Arc<CancellationToken> {
-        self.0.departures.of(node)
+    /// What is cancelled when a life of a node, or a later one, is held to be gone.
+    pub(crate) fn departure(&self, node: NodeId, life: u64) -> Arc<CancellationToken> {
+        self.0.departures.of(node, life)
     }
 
     /// How many messages were not listened to.
@@ -367,8 +372,8 @@ impl Effects<Swim> for Deeds {
             }
             let contact = swim.seen(node).map(|seen| &seen.presence().contact);
             (self.listener)(&event, contact);
-            if matches!(event, Event::Gone { .. }) {
-                shared.departures.gone(node);
+            if let Event::Gone { life, .. } = event {
+                shared.departures.gone(node, life);
             }
             // Whoever hears of it finds it to be so. Nobody need listen.
             drop(shared.events.send(event));

@@ -128,7 +128,7 @@ impl Drop for Armed {
 /// Watches over one connection after the other.
 async fn watch(remote: &Remote, name: &Arc<str>, mut armed: Armed) -> DownReason {
     let life = (armed.incarnation, armed.node);
-    let gone = remote.calling.membership.departure(remote.node);
+    let gone = remote.calling.membership.departure(remote.node, armed.node);
     loop {
         let link = armed.on.as_ref().map(|(in_flight, _)| Arc::clone(in_flight.link()));
         let leaves = async {

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt::Debug;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
 use bytes::Bytes;
@@ -145,6 +146,8 @@ pub struct Served(Arc<Table>);
 #[derive(Default)]
 struct Table {
     actors: DashMap<Arc<str>, Arc<dyn Actor>>,
+    /// Whether nothing is served here.
+    is_closed: AtomicBool,
     /// Who hears of changes.
     listener: OnceLock<Box<dyn Fn(Change) + Send + Sync>>,
 }
@@ -209,6 +212,11 @@ impl Served {
         drop(self.0.listener.set(Box::new(listener)));
     }
 
+    /// Serves nothing from now on: this is a bootstrap node.
+    pub(crate) fn close(&self) {
+        self.0.is_closed.store(true, Ordering::Relaxed);
+    }
+
     /// Whether an actor is served under a name.
     pub(crate) fn has(&self, name: &str) -> bool {
         self.0.actors.contains_key(name)
@@ -241,6 +249,9 @@ impl Served {
             return Err(invalid(InvalidId::Empty));
         }
         Path::parse(name).map_err(invalid)?;
+        if self.0.is_closed.load(Ordering::Relaxed) {
+            return Err(ServeError::Bootstrap);
+        }
         if self.0.actors.len() >= NAMES_MAX {
             return Err(ServeError::Full);
         }

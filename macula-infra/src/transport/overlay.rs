@@ -81,6 +81,7 @@ impl Debug for Overlay {
 
 /// Whether an address belongs to the overlay.
 #[must_use]
+#[expect(clippy::module_name_repetitions, reason = "it is used by its name alone")]
 pub fn is_overlay(address: SocketAddr) -> bool {
     matches!(address, SocketAddr::V6(v6) if v6.ip().octets().starts_with(&PREFIX))
 }

@@ -2,7 +2,8 @@
 //!
 //! Whoever asks for a key that somebody looks for already waits for that [search](Lookup::Joined)
 //! and starts none. An answer that proved wrong is [forgotten](Cache::forget), and so is one that is
-//! under way then: it is given to those who wait for it, and to nobody later.
+//! under way then: it is given to those who wait for it, and not kept for those who ask after it has
+//! ended. Whoever must not miss what was put a moment ago does not ask here.
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
@@ -186,6 +187,11 @@ impl<V: Clone> Cache<V> {
                 Lookup::Search
             }
         }
+    }
+
+    /// Somebody who did not ask here has found something. It is of use to those who ask later.
+    pub fn learn(&mut self, now: Instant, key: Key, found: Found<V>) {
+        self.keep(now, key, found);
     }
 
     /// A search has ended. Gives those who wait for it, in the order in which they came.

@@ -35,12 +35,12 @@ pub struct Config {
 }
 
 impl Default for Config {
-    /// 2,000 lookups a second and 4,000 at once, for 4,096 peers; 100 demerits, of which one goes
+    /// 20,000 lookups a second and 40,000 at once, for 4,096 peers; 100 demerits, of which one goes
     /// every 6 seconds; ignored for 10 minutes to a day.
     fn default() -> Self {
         Self {
-            rate_per_s: 2000,
-            burst: 4000,
+            rate_per_s: 20_000,
+            burst: 40_000,
             peers_max: 4096,
             demerits_max: 100,
             pardon_every: Duration::from_secs(6),

@@ -218,20 +218,22 @@ impl Node {
         Moment { now, since_epoch: self.calendar.since_epoch + passed }
     }
 
-    /// A peer has taken part in an exchange that proves who it is.
-    fn met(&mut self, now: Instant, peer: &Peer) {
+    /// A peer has taken part in an exchange that proves who it is. Whoever enters the table by it is
+    /// welcomed, and so is one whose life has `begun`.
+    fn met(&mut self, now: Instant, peer: &Peer, begun: bool) {
         if self.limits.ignored(now, peer.node()).is_some() {
             return;
         }
-        if self.table.seen(now, peer) == table::Standing::Entered {
+        let entered = self.table.seen(now, peer) == table::Standing::Entered;
+        if entered || begun {
             self.welcome(now, peer);
-            if !self.joined {
-                self.joined = true;
-                self.refresh(now, self.own.key());
-                self.table.refresh_all(now);
-                // What was published by a node alone is kept by nobody else.
-                self.published.hurry_all(now, SETTLED_WITHIN);
-            }
+        }
+        if entered && !self.joined {
+            self.joined = true;
+            self.refresh(now, self.own.key());
+            self.table.refresh_all(now);
+            // What was published by a node alone is kept by nobody else.
+            self.published.hurry_all(now, SETTLED_WITHIN);
         }
     }
 

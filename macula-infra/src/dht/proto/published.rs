@@ -205,10 +205,13 @@ impl Published {
         }
     }
 
-    /// Stores and issues everything anew after `wait` at the latest.
+    /// Stores and issues everything anew after `wait` at the latest, one thing after the other.
     pub fn hurry_all(&mut self, now: Instant, wait: Duration) {
         let places: Vec<Place> = self.items.keys().copied().collect();
-        places.into_iter().for_each(|place| self.hurry(now, place, wait));
+        for place in places {
+            let share = 0.5 + 0.5 * self.entropy.unit();
+            self.hurry(now, place, wait.mul_f64(share));
+        }
     }
 
     fn again(&mut self, at: Moment, place: Place) {

@@ -9,7 +9,7 @@ use macula_core::path::ChildId;
 use macula_core::port::{Directory, DirectoryError, Provider};
 
 use super::super::{Config, Discovery};
-use super::{Node, authority, credentials, node_of};
+use super::{Node, authority, credentials, node_of, node_with, transport};
 use crate::bootstrap::{self, Seed};
 use crate::dht::proto::lookup::End;
 use crate::dht::proto::node::{self as dht, Quorum};
@@ -78,6 +78,31 @@ async fn whoever_knows_one_address_finds_all_others() {
     assert_eq!((got.agreed, got.answered), (2, 2));
     two.root.stop().await;
     three.root.stop().await;
+}
+
+/// A node in company goes on to dial the seeds at which nobody answered: when somebody does, two
+/// meshes that have never met are one.
+#[tokio::test(flavor = "multi_thread")]
+async fn meshes_that_have_never_met_become_one_through_a_seed() {
+    let free = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let later = free.local_addr().unwrap();
+    let one = joined(1, None).await;
+    let seeds = [one.infra.mesh.listening()[0], later].map(Seed::Address).to_vec();
+    let retry_max = Duration::from_millis(200);
+    let bootstrap =
+        bootstrap::Config { seeds, retry_max, retry_initial: retry_max, nameserver: None };
+    let discovery = Discovery { bootstrap, ..Discovery::default() };
+    let two = node_of(Config { discovery, ..Config::new(credentials(&authority(), 2), 1) }).await;
+    has_members(&two, 1).await;
+    drop(free);
+    let transport = transport::Config { listen: vec![later], ..transport::Config::default() };
+    let three = node_with(&authority(), 3, transport).await;
+    for node in [&one, &two, &three] {
+        has_members(node, 2).await;
+    }
+    for node in [one, two, three] {
+        node.root.stop().await;
+    }
 }
 
 /// Where nodes are trusted by their ids, whoever dials has to know whom: a seed says it.

@@ -37,9 +37,8 @@ async fn apart() -> ([Node; 2], [Node; 2]) {
     }
     for node in [&here, &there] {
         let placed = async {
-            let found = |count: usize| count == 2;
-            while !found(node.infra.mesh.relay().places().len()) {
-                tokio::task::yield_now().await;
+            while node.infra.mesh.relay().places().len() < 2 {
+                tokio::time::sleep(Duration::from_millis(50)).await;
             }
             let (dht, id) = (one.infra.mesh.dht(), node.infra.mesh.node());
             while dht.get(space::NODE, id.as_bytes(), true).await.unwrap().record.is_none() {}

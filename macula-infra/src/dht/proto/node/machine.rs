@@ -78,7 +78,7 @@ impl Node {
     fn ended(&mut self, now: Instant, ticket: Ticket, outcome: Outcome) {
         let Some(UnderWay { peer, purpose }) = self.under_way.remove(&ticket) else { return };
         match &outcome {
-            Outcome::Answered(_) => self.met(now, &peer),
+            Outcome::Answered(_) => self.met(now, &peer, false),
             Outcome::TimedOut | Outcome::Undelivered(_) => self.table.failed(now, &peer),
             // These say nothing of the peer, or were told before.
             Outcome::Misbehaved(_) | Outcome::Busy(_) | Outcome::TooLong { .. } => {}
@@ -106,13 +106,10 @@ impl Machine for Node {
             }
             Input::Undelivered { id, fault } => self.requests.undelivered(now, id, fault),
             Input::Met(contact) => {
-                let peer = Peer::new(contact);
-                self.met(now, &peer);
+                self.met(now, &Peer::new(contact), false);
             }
             Input::Begun(contact) => {
-                let peer = Peer::new(contact);
-                self.met(now, &peer);
-                self.welcome(now, &peer);
+                self.met(now, &Peer::new(contact), true);
             }
             Input::Heard(contacts) => {
                 for contact in contacts {

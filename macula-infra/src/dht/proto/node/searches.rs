@@ -32,6 +32,8 @@ pub(super) struct Search {
     pub(super) aim: Aim,
     /// The operations that are its steps or its stores.
     pub(super) tickets: Vec<Ticket>,
+    /// Whether a node was not asked, or did not answer, because there was too much to do.
+    pub(super) turned_away: bool,
 }
 
 /// What a search is for.
@@ -39,12 +41,21 @@ pub(super) struct Search {
 pub(super) enum Aim {
     /// The nodes themselves; for somebody, or for the table's sake.
     Nodes(Option<CommandId>),
-    /// A value. Those who wait for it are known to the cache.
-    Value(Votes),
+    /// A value; for one who wants it fresh, or for those who are known to the cache.
+    Value(Votes, Option<CommandId>),
     /// Providers.
     Providers { command: CommandId, max: usize, gathered: Gathered },
     /// Something is to be kept by the closest nodes.
     Store(Storing),
+}
+
+/// Whoever asks is told to come again: too much is under way for a true answer.
+pub(super) const OVERLOADED: Failure = Failure::Busy("too much is asked at one time");
+
+/// How a search for a value ended.
+struct Over {
+    outcome: lookup::Outcome,
+    turned_away: bool,
 }
 
 /// What a result means for a search.
@@ -114,7 +125,11 @@ impl Node {
 
     fn get(&mut self, now: Instant, id: CommandId, key: Key, fresh: bool, deadline: Instant) {
         if fresh {
+            // A search that began earlier may have missed what was put meanwhile.
             self.cache.forget(&key);
+            let aim = Aim::Value(self.own_votes(now, &key), Some(id));
+            self.search(now, key, aim, deadline);
+            return;
         }
         match self.cache.get(now, key, Waiter(id.0)) {
             cache::Lookup::Hit(got) => {
@@ -129,13 +144,26 @@ impl Node {
             cache::Lookup::Joined => {}
             cache::Lookup::Search => {
                 let votes = self.own_votes(now, &key);
-                if !self.search(now, key, Aim::Value(votes), deadline) {
+                if !self.search(now, key, Aim::Value(votes, None), deadline) {
                     self.cache.leave(&key, Waiter(id.0));
                     self.found(now, key, Found::Failed, &Err(Failure::Busy("too many searches")));
                 }
             }
             cache::Lookup::Busy => self.fail(id, Failure::Busy("too many wait for it")),
         }
+    }
+
+    /// Tells the one who wanted a value fresh, or all who wait for it.
+    fn tell(
+        &mut self,
+        now: Instant,
+        key: Key,
+        command: Option<CommandId>,
+        (found, answer): (Found<Got>, Result<Got, Failure>),
+    ) {
+        let Some(id) = command else { return self.found(now, key, found, &answer) };
+        self.cache.learn(now, key, found);
+        self.say(Output::Done { id, answer: answer.map(Answer::Value) });
     }
 
     /// Tells all who wait for a value.
@@ -189,7 +217,8 @@ impl Node {
             self.commands.insert(command, id);
         }
         let lookup = self.lookup(now, key, deadline, self.config.lookup.k);
-        let search = Search { lookup, deadline, aim, tickets: Vec::new() };
+        let tickets = Vec::new();
+        let search = Search { lookup, deadline, aim, tickets, turned_away: false };
         self.searches.insert(id, search);
         self.drive(now, id);
         true
@@ -239,8 +268,12 @@ impl Node {
         let since_epoch = self.moment(now).since_epoch;
         let Some(search) = self.searches.get_mut(&id) else { return };
         let (key, node) = (search.lookup.target(), peer.node());
+        search.turned_away |= matches!(
+            outcome,
+            Outcome::Busy(_) | Outcome::Answered(OpResult::Refused(Refusal::Busy { .. }))
+        );
         let step = match (&mut search.aim, outcome) {
-            (Aim::Value(votes), Outcome::Answered(OpResult::Value { record, contacts })) => {
+            (Aim::Value(votes, _), Outcome::Answered(OpResult::Value { record, contacts })) => {
                 match record.verify(since_epoch, Some(key), &self.rules) {
                     Ok(record) => {
                         votes.has(node, record);
@@ -249,7 +282,7 @@ impl Node {
                     Err(refusal) => Step::Refused(refusal),
                 }
             }
-            (Aim::Value(votes), Outcome::Answered(OpResult::Nodes { contacts })) => {
+            (Aim::Value(votes, _), Outcome::Answered(OpResult::Nodes { contacts })) => {
                 votes.lacks();
                 Step::Answered { found: false, contacts }
             }
@@ -307,7 +340,7 @@ impl Node {
     fn is_enough(&mut self, now: Instant, id: SearchId) {
         let agree = self.config.agree.max(1);
         let enough = self.searches.get(&id).is_some_and(|search| match &search.aim {
-            Aim::Value(votes) => votes.agreed() >= agree,
+            Aim::Value(votes, _) => votes.agreed() >= agree,
             Aim::Providers { gathered, max, .. } => gathered.len() >= *max,
             Aim::Nodes(_) | Aim::Store(_) => false,
         });
@@ -332,9 +365,15 @@ impl Node {
         match search.aim {
             Aim::Nodes(None) | Aim::Store(_) => {}
             Aim::Nodes(Some(command)) => self.done(command, Answer::Nodes(outcome)),
-            Aim::Value(votes) => self.counted(now, key, &votes, &outcome),
+            Aim::Value(votes, command) => {
+                let over = Over { outcome, turned_away: search.turned_away };
+                self.counted(now, key, (&votes, command), &over);
+            }
             Aim::Providers { command, max, gathered } => {
                 let providing = gathered.take(max);
+                if search.turned_away && providing.providers.is_empty() {
+                    return self.fail(command, OVERLOADED);
+                }
                 if providing.answered == 0 && providing.providers.is_empty() {
                     let failure = silence(&outcome);
                     if let Some(failure) = failure {
@@ -347,19 +386,27 @@ impl Node {
     }
 
     /// The votes on a value are in.
-    fn counted(&mut self, now: Instant, key: Key, votes: &Votes, outcome: &lookup::Outcome) {
+    fn counted(
+        &mut self,
+        now: Instant,
+        key: Key,
+        (votes, command): (&Votes, Option<CommandId>),
+        over: &Over,
+    ) {
         let got = votes.count();
+        let outcome = &over.outcome;
         let Some(record) = got.record.clone() else {
-            let answer = match silence(outcome).filter(|_| got.answered == 0) {
+            let silent = silence(outcome).filter(|_| got.answered == 0);
+            let answer = match silent.or_else(|| over.turned_away.then_some(OVERLOADED)) {
                 Some(failure) => (Found::Failed, Err(failure)),
                 None => (Found::Nothing, Ok(got)),
             };
-            return self.found(now, key, answer.0, &answer.1);
+            return self.tell(now, key, command, answer);
         };
         let since_epoch = self.moment(now).since_epoch;
         let ttl = record.record().expires_at.saturating_sub(since_epoch);
         let len = record.stored_len();
-        self.found(now, key, Found::Value { value: got.clone(), len, ttl }, &Ok(got));
+        self.tell(now, key, command, (Found::Value { value: got.clone(), len, ttl }, Ok(got)));
         let own = self.own.node();
         for (node, stored) in votes.outdated().filter(|(node, _)| *node != own) {
             self.refuse(node, Side::Reader, Refusal::Older { stored });
@@ -416,7 +463,7 @@ impl Aim {
     pub(super) const fn command(&self) -> Option<CommandId> {
         match self {
             Self::Nodes(command) => *command,
-            Self::Value(_) => None,
+            Self::Value(_, command) => *command,
             Self::Providers { command, .. } => Some(*command),
             Self::Store(storing) => storing.command(),
         }
@@ -426,7 +473,7 @@ impl Aim {
     const fn question(&self, key: Key) -> Op {
         match self {
             Self::Nodes(_) | Self::Store(_) => Op::FindNode { target: key },
-            Self::Value(_) => Op::FindValue { key },
+            Self::Value(..) => Op::FindValue { key },
             Self::Providers { .. } => Op::FindProviders { key, max: CONTACTS_MAX },
         }
     }

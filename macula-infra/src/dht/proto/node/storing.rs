@@ -10,9 +10,9 @@ use super::super::peer::Peer;
 use super::super::published::Place;
 use super::super::records::Condition;
 use super::super::requests::{Fault, Outcome, Ticket};
-use super::searches::{Aim, SearchId, silence};
+use super::searches::{Aim, OVERLOADED, SearchId, silence};
 use super::{
-    Answer, Bug, CommandId, Mode, Node, Purpose, Quorum, REISSUE_AFTER, Stored, Told,
+    Answer, Bug, CommandId, Failure, Mode, Node, Purpose, Quorum, REISSUE_AFTER, Stored, Told,
     UPKEEP_WITHIN, UnderWay,
 };
 use crate::dht::key::Key;
@@ -107,8 +107,16 @@ impl Node {
         }
         let width = storing.widened.unwrap_or(k);
         let peers = self.keepers(&key, &outcome.closest, width);
-        if peers.is_empty() {
+        // A node that hears nobody of those whom it has asked keeps nothing for the mesh.
+        let is_alone = peers.iter().all(|peer| peer.node() == self.own.node());
+        if peers.is_empty()
+            || is_alone && matches!(silence(&outcome), Some(Failure::Unanswered { .. }))
+        {
             return self.end_store(now, id, Some(outcome));
+        }
+        let turned_away = self.searches.get(&id).is_some_and(|search| search.turned_away);
+        if turned_away && outcome.closest.len() < k {
+            return self.turn_away(id);
         }
         let Some(search) = self.searches.get_mut(&id) else { return };
         let Aim::Store(storing) = &mut search.aim else { return };
@@ -131,6 +139,14 @@ impl Node {
             search.tickets.push(ticket);
         }
         self.under_way.insert(ticket, UnderWay { peer, purpose: Purpose::Store(id) });
+    }
+
+    /// Too much is asked at one time to say who is to keep something.
+    fn turn_away(&mut self, id: SearchId) {
+        let command = self.close(id).and_then(|search| search.aim.command());
+        if let Some(command) = command {
+            self.fail(command, OVERLOADED);
+        }
     }
 
     /// The nodes that are to keep what belongs under a key: this one among them, if it is.

@@ -10,6 +10,9 @@
 //! one of them ([`paths`]); the answer comes the same way. When a relay fails both go on over the
 //! next one, and QUIC sends again what was lost, so not even a stream breaks. What a relay gives is
 //! bounded ([`ledger`]).
+//!
+//! It is off unless [`Config`] says otherwise: a direct connection does not take the place of a
+//! relayed one yet, and connections to relays that are replaced cost places.
 
 mod actor;
 pub mod ledger;
@@ -63,11 +66,11 @@ const NAME: &[u8] = b"relay";
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Use {
     /// If it cannot be dialled otherwise.
-    #[default]
     Auto,
     /// In any case.
     Always,
-    /// Never.
+    /// Never, and it reaches nobody over relays.
+    #[default]
     Never,
 }
 
@@ -83,9 +86,9 @@ pub struct Config {
 }
 
 impl Default for Config {
-    /// Three places if the node needs any; nothing for others.
+    /// Nothing, of others and for others; three places if any.
     fn default() -> Self {
-        Self { uses: Use::Auto, places: 3, gives: ledger::Config::default() }
+        Self { uses: Use::Never, places: 3, gives: ledger::Config::default() }
     }
 }
 
@@ -98,6 +101,12 @@ impl Config {
     pub fn check(&self) -> Result<(), Invalid> {
         number("places", self.places, 2, 8)?;
         self.gives.check()
+    }
+
+    /// Whether the node has to do with relays at all.
+    #[must_use]
+    pub(crate) fn is_on(&self) -> bool {
+        self.gives.serve || self.uses != Use::Never
     }
 
     /// At how many relays a node keeps places.

@@ -10,7 +10,7 @@
 //! │  ├─ membership                  who is there
 //! │  ├─ dht                         finds nodes, records and providers
 //! │  ├─ names                       announces the actors that are served
-//! │  ├─ relay                       keeps this node in reach, and others
+//! │  ├─ relay                       keeps this node in reach, and others, if it is to
 //! │  └─ bootstrap                   finds the mesh
 //! ├─ peers          dynamic         an actor for each live connection
 //! └─ telemetry      one_for_one
@@ -268,7 +268,9 @@ fn ground(config: Config, peers: &SupervisorHandle) -> Result<Ground, Error> {
     let (saved, within) = (discovery.saved.clone(), discovery.dht.query_timeout);
     let dht = Dht::new(credentials.clone(), own.clone(), rules, saved, book.clone(), within);
     let overlay = Overlay::new(credentials.node());
-    sockets.attach(overlay.clone());
+    if discovery.relay.is_on() {
+        sockets.attach(overlay.clone());
+    }
     let relay = Relay::new(overlay, dht.clone(), &discovery.relay);
     let known = discovery.saved.entries.iter().map(|entry| entry.contact.clone());
     let known = known.take(membership::proto::SEEDS_MAX).collect();
@@ -290,17 +292,7 @@ fn ground(config: Config, peers: &SupervisorHandle) -> Result<Ground, Error> {
         peers: peers.clone(),
     });
     relay.connect(pool.clone());
-    // Nobody takes a client for a node that keeps records.
-    let mut listen = if is_client(&discovery, &sockets) { Vec::new() } else { sockets.listening() };
-    if own.directly().addresses.is_empty() && !listen.is_empty() {
-        tracing::warn!(
-            ?listen,
-            "only whoever is connected knows where this node is: mesh.advertise could say it"
-        );
-    }
-    if places(&discovery, &sockets) > 0 {
-        listen.push(Overlay::address_of(own.node));
-    }
+    let listen = listening(&discovery, &sockets, &own);
     let me = Me { credentials: credentials.clone(), incarnation, listen, seed };
     let arrived = pool.clone();
     let endpoint = transport::worker(Parts {
@@ -330,6 +322,22 @@ fn own_contact(node: NodeId, discovery: &Discovery, sockets: &Sockets) -> Contac
     }
     let relayed = (places(discovery, sockets) > 0).then(|| Overlay::address_of(node));
     Contact::new(node, addresses.into_iter().chain(relayed))
+}
+
+/// Where a node tells whom it meets that it can be dialled.
+fn listening(discovery: &Discovery, sockets: &Sockets, own: &Contact) -> Vec<SocketAddr> {
+    // Nobody takes a client for a node that keeps records.
+    let mut listen = if is_client(discovery, sockets) { Vec::new() } else { sockets.listening() };
+    if own.directly().addresses.is_empty() && !listen.is_empty() {
+        tracing::warn!(
+            ?listen,
+            "only whoever is connected knows where this node is: mesh.advertise could say it"
+        );
+    }
+    if places(discovery, sockets) > 0 {
+        listen.push(Overlay::address_of(own.node));
+    }
+    listen
 }
 
 fn listens(discovery: &Discovery, sockets: &Sockets) -> bool {
@@ -376,6 +384,7 @@ fn services_of(
         _ => {}
     };
     let is_client = is_client(&discovery, &mesh.sockets);
+    let relays = discovery.relay.is_on();
     let uses = (places(&discovery, &mesh.sockets), discovery.relay.gives.serve);
     let relay = relay::worker(mesh.relay.clone(), own.node, uses, entropy.clone())?;
     let membership_worker = membership::worker(
@@ -414,7 +423,9 @@ fn services_of(
     let (dht_worker, dht_handle) = dht_worker.split();
     let services = flags(Supervisor::new("services")?);
     let services = services.child(membership_worker).child(dht_worker);
-    let services = services.child(names::worker(names.clone())?).child(relay).child(bootstrap);
+    let services = services.child(names::worker(names.clone())?);
+    let services = if relays { services.child(relay) } else { services };
+    let services = services.child(bootstrap);
     Ok(Service { services, membership: membership_handle, dht: dht_handle })
 }
 

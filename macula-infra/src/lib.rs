@@ -9,6 +9,7 @@
 
 pub mod bootstrap;
 pub mod bounds;
+mod budget;
 pub mod contact;
 mod desk;
 pub mod dht;

@@ -7,6 +7,7 @@
 //! serves an actor. [`mesh`] is what the tiers above see, and [`tier`] the part of the tree that
 //! runs it all.
 
+mod access;
 pub mod bootstrap;
 pub mod bounds;
 mod budget;

@@ -9,7 +9,8 @@
 //! ├─ services       one_for_one     what the mesh offers
 //! │  ├─ membership                  who is there
 //! │  ├─ dht                         finds nodes, records and providers
-//! │  ├─ names                       announces the actors that are served
+//! │  ├─ names                       announces the actors and procedures that are served
+//! │  ├─ handlers    dynamic         a task for each call of a procedure
 //! │  └─ bootstrap                   finds the mesh
 //! ├─ peers          dynamic         an actor for each live connection
 //! └─ telemetry      one_for_one
@@ -23,7 +24,9 @@ use macula_core::entropy::Entropy;
 use macula_core::identity::NodeId;
 use macula_core::path::InvalidId;
 use macula_core::shell::Bell;
-use macula_core::supervision::{ChildSpec, Handle, Strategy, Supervisor, SupervisorHandle, Worker};
+use macula_core::supervision::{
+    ChildSpec, Handle, Strategy, Supervisor, SupervisorHandle, TaskSupervisor, Worker,
+};
 
 use crate::bootstrap;
 use crate::bounds::Invalid;
@@ -41,6 +44,7 @@ use crate::names::{self, Names};
 use crate::pool::{self, AddressBook, Pool, PoolActor};
 use crate::post::Post;
 use crate::remote::{Calling, RemoteService, Served};
+use crate::rpc::{self, Rpc, StreamService};
 use crate::transport::tls::Credentials;
 use crate::transport::{self, Broken, Current, EndpointActor, Me, Parts, Sockets, StartError};
 
@@ -249,6 +253,7 @@ fn ground(config: Config, peers: &SupervisorHandle) -> Result<Ground, Error> {
         },
         services: Services::default()
             .with(Arc::new(RemoteService(served.clone())))
+            .with(Arc::new(StreamService(served.clone())))
             .with(Arc::new(MembershipService(membership.clone())))
             .with(Arc::new(DhtService { dht: dht.clone(), book: book.clone() })),
         book,
@@ -270,8 +275,10 @@ fn ground(config: Config, peers: &SupervisorHandle) -> Result<Ground, Error> {
     let (policy, handle) = policy.split();
     let calling = Calling { pool, served, policy: handle, membership: membership.clone() };
     let names = Names::new(calling.clone(), Arc::new(dht.clone()), membership.clone());
-    let mesh = Mesh { calling, credentials, sockets, membership, dht, names };
-    let services = services_of(&mesh, own, incarnation, discovery, entropy)?;
+    let (handlers, tasks) = TaskSupervisor::new("handlers", rpc::TASKS_MAX)?.split();
+    let rpc = Rpc::new(names.clone(), tasks, entropy());
+    let mesh = Mesh { calling, credentials, sockets, membership, dht, names, rpc };
+    let services = services_of(&mesh, own, incarnation, discovery, entropy)?.child(handlers);
     Ok(Ground { endpoint, policy, mesh, services })
 }
 
@@ -292,9 +299,10 @@ fn services_of(
     discovery: Discovery,
     entropy: impl Fn() -> Entropy + Clone + Send + Sync + 'static,
 ) -> Result<Supervisor, Error> {
-    let Mesh { calling: Calling { pool, .. }, membership, dht, names, .. } = mesh;
+    let Mesh { calling: Calling { pool, .. }, membership, dht, names, rpc, .. } = mesh;
     let post = Post::new(pool.clone());
-    let (book, table, named) = (pool.book().clone(), dht.clone(), names.clone());
+    let (book, table) = (pool.book().clone(), dht.clone());
+    let (named, called) = (names.clone(), rpc.clone());
     let listener = move |event: &Event, contact: Option<&Contact>| match (event, contact) {
         (Event::Joined { .. } | Event::Returned { .. } | Event::Updated { .. }, Some(contact)) => {
             book.hear(contact.node, &contact.addresses);
@@ -303,6 +311,7 @@ fn services_of(
         (Event::Gone { node, .. }, _) => {
             table.gone(*node);
             named.gone(*node);
+            called.gone(*node);
         }
         _ => {}
     };

@@ -2,6 +2,8 @@
 
 mod discovery;
 mod names;
+mod rpc;
+mod streams;
 
 use std::time::Duration;
 

@@ -5,7 +5,7 @@ use super::{Ask, Node};
 use crate::remote::{CallError, DownReason, Serving, Unavailability};
 
 /// Three nodes that know one another.
-async fn three() -> [Node; 3] {
+pub(super) async fn three() -> [Node; 3] {
     let one = joined(1, None).await;
     let two = joined(2, Some(&one)).await;
     let three = joined(3, Some(&one)).await;
@@ -16,7 +16,7 @@ async fn three() -> [Node; 3] {
     [one, two, three]
 }
 
-async fn stop(nodes: impl IntoIterator<Item = Node>) {
+pub(super) async fn stop(nodes: impl IntoIterator<Item = Node>) {
     for node in nodes {
         node.root.stop().await;
     }
@@ -24,7 +24,7 @@ async fn stop(nodes: impl IntoIterator<Item = Node>) {
 
 /// Stops a node, and waits until another sees that their connection has ended. Until then a question
 /// over it would be lost, and might have been handled.
-async fn stop_in_sight_of(other: &Node, node: Node) {
+pub(super) async fn stop_in_sight_of(other: &Node, node: Node) {
     let id = node.infra.mesh.node();
     let link = other.infra.mesh.links().into_iter().find(|link| link.node() == id).unwrap();
     node.root.stop().await;

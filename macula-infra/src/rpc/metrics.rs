@@ -1,0 +1,6 @@
+//! What is counted about calls of procedures, each under one name.
+
+/// Calls that this node made; label `outcome`.
+pub(super) const CALLS: &str = "macula_rpc_calls_total";
+/// Providers that were asked for them beyond the first; label `why`.
+pub(super) const MORE: &str = "macula_rpc_more_asked_total";

@@ -10,11 +10,12 @@ use std::path::{Path, PathBuf};
 const CODE_LINES_MAX: usize = 500;
 
 /// The rooms in which protocols are pure: no IO, no clock, no randomness of their own, no `async`.
-const PURE_ROOMS: [&str; 15] = [
+const PURE_ROOMS: [&str; 17] = [
     "macula-core/src/supervision/proto",
     "macula-core/src/machine.rs",
     "macula-core/src/hlc.rs",
     "macula-core/src/wire",
+    "macula-infra/src/budget.rs",
     "macula-infra/src/dht/proto",
     "macula-infra/src/dht/provider.rs",
     "macula-infra/src/dht/record.rs",
@@ -23,6 +24,7 @@ const PURE_ROOMS: [&str; 15] = [
     "macula-infra/src/membership/proto",
     "macula-infra/src/names/announcer.rs",
     "macula-infra/src/pool/proto",
+    "macula-infra/src/rpc/proto",
     "macula-infra/src/transport/tls/judge.rs",
     "macula-infra/src/transport/tls/name.rs",
     "macula-platform/src/registers/proto",

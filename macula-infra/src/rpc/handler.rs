@@ -71,16 +71,16 @@ impl<W: Work> Turns<W> {
             if ticket.is_over() {
                 return ticket.turn_down(&ticket.timed_out());
             }
-            let unanswered = Unanswered(Arc::clone(&ticket));
-            let done = (turns.run)(work);
-            let task = async move {
-                done.await;
-                drop((unanswered, turn));
-            };
-            // If the task cannot be started nobody has handled the question.
-            if let Err(error) = turns.tasks.spawn_nolink(task).await {
-                ticket.turn_down(&not_started(&error));
+            match turns.tasks.spawn((turns.run)(work)).await {
+                // A task that was killed has told nobody.
+                Ok(task) => {
+                    if task.join().await.is_err() {
+                        ticket.fail(&CallError::Interrupted(Interruption::Dropped));
+                    }
+                }
+                Err(error) => ticket.turn_down(&not_started(&error)),
             }
+            drop(turn);
         }));
     }
 }
@@ -91,15 +91,6 @@ fn not_started(error: &AdminError) -> CallError {
             CallError::Refused(Refusal::Overloaded(format!("the node: {error}")))
         }
         _ => CallError::Unavailable(Unavailability::Absent(error.to_string())),
-    }
-}
-
-/// A call whose task was killed is told to be over.
-struct Unanswered(Arc<Ticket>);
-
-impl Drop for Unanswered {
-    fn drop(&mut self) {
-        self.0.fail(&CallError::Interrupted(Interruption::Dropped));
     }
 }
 

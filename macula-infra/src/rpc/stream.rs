@@ -27,8 +27,10 @@ use super::client::Ground;
 use super::handler::{Turns, Work, respond};
 use super::options::{CallOptions, Options};
 use super::proto::flow::{Side, WINDOW};
-use super::{Advertised, Rpc};
-use crate::remote::{Answerer, CallError, Context, Question, ServeError, Ticket, allowed, decode};
+use super::{Advertised, Rpc, metrics};
+use crate::remote::{
+    Answerer, CallError, Context, Question, Refusal, ServeError, Ticket, allowed, decode,
+};
 use crate::transport::lane::{Lane, SendError};
 use ends::{Ends, Parts, Way};
 pub(crate) use session::StreamService;
@@ -163,7 +165,8 @@ impl<T: Serialize + Sync> StreamSender<T> {
 }
 
 impl<T> StreamSender<T> {
-    /// Says that there are no more items. The other side may go on sending.
+    /// Says that there are no more items. The other side may go on sending. A handler need not say
+    /// it: what it returns ends the stream.
     pub fn finish(mut self) {
         self.half.is_done = true;
         self.half.ends.finish();
@@ -230,6 +233,17 @@ impl Rpc {
         topic: &Topic,
         options: &CallOptions,
     ) -> Result<(StreamSender<Q>, StreamReceiver<R>), CallError> {
+        let opened = self.open_any(topic, options).await;
+        let outcome = opened.as_ref().map_or_else(CallError::kind, |_| "opened");
+        ::metrics::counter!(metrics::STREAMS, "outcome" => outcome).increment(1);
+        opened
+    }
+
+    async fn open_any<Q, R>(
+        &self,
+        topic: &Topic,
+        options: &CallOptions,
+    ) -> Result<(StreamSender<Q>, StreamReceiver<R>), CallError> {
         let ground = self.ground(topic, options).await?;
         // A second stream would be a second handler.
         let options = CallOptions { hedges: false, ..options.clone() };
@@ -245,7 +259,13 @@ impl Rpc {
         left: usize,
         ground: &Ground,
     ) -> Result<(StreamSender<Q>, StreamReceiver<R>), CallError> {
-        let opened = self.begin(node, left, ground).await;
+        let beginning = self.begin(node, left, ground);
+        let opened = tokio::time::timeout_at(ground.deadline.into(), beginning).await;
+        let no_room = |_elapsed| {
+            let why = format!("the way to {} has no room, and nothing was sent", node.short());
+            Err(CallError::Refused(Refusal::Busy(why)))
+        };
+        let opened = opened.unwrap_or_else(no_room);
         if let Err(error) = &opened {
             self.0.names.learn(&ground.name, node, error);
         }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures_util::future::{BoxFuture, Either, select};
@@ -330,6 +330,40 @@ async fn deadline_and_cancellation_reach_through_two_nested_calls() {
     assert!(left <= within, "{left:?}");
     let stopped = tokio::time::timeout(WITHIN, drops.recv());
     assert!(stopped.await.unwrap().is_some(), "the innermost handler stops");
+    stop([one, two, three]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_it_does_no_harm_a_second_one_is_asked_when_the_first_is_slow() {
+    let [one, two, three] = three().await;
+    let (dropped, mut drops) = mpsc::channel(8);
+    let hangs = Arc::new(AtomicBool::new(false));
+    let handler = || {
+        let (hangs, dropped) = (Arc::clone(&hangs), dropped.clone());
+        move |(): (), _: Context| {
+            let (hangs, dropped) = (hangs.swap(false, Ordering::Relaxed), dropped.clone());
+            async move {
+                if hangs {
+                    let _dropped = Dropped(dropped);
+                    std::future::pending::<()>().await;
+                }
+                Ok::<_, Infallible>(7_u64)
+            }
+        }
+    };
+    let options = Options { idempotent: true, ..Options::default() };
+    let _on_two = advertise(&two, "hedged", options.clone(), handler()).await;
+    let _on_three = advertise(&three, "hedged", options, handler()).await;
+    let options = CallOptions { within: WITHIN, ..CallOptions::default() };
+    let rpc = one.infra.mesh.rpc();
+    // Not before it is known how long its calls take.
+    for _ in 0..40 {
+        assert_eq!(rpc.call_with(&topic("hedged"), &(), &options).await, Ok(7_u64));
+    }
+    hangs.store(true, Ordering::Relaxed);
+    assert_eq!(rpc.call_with(&topic("hedged"), &(), &options).await, Ok(7_u64));
+    let stopped = tokio::time::timeout(WITHIN, drops.recv()).await;
+    assert!(stopped.unwrap().is_some(), "the one that is slow is told that nobody waits");
     stop([one, two, three]).await;
 }
 

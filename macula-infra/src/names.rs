@@ -1,7 +1,7 @@
 //! The names of served actors and of procedures, anywhere in the mesh.
 //!
 //! Each name that a node serves is announced in the directory for as long as it is served: the
-//! [`Announcer`](announcer::Announcer) decides what is to be said there, and its actor says it.
+//! `Announcer` decides what is to be said there, and its actor says it.
 //! [`Names`] finds the nodes that serve a name. What it has found it believes for half a minute, and
 //! less if it proves wrong: a node that does not serve the name, or cannot be reached, or is gone
 //! from the mesh, is forgotten. A [`NamedHandle`] asks whoever serves its name, one node after the

@@ -3,7 +3,7 @@
 //! A node [advertises](Rpc::advertise) a procedure, and the directory tells the others. A
 //! [call](Rpc::call) finds who provides it, chooses one, and asks it as `remote` asks actors. Whom it
 //! chooses, whom it asks next when that one fails, and when it asks a second one because the first
-//! is slow, is decided in [`proto`], without IO.
+//! is slow, is decided in `proto`, without IO.
 //!
 //! A question is asked of no provider twice, and of a second one only if the first has certainly not
 //! handled it, or says that it may be handled more than once ([`Options::idempotent`]). For each

@@ -15,7 +15,7 @@ pub type Answer<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// Finds and announces records and providers by name, in the node's own realm.
 ///
-/// Names are up to 256 bytes. All calls end in bounded time. None of them is fire-and-forget: an
+/// Names are up to 512 bytes. All calls end in bounded time. None of them is fire-and-forget: an
 /// outcome says what was reached.
 pub trait Directory: Debug + Send + Sync {
     /// The value of a name, as most of those who keep it have it; none if nobody has one.

@@ -3,12 +3,14 @@
 //! Its rooms stand upon one another in this order: [`transport`] makes verified connections,
 //! [`link`] puts one to work, [`pool`] keeps one to each peer, and [`remote`] calls actors over
 //! them. The services stand beside one another on top of these: [`membership`] says who is there,
-//! [`dht`] finds nodes, records and providers, [`bootstrap`] finds the mesh, and [`names`] whoever
-//! serves an actor. [`mesh`] is what the tiers above see, and [`tier`] the part of the tree that
+//! [`dht`] finds nodes, records and providers, [`bootstrap`] finds the mesh, [`names`] whoever
+//! serves an actor, and [`rpc`] calls procedures, whoever provides them. [`mesh`] is what the tiers above see, and [`tier`] the part of the tree that
 //! runs it all.
 
+mod access;
 pub mod bootstrap;
 pub mod bounds;
+mod budget;
 pub mod contact;
 mod desk;
 pub mod dht;
@@ -21,6 +23,7 @@ mod post;
 pub mod relay;
 pub mod remote;
 mod round_trip;
+pub mod rpc;
 pub mod tier;
 mod tokens;
 pub mod transport;

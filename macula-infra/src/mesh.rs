@@ -17,6 +17,7 @@ use crate::names::{LocateError, NamedHandle, Names};
 use crate::pool::{Class, LinkError, Stats};
 use crate::relay::Relay;
 use crate::remote::{Calling, Remote, ReplyTo, ServeError, Serving};
+use crate::rpc::Rpc;
 use crate::transport::Sockets;
 use crate::transport::tls::Credentials;
 
@@ -30,6 +31,7 @@ pub struct Mesh {
     pub(crate) dht: Dht,
     pub(crate) names: Names,
     pub(crate) relay: Relay,
+    pub(crate) rpc: Rpc,
 }
 
 impl Debug for Mesh {
@@ -106,6 +108,12 @@ impl Mesh {
     #[must_use]
     pub fn named<Q, R>(&self, name: &str) -> NamedHandle<Q, R> {
         self.names.handle(name)
+    }
+
+    /// Procedures, whoever provides them.
+    #[must_use]
+    pub const fn rpc(&self) -> &Rpc {
+        &self.rpc
     }
 
     /// Tells where a node can be dialled.

@@ -1,7 +1,7 @@
-//! The names of served actors, anywhere in the mesh.
+//! The names of served actors and of procedures, anywhere in the mesh.
 //!
 //! Each name that a node serves is announced in the directory for as long as it is served: the
-//! [`Announcer`](announcer::Announcer) decides what is to be said there, and its actor says it.
+//! `Announcer` decides what is to be said there, and its actor says it.
 //! [`Names`] finds the nodes that serve a name. What it has found it believes for half a minute, and
 //! less if it proves wrong: a node that does not serve the name, or cannot be reached, or is gone
 //! from the mesh, is forgotten. A [`NamedHandle`] asks whoever serves its name, one node after the
@@ -17,25 +17,30 @@ pub(crate) use actor::worker;
 pub(crate) use announcer::Change;
 use announcer::Input;
 pub use handle::NamedHandle;
+pub(crate) use handle::not_found;
 
 use std::collections::BTreeSet;
 use std::fmt::Debug;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
+use bytes::Bytes;
 use macula_core::clock::{Clock as _, TokioClock};
 use macula_core::identity::NodeId;
-use macula_core::port::{Directory, DirectoryError};
-
+use macula_core::port::{Directory, DirectoryError, Provider};
 use tokio::sync::watch;
 
 use crate::desk::Desk;
 use crate::membership::Membership;
-use crate::remote::{Calling, Remote};
+use crate::remote::{CallError, Calling, Headers, Query, Remote, Unavailability, as_procedure};
 use found::Found;
 
 /// What the names of actors begin with in the directory, where other things have names too.
-const PREFIX: &str = "actor/";
+const ACTOR: &str = "actor/";
+
+/// What the names of procedures begin with there.
+const PROCEDURE: &str = "rpc/";
 
 /// How many nodes that serve one name are found at most.
 pub const NODES_MAX: usize = 16;
@@ -66,6 +71,15 @@ struct Shared {
     changes: AtomicU64,
     /// What the directory has been told.
     progress: watch::Sender<Progress>,
+}
+
+/// A question to whoever serves a name.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Asked<'a> {
+    pub(crate) name: &'a Arc<str>,
+    pub(crate) headers: &'a Headers,
+    pub(crate) body: &'a Bytes,
+    pub(crate) deadline: Instant,
 }
 
 /// How far the announcer is.
@@ -109,6 +123,11 @@ impl Names {
         Self(shared)
     }
 
+    /// What callers need.
+    pub(crate) fn calling(&self) -> &Calling {
+        &self.0.calling
+    }
+
     /// Waits until the directory knows of all names that this node serves now. It may never do.
     ///
     /// # Cancel safety
@@ -141,17 +160,99 @@ impl Names {
     async fn nodes(&self, name: &str) -> Result<Vec<NodeId>, LocateError> {
         let shared = &self.0;
         let here = shared.calling.node();
-        if shared.calling.served.has(name) {
+        if shared.calling.served.metadata(name).is_some() {
             return Ok(vec![here]);
         }
-        let find = || async {
-            let found = shared.directory.find(&place(name), NODES_MAX).await?;
-            let others = found.into_iter().map(|provider| provider.node);
-            Ok::<_, DirectoryError>(others.filter(|node| *node != here).collect())
-        };
-        let mut nodes = shared.found.get(TokioClock.now(), name, find).await?;
+        let others = self.others(name).await?.into_iter().map(|provider| provider.node);
+        let mut nodes: Vec<NodeId> = others.collect();
         nodes.sort_by_key(|node| !shared.membership.is_member(*node));
         Ok(nodes)
+    }
+
+    /// All that serve a name, as far as is known, in the order of their ids.
+    pub(crate) async fn providers(&self, name: &str) -> Result<Vec<Provider>, LocateError> {
+        let shared = &self.0;
+        let node = shared.calling.node();
+        let mut providers = match shared.calling.served.metadata(name) {
+            // Whoever serves it itself needs no directory.
+            Some(metadata) => {
+                let mut others = self.others(name).await.unwrap_or_default();
+                others.push(Provider { node, metadata });
+                others
+            }
+            None => self.others(name).await?,
+        };
+        providers.sort_by_key(|provider| provider.node);
+        Ok(providers)
+    }
+
+    async fn others(&self, name: &str) -> Result<Vec<Provider>, DirectoryError> {
+        let shared = &self.0;
+        let here = shared.calling.node();
+        let find = || async {
+            let mut found = shared.directory.find(&place(name), NODES_MAX).await?;
+            found.retain(|provider| provider.node != here);
+            Ok(found)
+        };
+        shared.found.get(TokioClock.now(), name, find).await
+    }
+
+    /// Asks one node, of `left` that may be asked.
+    pub(crate) async fn ask(
+        &self,
+        node: NodeId,
+        left: usize,
+        asked: &Asked<'_>,
+    ) -> Result<Bytes, CallError> {
+        let answer = match self.connected(node, left, asked.deadline).await {
+            Ok(()) => {
+                let query = Query {
+                    remote: self.remote(node),
+                    name: Arc::clone(asked.name),
+                    headers: asked.headers.clone(),
+                    within: asked.deadline.saturating_duration_since(TokioClock.now()),
+                    patient: true,
+                    waits: false,
+                };
+                query.ask(asked.body.clone()).await
+            }
+            Err(error) => Err(error),
+        };
+        if let Err(error) = &answer {
+            self.learn(asked.name, node, error);
+        }
+        answer
+    }
+
+    /// Sees to it that there is a connection to a node, of `left` that may be asked: so it takes
+    /// only a part of the time.
+    pub(crate) async fn connected(
+        &self,
+        node: NodeId,
+        left: usize,
+        deadline: Instant,
+    ) -> Result<(), CallError> {
+        let calling = &self.0.calling;
+        if node == calling.node() {
+            return Ok(());
+        }
+        let parts = u32::try_from(left.max(1)).unwrap_or(u32::MAX);
+        let within = deadline.saturating_duration_since(TokioClock.now()) / parts;
+        let Ok(connected) = tokio::time::timeout(within, calling.link(node)).await else {
+            let shown = humantime::format_duration(within);
+            let why = format!("no connection to {} within {shown}", node.short());
+            return Err(CallError::Unavailable(Unavailability::Unreachable(why)));
+        };
+        connected.map(drop)
+    }
+
+    /// If what a node has said proves that it does not serve a name, it is forgotten that it does.
+    pub(crate) fn learn(&self, name: &str, node: NodeId, error: &CallError) {
+        if let CallError::Unavailable(why) = error
+            && proves_wrong(why)
+        {
+            self.forget(name, node);
+        }
     }
 
     /// A node has proved not to serve a name, or to be out of reach.
@@ -171,7 +272,7 @@ impl Names {
         NamedHandle::new(self.clone(), name)
     }
 
-    fn remote(&self, node: NodeId) -> Remote {
+    pub(crate) fn remote(&self, node: NodeId) -> Remote {
         Remote { calling: self.0.calling.clone(), node }
     }
 
@@ -182,5 +283,24 @@ impl Names {
 
 /// Where the directory has a name.
 fn place(name: &str) -> String {
-    format!("{PREFIX}{name}")
+    match as_procedure(name) {
+        Some(procedure) => format!("{PROCEDURE}{procedure}"),
+        None => format!("{ACTOR}{name}"),
+    }
+}
+
+/// Whether another node may be asked in the place of one that said this.
+pub(crate) const fn passes(why: &Unavailability) -> bool {
+    proves_wrong(why) || matches!(why, Unavailability::Absent(_) | Unavailability::NotFound(_))
+}
+
+/// Whether a node that said this does not serve the name, for all that is known.
+pub(crate) const fn proves_wrong(why: &Unavailability) -> bool {
+    matches!(
+        why,
+        Unavailability::NotServed(_)
+            | Unavailability::NoAddress
+            | Unavailability::Unreachable(_)
+            | Unavailability::BackingOff { .. }
+    )
 }

@@ -10,10 +10,13 @@
 
 mod call;
 mod client;
+mod context;
 mod error;
+mod headers;
 mod metrics;
 mod monitor;
 mod outbox;
+mod query;
 mod questions;
 mod reply;
 mod serve;
@@ -23,11 +26,19 @@ mod wire;
 pub(crate) use client::{Calling, WITHIN};
 #[expect(clippy::module_name_repetitions, reason = "they are used by their names alone")]
 pub use client::{Remote, RemoteHandle};
+pub use context::Context;
+pub(crate) use context::inherited;
 pub use error::{CallError, Interruption, Refusal, Unavailability};
+pub use headers::{HEADERS_LEN_MAX, HEADERS_MAX, Headers, TRACEPARENT, TRACESTATE, TooManyHeaders};
 pub use monitor::{Down, DownReason, Monitor};
+pub(crate) use query::{Query, decode, encode};
+pub(crate) use questions::WITHIN_MAX;
 pub use reply::ReplyTo;
+pub(crate) use reply::{Answer, Cancelled, Encodes, Ticket, TicketParts, taken};
+pub(crate) use serve::{Answerer, Question, actor, allowed, as_procedure, procedure};
 pub use serve::{ServeError, Served, Serving};
-pub(crate) use session::RemoteService;
+pub(crate) use session::{RemoteService, lost_by};
+pub(crate) use wire::Failure;
 
 /// The first of the kinds of frames that belong to calls.
 pub(crate) const FIRST_KIND: u8 = 0x10;

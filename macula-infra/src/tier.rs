@@ -9,7 +9,8 @@
 //! ├─ services       one_for_one     what the mesh offers
 //! │  ├─ membership                  who is there
 //! │  ├─ dht                         finds nodes, records and providers
-//! │  ├─ names                       announces the actors that are served
+//! │  ├─ names                       announces the actors and procedures that are served
+//! │  ├─ handlers    dynamic         a task for each call of a procedure
 //! │  ├─ relay                       keeps this node in reach, and others, if it is to
 //! │  └─ bootstrap                   finds the mesh
 //! ├─ peers          dynamic         an actor for each live connection
@@ -24,7 +25,9 @@ use macula_core::entropy::Entropy;
 use macula_core::identity::NodeId;
 use macula_core::path::InvalidId;
 use macula_core::shell::Bell;
-use macula_core::supervision::{ChildSpec, Handle, Strategy, Supervisor, SupervisorHandle, Worker};
+use macula_core::supervision::{
+    ChildSpec, Handle, Strategy, Supervisor, SupervisorHandle, TaskSupervisor, Worker,
+};
 
 use crate::bootstrap;
 use crate::bounds::Invalid;
@@ -43,6 +46,7 @@ use crate::pool::{self, AddressBook, Pool, PoolActor};
 use crate::post::Post;
 use crate::relay::{self, Relay, RelayService};
 use crate::remote::{Calling, RemoteService, Served};
+use crate::rpc::{self, Rpc, StreamService};
 use crate::transport::overlay::Overlay;
 use crate::transport::tls::Credentials;
 use crate::transport::{self, Broken, Current, EndpointActor, Me, Parts, Sockets, StartError};
@@ -284,6 +288,7 @@ fn ground(config: Config, peers: &SupervisorHandle) -> Result<Ground, Error> {
         },
         services: Services::default()
             .with(Arc::new(RemoteService(served.clone())))
+            .with(Arc::new(StreamService(served.clone())))
             .with(Arc::new(MembershipService(membership.clone())))
             .with(Arc::new(DhtService { dht: dht.clone(), book: book.clone() }))
             .with(Arc::new(RelayService(relay.clone()))),
@@ -307,8 +312,11 @@ fn ground(config: Config, peers: &SupervisorHandle) -> Result<Ground, Error> {
     let (policy, handle) = policy.split();
     let calling = Calling { pool, served, policy: handle, membership: membership.clone() };
     let names = Names::new(calling.clone(), Arc::new(dht.clone()), membership.clone());
-    let mesh = Mesh { calling, credentials, sockets, membership, dht, names, relay };
-    let services = services_of(&mesh, own, incarnation, discovery, entropy)?;
+    let (handlers, tasks) = TaskSupervisor::new("handlers", rpc::TASKS_MAX)?.split();
+    let rpc = Rpc::new(names.clone(), tasks, entropy());
+    let mesh = Mesh { calling, credentials, sockets, membership, dht, names, relay, rpc };
+    let mut services = services_of(&mesh, own, incarnation, discovery, entropy)?;
+    services.services = services.services.child(handlers);
     Ok(Ground { endpoint, policy, mesh, services })
 }
 
@@ -369,9 +377,10 @@ fn services_of(
     discovery: Discovery,
     entropy: impl Fn() -> Entropy + Clone + Send + Sync + 'static,
 ) -> Result<Service, Error> {
-    let Mesh { calling: Calling { pool, .. }, membership, dht, names, .. } = mesh;
+    let Mesh { calling: Calling { pool, .. }, membership, dht, names, rpc, .. } = mesh;
     let post = Post::new(pool.clone());
-    let (book, table, named) = (pool.book().clone(), dht.clone(), names.clone());
+    let (book, table) = (pool.book().clone(), dht.clone());
+    let (named, called) = (names.clone(), rpc.clone());
     let listener = move |event: &Event, contact: Option<&Contact>| match (event, contact) {
         (Event::Joined { .. } | Event::Returned { .. } | Event::Updated { .. }, Some(contact)) => {
             book.hear(contact.node, &contact.addresses);
@@ -380,6 +389,7 @@ fn services_of(
         (Event::Gone { node, .. }, _) => {
             table.gone(*node);
             named.gone(*node);
+            called.gone(*node);
         }
         _ => {}
     };

@@ -165,6 +165,7 @@ impl Builder {
             dht: config.dht.node.clone(),
             limits: config.dht.limits,
             saved: saved::read(table_file.as_deref()),
+            ..Discovery::default()
         };
         let about = Arc::new(OnceLock::new());
         let admin = config.admin_socket().map(|path| admin::worker(path, Arc::clone(&about)));

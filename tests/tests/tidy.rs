@@ -10,11 +10,13 @@ use std::path::{Path, PathBuf};
 const CODE_LINES_MAX: usize = 500;
 
 /// The rooms in which protocols are pure: no IO, no clock, no randomness of their own, no `async`.
-const PURE_ROOMS: [&str; 18] = [
+const PURE_ROOMS: [&str; 24] = [
     "macula-core/src/supervision/proto",
     "macula-core/src/machine.rs",
     "macula-core/src/hlc.rs",
+    "macula-core/src/topic.rs",
     "macula-core/src/wire",
+    "macula-infra/src/budget.rs",
     "macula-infra/src/dht/proto",
     "macula-infra/src/dht/provider.rs",
     "macula-infra/src/dht/record.rs",
@@ -24,7 +26,11 @@ const PURE_ROOMS: [&str; 18] = [
     "macula-infra/src/membership/proto",
     "macula-infra/src/names/announcer.rs",
     "macula-infra/src/pool/proto",
+    "macula-infra/src/relay/ledger.rs",
+    "macula-infra/src/relay/paths.rs",
+    "macula-infra/src/relay/reserver.rs",
     "macula-infra/src/round_trip.rs",
+    "macula-infra/src/rpc/proto",
     "macula-infra/src/tokens.rs",
     "macula-infra/src/transport/tls/judge.rs",
     "macula-infra/src/transport/tls/name.rs",

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use macula_core::clock::TokioClock;
 use macula_core::path::InvalidId;
 use macula_core::port::DirectoryError;
@@ -57,11 +56,13 @@ impl Effects<Announcer> for Deeds {
     fn apply(&mut self, _now: Instant, output: Output, inbox: &Inbox<Input>) {
         while self.said.try_join_next().is_some() {}
         let (directory, inbox) = (Arc::clone(&self.names.0.directory), inbox.clone());
+        let (Output::Announce(name) | Output::Withdraw(name)) = &output;
+        let metadata = self.names.0.calling.served.metadata(name).unwrap_or_default();
         self.said.spawn(async move {
             let (Output::Announce(name) | Output::Withdraw(name)) = &output;
             let place = place(name);
             let saying = match &output {
-                Output::Announce(_) => directory.announce(&place, Bytes::new()),
+                Output::Announce(_) => directory.announce(&place, metadata),
                 Output::Withdraw(_) => directory.withdraw(&place),
             };
             let said = tokio::time::timeout(WITHIN, saying).await;

@@ -118,6 +118,10 @@ impl Announcer {
             is_waiting: false,
             failures: 0,
         });
+        if is_served && entry.belief == Belief::Served {
+            // It is another thing now that has the name.
+            entry.belief = Belief::Unsure;
+        }
         (entry.is_served, entry.failures) = (is_served, 0);
         self.retries.clear(Arc::clone(&name));
         self.wait(name);

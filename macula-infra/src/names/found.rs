@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use macula_core::identity::NodeId;
+use macula_core::port::Provider;
 use parking_lot::Mutex;
 use tokio::sync::OnceCell;
 
@@ -20,7 +21,7 @@ const NAMES_MAX: usize = 4_096;
 /// The nodes that serve a name, and until when that is believed.
 #[derive(Debug, Clone)]
 struct Nodes {
-    nodes: Vec<NodeId>,
+    nodes: Vec<Provider>,
     until: Instant,
 }
 
@@ -35,12 +36,12 @@ pub(super) struct Found(Mutex<BTreeMap<Arc<str>, Search>>);
 impl Found {
     /// The nodes that serve a name: as they were found lately, or as `find` finds them now. A search
     /// that fails is remembered by nobody.
-    pub(super) async fn get<E, F: Future<Output = Result<Vec<NodeId>, E>>>(
+    pub(super) async fn get<E, F: Future<Output = Result<Vec<Provider>, E>>>(
         &self,
         now: Instant,
         name: &str,
         find: impl FnOnce() -> F,
-    ) -> Result<Vec<NodeId>, E> {
+    ) -> Result<Vec<Provider>, E> {
         let search = self.search(now, name);
         let found = search.get_or_try_init(|| async {
             let nodes = find().await?;
@@ -88,11 +89,10 @@ impl Found {
 
 /// Takes a node out of what was found; says whether nothing is left then.
 fn without(search: &mut Search, node: NodeId) -> bool {
-    let Some(found) = search.get().filter(|found| found.nodes.contains(&node)) else {
-        return false;
-    };
+    let is_in = |found: &&Nodes| found.nodes.iter().any(|provider| provider.node == node);
+    let Some(found) = search.get().filter(is_in) else { return false };
     let mut found = found.clone();
-    found.nodes.retain(|other| *other != node);
+    found.nodes.retain(|provider| provider.node != node);
     let is_empty = found.nodes.is_empty();
     *search = Arc::new(OnceCell::new_with(Some(found)));
     is_empty

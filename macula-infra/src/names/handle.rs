@@ -6,13 +6,14 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use macula_core::clock::{Clock as _, TokioClock};
 use macula_core::identity::NodeId;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::{LocateError, Names};
-use crate::remote::{CallError, Unavailability, WITHIN};
+use super::{Asked, LocateError, Names, passes};
+use crate::remote::{CallError, Headers, Unavailability, WITHIN, decode, encode};
 
 /// How often the directory is asked for one call.
 const SEARCHES_MAX: usize = 2;
@@ -91,14 +92,16 @@ impl<Q: Serialize, R: DeserializeOwned> NamedHandle<Q, R> {
     /// As [`call`](Self::call).
     pub async fn call_within(&self, within: Duration, question: &Q) -> Result<R, CallError> {
         let deadline = TokioClock.now() + within;
+        let len_max = self.names.calling().body_len_max();
+        let body = encode(question, len_max)?;
         loop {
-            let answer = self.ask_any(within, deadline, question).await;
+            let answer = self.ask_any(within, deadline, &body).await;
             let is_over = TokioClock.now() + ASK_AGAIN >= deadline;
             match answer {
                 Err(CallError::Unavailable(why)) if self.waits && passes(&why) && !is_over => {
                     tokio::time::sleep(ASK_AGAIN).await;
                 }
-                answer => return answer,
+                answer => return decode(&answer?, len_max),
             }
         }
     }
@@ -108,8 +111,10 @@ impl<Q: Serialize, R: DeserializeOwned> NamedHandle<Q, R> {
         &self,
         within: Duration,
         deadline: Instant,
-        question: &Q,
-    ) -> Result<R, CallError> {
+        body: &Bytes,
+    ) -> Result<Bytes, CallError> {
+        let headers = &Headers::default();
+        let asked = Asked { name: &self.name, headers, body, deadline };
         let mut tried = BTreeSet::new();
         let mut last = Unavailability::NotServed(self.name.to_string());
         for _ in 0..SEARCHES_MAX {
@@ -125,8 +130,7 @@ impl<Q: Serialize, R: DeserializeOwned> NamedHandle<Q, R> {
                 break;
             }
             for (place, node) in fresh.iter().enumerate() {
-                let left = u32::try_from(fresh.len() - place).unwrap_or(u32::MAX);
-                match self.ask(*node, left, deadline, question).await {
+                match self.names.ask(*node, fresh.len() - place, &asked).await {
                     Err(CallError::Unavailable(why)) if passes(&why) => last = why,
                     Err(CallError::TimedOut { .. }) => return Err(CallError::TimedOut { within }),
                     answer => return answer,
@@ -135,66 +139,12 @@ impl<Q: Serialize, R: DeserializeOwned> NamedHandle<Q, R> {
         }
         Err(CallError::Unavailable(last))
     }
-
-    /// Asks one node, of `left` that may be asked: so connecting to it takes only a part of the time.
-    async fn ask(
-        &self,
-        node: NodeId,
-        left: u32,
-        deadline: Instant,
-        question: &Q,
-    ) -> Result<R, CallError> {
-        let answer = match self.connected(node, left, deadline).await {
-            Ok(()) => {
-                let within = deadline.saturating_duration_since(TokioClock.now());
-                let there = self.names.remote(node).handle::<Q, R>(&self.name);
-                there.call_within(within, question).await
-            }
-            Err(error) => Err(error),
-        };
-        if let Err(CallError::Unavailable(why)) = &answer
-            && proves_wrong(why)
-        {
-            self.names.forget(&self.name, node);
-        }
-        answer
-    }
-
-    async fn connected(&self, node: NodeId, left: u32, deadline: Instant) -> Result<(), CallError> {
-        let calling = &self.names.0.calling;
-        if node == calling.node() {
-            return Ok(());
-        }
-        let within = deadline.saturating_duration_since(TokioClock.now()) / left.max(1);
-        let Ok(connected) = tokio::time::timeout(within, calling.link(node)).await else {
-            let shown = humantime::format_duration(within);
-            let why = format!("no connection to {} within {shown}", node.short());
-            return Err(CallError::Unavailable(Unavailability::Unreachable(why)));
-        };
-        connected.map(drop)
-    }
 }
 
 const fn not_served(name: String) -> CallError {
     CallError::Unavailable(Unavailability::NotServed(name))
 }
 
-fn not_found(error: &LocateError) -> CallError {
+pub(crate) fn not_found(error: &LocateError) -> CallError {
     CallError::Unavailable(Unavailability::NotFound(error.to_string()))
-}
-
-/// Whether another node may be asked in the place of one that said this.
-const fn passes(why: &Unavailability) -> bool {
-    proves_wrong(why) || matches!(why, Unavailability::Absent(_) | Unavailability::NotFound(_))
-}
-
-/// Whether a node that said this does not serve the name, for all that is known.
-const fn proves_wrong(why: &Unavailability) -> bool {
-    matches!(
-        why,
-        Unavailability::NotServed(_)
-            | Unavailability::NoAddress
-            | Unavailability::Unreachable(_)
-            | Unavailability::BackingOff { .. }
-    )
 }

@@ -1,5 +1,6 @@
 //! One call, until it has its answer, its time is over, or its caller drops it.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -10,6 +11,7 @@ use tokio::sync::oneshot;
 
 use super::FIRST_KIND;
 use super::error::{CallError, Refusal};
+use super::headers::Headers;
 use super::session::{Calls, lost, lost_by};
 use super::wire::{BULK, CALL, CANCEL, Call};
 use crate::link::{InFlight, Link};
@@ -26,6 +28,8 @@ pub(super) struct Asked<'a> {
     pub(super) within: Duration,
     /// Until when it does.
     pub(super) deadline: Instant,
+    /// What is said beside it.
+    pub(super) headers: &'a Headers,
     /// Whether it waits for room on the connection.
     pub(super) patient: bool,
 }
@@ -35,7 +39,9 @@ impl Asked<'_> {
     fn about(&self) -> Call<'_> {
         let left = self.deadline.saturating_duration_since(TokioClock.now());
         let within_ms = u64::try_from(left.as_micros().div_ceil(1_000)).unwrap_or(u64::MAX);
-        Call { to: self.to, within_ms, body: serde_bytes::Bytes::new(&[]), bulk_len: None }
+        let headers = (!self.headers.is_empty()).then_some(Cow::Borrowed(self.headers));
+        let body = serde_bytes::Bytes::new(&[]);
+        Call { to: self.to, within_ms, body, bulk_len: None, headers }
     }
 }
 

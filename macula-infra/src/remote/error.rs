@@ -24,6 +24,9 @@ pub enum CallError {
     /// It was under way when something ended. It may have been handled.
     #[error("interrupted: {0}")]
     Interrupted(Interruption),
+    /// The handler says that it failed, and how. It was handled.
+    #[error("failed: {0}")]
+    Failed(String),
     /// The handler panicked. The actor's supervisor starts it again.
     #[error("the handler panicked")]
     RemotePanic,
@@ -50,9 +53,13 @@ pub enum CallError {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Refusal {
-    /// There is more work than is admitted: the mailbox, the connection or a lane is full.
+    /// There is no room on the way: the connection or a lane is full, or too much of the caller's is
+    /// under way.
     #[error("busy: {0}")]
     Busy(String),
+    /// Whoever was asked has as much work as it takes, and nothing else is wrong with it.
+    #[error("overloaded: {0}")]
+    Overloaded(String),
     /// The caller may not.
     #[error("forbidden: {0}")]
     Forbidden(String),
@@ -85,6 +92,9 @@ pub enum Unavailability {
     /// The directory does not say which node serves the name.
     #[error("it is not known which node serves it: {0}")]
     NotFound(String),
+    /// Nobody is known to provide the procedure.
+    #[error("nobody provides {0:?}")]
+    NoProvider(String),
     /// Nothing is served under the name.
     #[error("nothing is served as {0:?}")]
     NotServed(String),
@@ -109,6 +119,9 @@ pub enum Interruption {
     /// The actor ended with the question, or dropped it without an answer.
     #[error("the actor dropped the question, or ended with it")]
     Dropped,
+    /// The other side of the stream has ended it, and takes no more.
+    #[error("the stream has ended")]
+    Ended,
     /// The answer was dropped: as much as may wait for the connection already did.
     #[error("the answer was dropped: too much waits for the connection")]
     Unsent,
@@ -121,6 +134,7 @@ impl CallError {
         match self {
             Self::TimedOut { .. }
             | Self::Interrupted(_)
+            | Self::Failed(_)
             | Self::RemotePanic
             | Self::NotUnderstood(_) => true,
             Self::TooLarge { what, .. } => what.len() == "answer".len(),
@@ -132,10 +146,12 @@ impl CallError {
     #[must_use]
     pub const fn kind(&self) -> &'static str {
         match self {
+            Self::Refused(Refusal::Overloaded(_)) => "overloaded",
             Self::Refused(_) => "refused",
             Self::Unavailable(_) => "unavailable",
             Self::TimedOut { .. } => "timed_out",
             Self::Interrupted(_) => "interrupted",
+            Self::Failed(_) => "failed",
             Self::RemotePanic => "remote_panic",
             Self::TooLarge { .. } => "too_large",
             Self::Unsupported(_) => "unsupported",
@@ -149,10 +165,12 @@ impl CallError {
     }
 
     /// What a failure on the wire means; `within` is how long the caller wanted to wait.
-    pub(super) fn from_wire(failure: Failure, within: Duration) -> Self {
+    pub(crate) fn from_wire(failure: Failure, within: Duration) -> Self {
         let Failure { code, text, len, max } = failure;
         match code.as_str() {
             code::BUSY => Self::Refused(Refusal::Busy(text)),
+            code::OVERLOADED => Self::Refused(Refusal::Overloaded(text)),
+            code::FAILED => Self::Failed(text),
             code::FORBIDDEN => Self::Refused(Refusal::Forbidden(text)),
             code::NOT_SERVED => Self::Unavailable(Unavailability::NotServed(text)),
             code::ABSENT => Self::Unavailable(Unavailability::Absent(text)),
@@ -168,12 +186,14 @@ impl CallError {
     }
 
     /// How it is told on the wire.
-    pub(super) fn to_wire(&self) -> Failure {
+    pub(crate) fn to_wire(&self) -> Failure {
         let failure =
             |code: &str, text: String| Failure { code: code.to_owned(), text, len: 0, max: 0 };
         match self {
             Self::Refused(Refusal::Busy(text)) => failure(code::BUSY, text.clone()),
+            Self::Refused(Refusal::Overloaded(text)) => failure(code::OVERLOADED, text.clone()),
             Self::Refused(Refusal::Forbidden(text)) => failure(code::FORBIDDEN, text.clone()),
+            Self::Failed(text) => failure(code::FAILED, text.clone()),
             Self::Unavailable(Unavailability::NotServed(name)) => {
                 failure(code::NOT_SERVED, name.clone())
             }
@@ -213,7 +233,9 @@ mod tests {
         let within = Duration::from_secs(5);
         let told = [
             CallError::Refused(Refusal::Busy("full".to_owned())),
+            CallError::Refused(Refusal::Overloaded("3 run".to_owned())),
             CallError::Refused(Refusal::Forbidden("no role".to_owned())),
+            CallError::Failed("no such player".to_owned()),
             CallError::Unavailable(Unavailability::NotServed("a/b".to_owned())),
             CallError::TimedOut { within },
             CallError::Interrupted(Interruption::Dropped),

@@ -184,7 +184,7 @@ async fn arm(
     let here = &remote.calling;
     let (last, ended) = oneshot::channel();
     if remote.node == here.node() {
-        let (incarnation, end) = here.served().watch(name, incarnation)?;
+        let (incarnation, end) = here.served.watch(name, incarnation)?;
         drop(tokio::spawn(async move {
             let reason = end.await;
             let kind = reason.as_ref().map(|reason| reason.kind().to_owned());

@@ -1,7 +1,6 @@
 //! What a peer asks on one connection, until the answers have left.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
@@ -14,8 +13,8 @@ use serde::Serialize;
 use super::error::{CallError, Interruption, Refusal};
 use super::metrics;
 use super::outbox::{Late, Outbox, Put};
-use super::reply::{Answer, Cancelled, Encodes, Ticket};
-use super::serve::{Question, Served};
+use super::reply::{Answer, Cancelled, Encodes, Ticket, TicketParts};
+use super::serve::{Question, Served, allowed};
 use super::session::lost_by;
 use super::wire::{BULK, BulkReply, Call, FAILURE, REPLY};
 use crate::link::{InFlight, Link};
@@ -35,7 +34,7 @@ const ANSWERS_LEN_MIN: usize = 16 * 1024 * 1024;
 const UNREAD_MAX: Duration = Duration::from_secs(30);
 
 /// The longest time that a question may stay open.
-const WITHIN_MAX: Duration = Duration::from_secs(24 * 3600);
+pub(crate) const WITHIN_MAX: Duration = Duration::from_secs(24 * 3600);
 
 /// A question, until its answer was taken by the lane.
 struct Open {
@@ -104,7 +103,7 @@ impl Questions {
             }
             // A caller that has reset the stream needs no answer.
             Err(ReadError::Reset) => {
-                ticket.cancelled.set();
+                ticket.cancel();
                 ticket.turn_down(&ticket.timed_out());
             }
             Err(error) => {
@@ -124,6 +123,10 @@ impl Questions {
         arrived: Instant,
     ) -> Option<Arc<Ticket>> {
         let cancelled = Arc::new(Cancelled::default());
+        if let Err(error) = allowed(link.node(), call.to) {
+            self.refuse(link, id, &error);
+            return None;
+        }
         {
             let mut questions = self.open.lock();
             let full = questions.len() >= QUESTIONS_MAX || questions.contains_key(&id);
@@ -142,15 +145,15 @@ impl Questions {
             questions.insert(id, open);
         }
         let within = Duration::from_millis(call.within_ms).min(WITHIN_MAX);
-        Some(Arc::new(Ticket {
+        Some(Arc::new(Ticket::new(TicketParts {
             id,
             caller: link.node(),
             within,
             deadline: arrived + within,
+            headers: call.headers.as_deref().cloned().unwrap_or_default(),
             cancelled,
             answer: self.me.upgrade()?,
-            settled: AtomicBool::new(false),
-        }))
+        })))
     }
 
     /// Puts a question to the actor that is served under its name.

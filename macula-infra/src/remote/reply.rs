@@ -11,11 +11,13 @@ use ractor::RpcReplyPort;
 use serde::Serialize;
 use tokio::sync::Notify;
 
+use super::context::Context;
 use super::error::{CallError, Interruption};
+use super::headers::Headers;
 use super::metrics;
 
 /// Takes answers to a caller: over a connection, or to a caller on this very node.
-pub(super) trait Answer: Send + Sync {
+pub(crate) trait Answer: Send + Sync {
     /// Sends a reply, which ends the question. On an error the question is still open.
     fn reply(&self, id: u64, reply: &dyn Encodes) -> Result<(), CallError>;
     /// Says that there will be none, which ends the question.
@@ -23,7 +25,7 @@ pub(super) trait Answer: Send + Sync {
 }
 
 /// A reply whose type is not known here.
-pub(super) trait Encodes {
+pub(crate) trait Encodes {
     /// Writes it as the body of a frame.
     fn encode(&self, len_max: usize) -> Result<bytes::Bytes, macula_core::wire::EncodeError>;
     /// Sends it as a frame.
@@ -50,13 +52,13 @@ impl<T: Serialize> Encodes for T {
 
 /// Tells a handler that nobody waits for its answer any more.
 #[derive(Debug, Default)]
-pub(super) struct Cancelled {
+pub(crate) struct Cancelled {
     flag: AtomicBool,
     bell: Notify,
 }
 
 impl Cancelled {
-    pub(super) fn set(&self) {
+    pub(crate) fn set(&self) {
         self.flag.store(true, Ordering::Release);
         self.bell.notify_waiters();
     }
@@ -78,52 +80,76 @@ impl Cancelled {
     }
 }
 
+/// A handler has got a question.
+pub(crate) fn taken() {
+    ::metrics::counter!(metrics::QUESTIONS, "outcome" => "taken").increment(1);
+}
+
 /// A question that came from outside, until it is answered.
-pub(super) struct Ticket {
-    pub(super) id: u64,
-    pub(super) caller: NodeId,
+pub(crate) struct Ticket {
+    parts: TicketParts,
+    settled: AtomicBool,
+}
+
+/// What a question comes with.
+pub(crate) struct TicketParts {
+    pub(crate) id: u64,
+    pub(crate) caller: NodeId,
     /// How long the caller waits.
-    pub(super) within: Duration,
+    pub(crate) within: Duration,
     /// Until when it does.
-    pub(super) deadline: Instant,
-    pub(super) cancelled: Arc<Cancelled>,
-    pub(super) answer: Arc<dyn Answer>,
-    pub(super) settled: AtomicBool,
+    pub(crate) deadline: Instant,
+    pub(crate) headers: Headers,
+    pub(crate) cancelled: Arc<Cancelled>,
+    pub(crate) answer: Arc<dyn Answer>,
 }
 
 impl Ticket {
+    pub(crate) const fn new(parts: TicketParts) -> Self {
+        Self { parts, settled: AtomicBool::new(false) }
+    }
+
+    /// Nobody waits for the answer any more.
+    pub(super) fn cancel(&self) {
+        self.parts.cancelled.set();
+    }
+
     /// True for the first that asks: only that one may answer.
     fn settle(&self) -> bool {
         !self.settled.swap(true, Ordering::AcqRel)
     }
 
+    pub(crate) fn context(&self) -> Context {
+        Context::new(self.parts.caller, self.parts.deadline, self.parts.headers.clone())
+    }
+
     /// Whether nobody waits for the answer any more.
-    pub(super) fn is_over(&self) -> bool {
-        self.cancelled.is_set() || TokioClock.now() >= self.deadline
+    pub(crate) fn is_over(&self) -> bool {
+        self.parts.cancelled.is_set() || TokioClock.now() >= self.parts.deadline
     }
 
     /// Waits until nobody does.
-    pub(super) async fn over(&self) {
-        let cancelled = self.cancelled.wait();
-        drop(tokio::time::timeout_at(self.deadline.into(), cancelled).await);
+    pub(crate) async fn over(&self) {
+        let cancelled = self.parts.cancelled.wait();
+        drop(tokio::time::timeout_at(self.parts.deadline.into(), cancelled).await);
     }
 
-    pub(super) const fn timed_out(&self) -> CallError {
-        CallError::TimedOut { within: self.within }
+    pub(crate) const fn timed_out(&self) -> CallError {
+        CallError::TimedOut { within: self.parts.within }
     }
 
     /// The actor does not get the question.
-    pub(super) fn turn_down(&self, error: &CallError) {
+    pub(crate) fn turn_down(&self, error: &CallError) {
         if self.settle() {
             ::metrics::counter!(metrics::QUESTIONS, "outcome" => error.kind()).increment(1);
-            self.answer.fail(self.id, error);
+            self.parts.answer.fail(self.parts.id, error);
         }
     }
 
     /// Says that there will be no answer. A caller that does not wait any more is not told.
-    pub(super) fn fail(&self, error: &CallError) {
+    pub(crate) fn fail(&self, error: &CallError) {
         if self.settle() {
-            self.answer.fail(self.id, error);
+            self.parts.answer.fail(self.parts.id, error);
         }
     }
 }
@@ -134,7 +160,7 @@ struct Answering<'a>(Option<&'a Ticket>);
 impl Drop for Answering<'_> {
     fn drop(&mut self) {
         if let Some(ticket) = self.0 {
-            ticket.answer.fail(ticket.id, &CallError::RemotePanic);
+            ticket.parts.answer.fail(ticket.parts.id, &CallError::RemotePanic);
         }
     }
 }
@@ -166,7 +192,7 @@ impl<R> From<RpcReplyPort<R>> for ReplyTo<R> {
 }
 
 impl<R> ReplyTo<R> {
-    pub(super) const fn remote(ticket: Arc<Ticket>) -> Self {
+    pub(crate) const fn remote(ticket: Arc<Ticket>) -> Self {
         Self(Way::Remote(ticket))
     }
 
@@ -174,7 +200,17 @@ impl<R> ReplyTo<R> {
     #[must_use]
     pub fn caller(&self) -> Option<NodeId> {
         match &self.0 {
-            Way::Remote(ticket) => Some(ticket.caller),
+            Way::Remote(ticket) => Some(ticket.parts.caller),
+            Way::Local(_) | Way::Done => None,
+        }
+    }
+
+    /// The call that it answers; none for an actor of this node that asked directly. Calls that the
+    /// handler makes within its [`scope`](Context::scope) have the time that is left, and its trace.
+    #[must_use]
+    pub fn context(&self) -> Option<Context> {
+        match &self.0 {
+            Way::Remote(ticket) => Some(ticket.context()),
             Way::Local(_) | Way::Done => None,
         }
     }
@@ -183,7 +219,7 @@ impl<R> ReplyTo<R> {
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
         match &self.0 {
-            Way::Remote(ticket) => Some(ticket.deadline),
+            Way::Remote(ticket) => Some(ticket.parts.deadline),
             Way::Local(_) | Way::Done => None,
         }
     }
@@ -219,6 +255,17 @@ impl<R> ReplyTo<R> {
     }
 }
 
+impl<R> ReplyTo<R> {
+    /// Says that there is no answer because the handler failed, and how. A local caller sees that
+    /// its question was dropped.
+    pub fn fail(mut self, why: impl Into<String>) {
+        if let Way::Remote(ticket) = std::mem::replace(&mut self.0, Way::Done) {
+            let failed = CallError::Failed(why.into());
+            ticket.fail(&if ticket.is_over() { ticket.timed_out() } else { failed });
+        }
+    }
+}
+
 impl<R: Serialize + Send + 'static> ReplyTo<R> {
     /// Answers, and waits for nothing.
     ///
@@ -240,10 +287,10 @@ impl<R: Serialize + Send + 'static> ReplyTo<R> {
                     return Err(CallError::Interrupted(Interruption::Dropped));
                 }
                 let mut answering = Answering(Some(&ticket));
-                let sent = ticket.answer.reply(ticket.id, &reply);
+                let sent = ticket.parts.answer.reply(ticket.parts.id, &reply);
                 answering.0 = None;
                 if let Err(error) = &sent {
-                    ticket.answer.fail(ticket.id, error);
+                    ticket.parts.answer.fail(ticket.parts.id, error);
                 }
                 sent
             }

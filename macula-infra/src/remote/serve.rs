@@ -1,5 +1,6 @@
 //! Actors under the names by which other nodes call them.
 
+use std::any::Any;
 use std::collections::BTreeSet;
 use std::fmt::Debug;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -10,15 +11,17 @@ use bytes::Bytes;
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 use futures_util::future::BoxFuture;
+use macula_core::identity::NodeId;
 use macula_core::path::{InvalidId, Path};
 use macula_core::supervision::{ExitReason, Handle, Presence, SendError};
+use macula_core::topic::Topic;
 use macula_core::wire::{Limits, from_body};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::error::{CallError, Refusal, Unavailability};
-use super::metrics;
-use super::reply::{ReplyTo, Ticket};
+use super::reply::{ReplyTo, Ticket, taken};
+use crate::access::{Action, may};
 use crate::names::Change;
 
 /// How many names a node serves.
@@ -42,23 +45,88 @@ pub enum ServeError {
     /// A node that helps others to find each other serves nothing else.
     #[error("a bootstrap node serves no actors")]
     Bootstrap,
+    /// What is to be said of it is too long.
+    #[error("metadata of {len} bytes, at most {max} are taken")]
+    MetadataTooLong {
+        /// How long it is, in bytes.
+        len: usize,
+        /// How long it may be, in bytes.
+        max: usize,
+    },
     /// As many as may be are served.
     #[error("{NAMES_MAX} names are served, and no more may be")]
     Full,
 }
 
-/// A question as it came.
-pub(crate) struct Question {
-    pub(super) ticket: Arc<Ticket>,
-    pub(super) body: Bytes,
-    pub(super) limits: Limits,
+/// What the name of a procedure begins with, and that of no actor: so one table has both.
+const PROCEDURE: char = '!';
+
+/// The name under which a procedure is served.
+pub(crate) fn procedure(topic: &Topic) -> Arc<str> {
+    format!("{PROCEDURE}{topic}").into()
 }
 
-/// An actor that is served, whatever its messages are.
-trait Actor: Send + Sync {
+/// The procedure that is served under a name, if it is that of one.
+pub(crate) fn as_procedure(name: &str) -> Option<&str> {
+    name.strip_prefix(PROCEDURE)
+}
+
+/// Whether a node may ask whoever is served under a name.
+///
+/// # Errors
+///
+/// [`Refusal::Forbidden`].
+pub(crate) fn allowed(subject: NodeId, name: &str) -> Result<(), CallError> {
+    let allowed = may(subject, Action::Call, as_procedure(name).unwrap_or(name));
+    allowed.map_err(|why| CallError::Refused(Refusal::Forbidden(why.to_string())))
+}
+
+/// A question as it came.
+pub(crate) struct Question {
+    pub(crate) ticket: Arc<Ticket>,
+    pub(crate) body: Bytes,
+    pub(crate) limits: Limits,
+}
+
+impl Question {
+    /// What is asked.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError::Unsupported`] if it is not of this type.
+    pub(crate) fn decode<Q: DeserializeOwned>(&self) -> Result<Q, CallError> {
+        let asked = from_body(&self.body, &self.limits);
+        asked.map_err(|error| CallError::Unsupported(format!("the question: {error}")))
+    }
+}
+
+/// What answers to the questions under a name.
+pub(crate) trait Answerer: Any + Send + Sync {
+    /// Takes a question, and waits for nothing.
     fn ask(&self, question: Question);
-    fn life(&self) -> (Presence, u64);
-    fn ended(&self, incarnation: u64) -> BoxFuture<'static, Option<ExitReason>>;
+
+    /// Its life, if it has one that can be watched.
+    fn life(&self) -> (Presence, u64) {
+        (Presence::Gone, 0)
+    }
+
+    /// Waits for the end of a life.
+    fn ended(&self, _incarnation: u64) -> BoxFuture<'static, Option<ExitReason>> {
+        Box::pin(std::future::ready(None))
+    }
+}
+
+/// What answers for an actor: `message` makes the actor's own message of a question.
+pub(crate) fn actor<M, Q, R>(
+    handle: &Handle<M>,
+    message: impl Fn(Q, ReplyTo<R>) -> M + Send + Sync + 'static,
+) -> Arc<dyn Answerer>
+where
+    M: Send + 'static,
+    Q: DeserializeOwned + Send + 'static,
+    R: Serialize + Send + 'static,
+{
+    Arc::new(Typed { handle: handle.clone(), message, _types: std::marker::PhantomData })
 }
 
 struct Typed<M, Q, R, F> {
@@ -76,24 +144,23 @@ where
 {
     /// Makes the actor's message of a question and puts it into its mailbox.
     fn put(&self, question: Question) {
-        let Question { ticket, body, limits } = question;
-        let asked: Q = match from_body(&body, &limits) {
+        let asked: Q = match question.decode() {
             Ok(asked) => asked,
-            Err(error) => {
-                return ticket.turn_down(&CallError::Unsupported(format!("the question: {error}")));
-            }
+            Err(error) => return question.ticket.turn_down(&error),
         };
+        let ticket = question.ticket;
         if ticket.is_over() {
             return ticket.turn_down(&ticket.timed_out());
         }
         let message = (self.message)(asked, ReplyTo::remote(Arc::clone(&ticket)));
         let Err(error) = self.handle.cast(message) else {
-            return ::metrics::counter!(metrics::QUESTIONS, "outcome" => "taken").increment(1);
+            return taken();
         };
         // Told before the message is dropped, which would tell that it was dropped by a handler.
         ticket.turn_down(&match &error {
             SendError::Full { capacity, .. } => {
-                CallError::Refused(Refusal::Busy(format!("{capacity} messages wait for the actor")))
+                let why = format!("{capacity} messages wait for the actor");
+                CallError::Refused(Refusal::Overloaded(why))
             }
             SendError::Unavailable { presence, .. } => {
                 CallError::Unavailable(Unavailability::Absent(absent(*presence).to_owned()))
@@ -103,7 +170,7 @@ where
     }
 }
 
-impl<M, Q, R, F> Actor for Typed<M, Q, R, F>
+impl<M, Q, R, F> Answerer for Typed<M, Q, R, F>
 where
     M: Send + 'static,
     Q: DeserializeOwned + Send + 'static,
@@ -139,13 +206,20 @@ const fn absent(presence: Presence) -> &'static str {
     }
 }
 
+/// What is served under one name.
+struct Serves {
+    answerer: Arc<dyn Answerer>,
+    /// What the directory says about it.
+    metadata: Bytes,
+}
+
 /// The names that a node serves. Clones are the same table.
 #[derive(Clone, Default)]
 pub struct Served(Arc<Table>);
 
 #[derive(Default)]
 struct Table {
-    actors: DashMap<Arc<str>, Arc<dyn Actor>>,
+    entries: DashMap<Arc<str>, Serves>,
     /// Whether nothing is served here.
     is_closed: AtomicBool,
     /// Who hears of changes.
@@ -162,7 +236,7 @@ impl Table {
 
 impl Debug for Served {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Served").field("names", &self.0.actors.len()).finish()
+        f.debug_struct("Served").field("names", &self.0.entries.len()).finish()
     }
 }
 
@@ -172,12 +246,6 @@ impl Debug for Served {
 pub struct Serving {
     name: Arc<str>,
     table: Weak<Table>,
-}
-
-impl Debug for dyn Actor {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Actor")
-    }
 }
 
 impl Serving {
@@ -197,7 +265,7 @@ impl Drop for Serving {
     fn drop(&mut self) {
         if let Some(table) = self.table.upgrade() {
             // Changes of one name are told in their order: while its place is locked.
-            table.actors.remove_if(&self.name, |name, _| {
+            table.entries.remove_if(&self.name, |name, _| {
                 table.tell(Change::Ended(Arc::clone(name)));
                 true
             });
@@ -217,14 +285,14 @@ impl Served {
         self.0.is_closed.store(true, Ordering::Relaxed);
     }
 
-    /// Whether an actor is served under a name.
-    pub(crate) fn has(&self, name: &str) -> bool {
-        self.0.actors.contains_key(name)
+    /// What the directory says about a name that is served; none if it is not.
+    pub(crate) fn metadata(&self, name: &str) -> Option<Bytes> {
+        self.0.entries.get(name).map(|serves| serves.metadata.clone())
     }
 
     /// The names.
     pub(crate) fn names(&self) -> BTreeSet<Arc<str>> {
-        self.0.actors.iter().map(|entry| Arc::clone(entry.key())).collect()
+        self.0.entries.iter().map(|entry| Arc::clone(entry.key())).collect()
     }
 
     /// Serves an actor under a name: other nodes may ask it `Q` and get `R`. `message` makes the
@@ -249,29 +317,44 @@ impl Served {
             return Err(invalid(InvalidId::Empty));
         }
         Path::parse(name).map_err(invalid)?;
+        self.put(name.into(), actor(handle, message), Bytes::new())
+    }
+
+    /// Serves whatever answers under a name that is checked.
+    ///
+    /// # Errors
+    ///
+    /// [`ServeError`]; nothing changed.
+    pub(crate) fn put(
+        &self,
+        name: Arc<str>,
+        answerer: Arc<dyn Answerer>,
+        metadata: Bytes,
+    ) -> Result<Serving, ServeError> {
         if self.0.is_closed.load(Ordering::Relaxed) {
             return Err(ServeError::Bootstrap);
         }
-        if self.0.actors.len() >= NAMES_MAX {
+        if self.0.entries.len() >= NAMES_MAX {
             return Err(ServeError::Full);
         }
-        let name: Arc<str> = name.into();
-        let typed = Typed { handle: handle.clone(), message, _types: std::marker::PhantomData };
-        match self.0.actors.entry(Arc::clone(&name)) {
+        match self.0.entries.entry(Arc::clone(&name)) {
             Entry::Occupied(_) => return Err(ServeError::Taken(name.to_string())),
             Entry::Vacant(place) => {
-                let _locked = place.insert(Arc::new(typed));
+                let _locked = place.insert(Serves { answerer, metadata });
                 self.0.tell(Change::Served(Arc::clone(&name)));
             }
         }
         Ok(Serving { name, table: Arc::downgrade(&self.0) })
     }
 
+    pub(crate) fn answerer(&self, name: &str) -> Option<Arc<dyn Answerer>> {
+        self.0.entries.get(name).map(|serves| Arc::clone(&serves.answerer))
+    }
+
     /// Puts a question to whoever is served under a name.
     pub(super) fn ask(&self, name: &str, question: Question) {
-        let actor = self.0.actors.get(name).map(|entry| Arc::clone(entry.value()));
-        match actor {
-            Some(actor) => actor.ask(question),
+        match self.answerer(name) {
+            Some(answerer) => answerer.ask(question),
             None => {
                 let why = Unavailability::NotServed(name.to_owned());
                 question.ticket.turn_down(&CallError::Unavailable(why));
@@ -289,8 +372,8 @@ impl Served {
         name: &str,
         incarnation: Option<u64>,
     ) -> Result<(u64, BoxFuture<'static, Option<ExitReason>>), CallError> {
-        let actor = self.0.actors.get(name).map(|entry| Arc::clone(entry.value()));
-        let actor = actor
+        let actor = self
+            .answerer(name)
             .ok_or_else(|| CallError::Unavailable(Unavailability::NotServed(name.to_owned())))?;
         let (presence, life) = actor.life();
         match incarnation {

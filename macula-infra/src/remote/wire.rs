@@ -1,8 +1,12 @@
 //! What travels for a call. Wire types are no domain types: they only ever gain fields.
 
+use std::borrow::Cow;
+
 use macula_core::wire::{Flags, Kind};
 use serde::{Deserialize, Serialize};
 use serde_bytes::Bytes;
+
+use super::headers::Headers;
 
 /// A question: the body is a [`Call`].
 pub(super) const CALL: Kind = Kind(0x10);
@@ -25,7 +29,7 @@ pub(super) const DOWN: Kind = Kind(0x17);
 pub(super) const BULK: Flags = Flags(1);
 
 /// A question to a served actor.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Call<'a> {
     /// Under which name it is served.
     pub(super) to: &'a str,
@@ -37,6 +41,9 @@ pub(super) struct Call<'a> {
     /// How long the body on a stream of its own is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) bulk_len: Option<u64>,
+    /// What is said beside it, if anything is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) headers: Option<Cow<'a, Headers>>,
 }
 
 /// Tells about a reply on a stream of its own.
@@ -47,7 +54,7 @@ pub(super) struct BulkReply {
 
 /// Why there is no answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Failure {
+pub(crate) struct Failure {
     /// One of the words below. A word that is not known counts as an interruption.
     pub(super) code: String,
     /// More about it, for people.
@@ -64,6 +71,8 @@ pub(super) struct Failure {
 /// The words of [`Failure::code`].
 pub(super) mod code {
     pub(in crate::remote) const BUSY: &str = "busy";
+    pub(in crate::remote) const OVERLOADED: &str = "overloaded";
+    pub(in crate::remote) const FAILED: &str = "failed";
     pub(in crate::remote) const FORBIDDEN: &str = "forbidden";
     pub(in crate::remote) const NOT_SERVED: &str = "not_served";
     pub(in crate::remote) const ABSENT: &str = "absent";
@@ -105,7 +114,9 @@ pub(super) struct Ended {
 
 #[cfg(test)]
 mod tests {
-    use super::{BulkReply, Call, Ended, Failure, Watch, Watched, code};
+    use std::borrow::Cow;
+
+    use super::{BulkReply, Call, Ended, Failure, Headers, Watch, Watched, code};
     use data_encoding::HEXLOWER;
     use macula_core::wire::{Limits, from_body, to_body};
     use serde::{Deserialize, Serialize};
@@ -118,19 +129,22 @@ mod tests {
     #[test]
     fn every_message_has_its_bytes_for_ever() {
         let to = "workload/scoreboard";
-        let call = Call { to, within_ms: 5000, body: Bytes::new(&[1, 2, 3]), bulk_len: None };
+        let body = Bytes::new(&[1, 2, 3]);
+        let call = Call { to, within_ms: 5000, body, bulk_len: None, headers: None };
+        let headers = Headers::default().with("traceparent", "00-1-2-3").unwrap();
         let failure =
             Failure { code: code::BUSY.to_owned(), text: "full".to_owned(), len: 1, max: 2 };
         let ended =
             Ended { incarnation: 3, kind: Some("panic".to_owned()), reason: "oops".to_owned() };
         let all = [
             golden(&call),
-            golden(&Call { body: Bytes::new(&[]), bulk_len: Some(1 << 20), ..call }),
+            golden(&Call { body: Bytes::new(&[]), bulk_len: Some(1 << 20), ..call.clone() }),
             golden(&BulkReply { bulk_len: 1 << 20 }),
             golden(&failure),
             golden(&Watch { to: to.to_owned(), incarnation: Some(3) }),
             golden(&Watched { incarnation: 3 }),
             golden(&ended),
+            golden(&Call { headers: Some(Cow::Owned(headers)), ..call }),
         ];
         insta::assert_snapshot!(all.join("\n"));
     }

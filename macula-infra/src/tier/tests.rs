@@ -3,6 +3,8 @@
 mod discovery;
 mod names;
 mod relay;
+mod rpc;
+mod streams;
 
 use std::time::Duration;
 

@@ -23,7 +23,6 @@
 //! An answer has to come from the node that was asked, once, with one result of the right kind for
 //! each operation. Whatever else comes is an [`Output::Misbehaved`].
 
-mod budget;
 mod config;
 mod machine;
 mod peer;

@@ -46,6 +46,20 @@ fn a_name_is_announced_while_it_is_served_and_withdrawn_after() {
 }
 
 #[test]
+fn another_thing_of_the_same_name_is_announced_anew() {
+    let now = TokioClock.now();
+    let mut announcer = Announcer::default();
+    announcer.handle(now, served(1));
+    announcer.handle(now, ended(1));
+    announcer.handle(now, served(1));
+    assert_eq!(outputs(&mut announcer), [Output::Announce(name(1))], "one thing at a time");
+    announcer.handle(now, said(1, true));
+    assert_eq!(outputs(&mut announcer), [Output::Announce(name(1))]);
+    announcer.handle(now, said(1, true));
+    assert_eq!((outputs(&mut announcer), announcer.unannounced()), (vec![], 0));
+}
+
+#[test]
 fn what_fails_is_said_again_with_longer_and_longer_waits() {
     let mut now = TokioClock.now();
     let mut announcer = Announcer::default();

@@ -4,18 +4,24 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use macula_core::clock::{Clock as _, TokioClock};
 use macula_core::identity::{Keypair, NodeId};
+use macula_core::port::Provider;
 use tokio::sync::Notify;
 
 use super::{Found, NAMES_MAX, NEGATIVE_TTL, TTL};
 
-fn node(number: u8) -> NodeId {
+fn id(number: u8) -> NodeId {
     Keypair::from_seed([number; 32]).node_id()
 }
 
+fn node(number: u8) -> Provider {
+    Provider { node: id(number), metadata: Bytes::new() }
+}
+
 /// What is known of a name, and whether it had to be looked for.
-async fn ask(found: &Found, now: Instant, name: &str, truth: &[NodeId]) -> (Vec<NodeId>, bool) {
+async fn ask(found: &Found, now: Instant, name: &str, truth: &[Provider]) -> (Vec<Provider>, bool) {
     let mut searched = false;
     let find = || {
         searched = true;
@@ -45,11 +51,11 @@ async fn a_node_that_proved_wrong_is_forgotten_and_the_last_one_means_a_new_sear
     let both = vec![node(1), node(2)];
     ask(&found, now, "a", &both).await;
     ask(&found, now, "b", &both).await;
-    found.forget("a", node(1));
-    found.forget("a", node(9));
+    found.forget("a", id(1));
+    found.forget("a", id(9));
     assert_eq!(ask(&found, now, "a", &both).await, (vec![node(2)], false));
     assert_eq!(ask(&found, now, "b", &both).await, (both.clone(), false));
-    found.gone(node(2));
+    found.gone(id(2));
     assert_eq!(ask(&found, now, "a", &both).await, (both.clone(), true));
     assert_eq!(ask(&found, now, "b", &both).await, (vec![node(1)], false));
 }

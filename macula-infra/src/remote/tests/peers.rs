@@ -58,7 +58,7 @@ impl Peer {
     fn ask<Q: Serialize>(&self, id: u64, to: &str, question: &Q) {
         let body = to_body(question, 1024).unwrap();
         let body = serde_bytes::Bytes::new(&body);
-        let call = Call { to, within_ms: 60_000, body, bulk_len: None };
+        let call = Call { to, within_ms: 60_000, body, bulk_len: None, headers: None };
         self.rpc.send((CALL, Flags::default(), id), &call).unwrap();
     }
 
@@ -109,10 +109,15 @@ async fn what_comes_too_late_is_not_handled() {
     };
     node.infra.mesh.serve("late", &hands, late).unwrap().keep();
     let mut peer = Peer::dial(&authority, &node).await;
-    let call =
-        Call { to: "late", within_ms: 0, body: serde_bytes::Bytes::new(&[]), bulk_len: None };
+    let call = Call {
+        to: "late",
+        within_ms: 0,
+        body: serde_bytes::Bytes::new(&[]),
+        bulk_len: None,
+        headers: None,
+    };
     let body = to_body(&zeros(10), 1024).unwrap();
-    let short = Call { body: serde_bytes::Bytes::new(&body), ..call };
+    let short = Call { body: serde_bytes::Bytes::new(&body), ..call.clone() };
     peer.rpc.send((CALL, Flags::default(), 1), &short).unwrap();
     let body = to_body(&zeros(MIB), 2 * MIB).unwrap();
     let long = Call { bulk_len: u64::try_from(body.len()).ok(), ..call };
@@ -138,7 +143,7 @@ async fn a_handler_hears_that_the_time_of_its_question_is_over() {
     // Long enough to reach the handler, and it waits until it is over.
     let body = to_body(&(), 16).unwrap();
     let body = serde_bytes::Bytes::new(&body);
-    let call = Call { to: "slow", within_ms: 300, body, bulk_len: None };
+    let call = Call { to: "slow", within_ms: 300, body, bulk_len: None, headers: None };
     peer.rpc.send((CALL, Flags::default(), 1), &call).unwrap();
     let frame = peer.answers().await.next().await.unwrap().unwrap();
     let failure: Failure = from_body(&frame.body, &Limits::default()).unwrap();

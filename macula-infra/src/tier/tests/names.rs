@@ -1,11 +1,14 @@
 //! Actors are found by name in a mesh, on whichever node.
 
+use std::sync::Arc;
+
 use super::discovery::{WITHIN, finds, has_members, joined};
 use super::{Ask, Node};
+use crate::link::Link;
 use crate::remote::{CallError, DownReason, Serving, Unavailability};
 
 /// Three nodes that know one another.
-async fn three() -> [Node; 3] {
+pub(super) async fn three() -> [Node; 3] {
     let one = joined(1, None).await;
     let two = joined(2, Some(&one)).await;
     let three = joined(3, Some(&one)).await;
@@ -16,19 +19,21 @@ async fn three() -> [Node; 3] {
     [one, two, three]
 }
 
-async fn stop(nodes: impl IntoIterator<Item = Node>) {
+pub(super) async fn stop(nodes: impl IntoIterator<Item = Node>) {
     for node in nodes {
         node.root.stop().await;
     }
 }
 
-/// Stops a node, and waits until another sees that their connection has ended. Until then a question
-/// over it would be lost, and might have been handled.
-async fn stop_in_sight_of(other: &Node, node: Node) {
+/// Stops a node, and waits until another sees that their connections have ended: dials that crossed
+/// may have left two. Until then a question over one would be lost, and might have been handled.
+pub(super) async fn stop_in_sight_of(other: &Node, node: Node) {
     let id = node.infra.mesh.node();
-    let link = other.infra.mesh.links().into_iter().find(|link| link.node() == id).unwrap();
     node.root.stop().await;
-    link.left().await;
+    let is_live = |link: &Arc<Link>| link.node() == id && !link.is_leaving();
+    while let Some(link) = other.infra.mesh.links().into_iter().find(is_live) {
+        link.left().await;
+    }
 }
 
 /// Serves a node's counter under a name that the others can find.

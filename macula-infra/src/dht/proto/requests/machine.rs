@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 use macula_core::deadlines::Deadlines;
 use macula_core::identity::NodeId;
 
-use super::budget::Budget;
 use super::config::Config;
 use super::peer::Peer;
 use super::rtt::Rtt;
 use super::{Fault, Full, Misbehaviour, Outcome, Output, RequestId, Stats, Ticket};
+use crate::budget::Budget;
 use crate::contact::Contact;
 use crate::dht::wire::{Op, OpResult, Refusal};
 

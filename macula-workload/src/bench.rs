@@ -1,5 +1,6 @@
 //! `macula bench`: each subsystem beside the raw layer below it, in the same run.
 
+mod dht;
 mod report;
 mod rpc;
 mod supervision;
@@ -7,11 +8,23 @@ mod supervision;
 pub(crate) use report::Suite;
 
 /// The suites by name, and what each runs.
-pub(crate) fn run(suite: SuiteName, scale: u32) -> anyhow::Result<Suite> {
+pub(crate) fn run(suite: SuiteName, amounts: Amounts) -> anyhow::Result<Suite> {
     match suite {
-        SuiteName::Supervision => supervision::run(scale),
-        SuiteName::Rpc => rpc::run(scale),
+        SuiteName::Supervision => supervision::run(amounts),
+        SuiteName::Rpc => rpc::run(amounts),
+        SuiteName::Dht => dht::run(amounts),
     }
+}
+
+/// How much is measured.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Amounts {
+    /// Divides all amounts, for a quick look and for tests; 1 is the real one, and the least.
+    pub(crate) scale: usize,
+    /// What is simulated comes from it.
+    pub(crate) seed: u64,
+    /// Whether what takes very long is measured too.
+    pub(crate) large: bool,
 }
 
 /// The suites there are.
@@ -21,4 +34,7 @@ pub(crate) enum SuiteName {
     Supervision,
     /// Calls to an actor on another node, and what connections cost, beside raw QUIC.
     Rpc,
+    /// The distributed hash table: simulated meshes of up to 10,000 nodes, or 100,000 with --large,
+    /// and real ones on the loopback interface. It takes some minutes.
+    Dht,
 }

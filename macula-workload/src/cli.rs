@@ -140,6 +140,12 @@ struct BenchArgs {
     /// Divide all amounts by this, for a quick look; figures count only at 1.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     scale: u32,
+    /// Replay the simulated meshes of this seed (dht).
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Simulate a mesh of 100,000 nodes as well, which takes many minutes and some GiB (dht).
+    #[arg(long)]
+    large: bool,
 }
 
 /// Reads the command line, does what it says, and gives the exit code.
@@ -236,7 +242,8 @@ fn run_bench(args: &BenchArgs) -> Result<(), Failure> {
             "a debug build is slow, and slow in another way: figures count only from --release";
         drop(writeln!(std::io::stderr(), "{text}"));
     }
-    let suite = bench::run(args.suite, args.scale)?;
+    let amounts = bench::Amounts { scale: args.scale as usize, seed: args.seed, large: args.large };
+    let suite = bench::run(args.suite, amounts)?;
     let text = if args.json {
         serde_json::to_string(&suite).map_err(anyhow::Error::from)?
     } else {

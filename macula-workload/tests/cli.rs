@@ -348,3 +348,39 @@ fn the_bench_prints_one_object_with_both_sides_of_each_ratio() {
         assert!((result["ratio"].as_f64().unwrap() - value / base).abs() < 1e-9, "{result}");
     }
 }
+
+#[test]
+fn the_bench_of_the_table_has_all_figures_and_says_its_seed() {
+    let arguments = ["bench", "dht", "--json", "--scale", "1000", "--seed", "7", "--large"];
+    let suite = told(&arguments);
+    assert_eq!((&suite["suite"], &suite["seed"]), (&"dht".into(), &7.into()));
+    let results = suite["results"].as_array().unwrap();
+    for name in [
+        "exact_1k",
+        "exact_10k",
+        "exact_100k",
+        "exact_churn",
+        "exact_hostile",
+        "exact_healed",
+        "hops_10k",
+        "messages_10k",
+        "bytes_10k",
+        "hops_100k",
+        "messages_100k",
+        "bytes_100k",
+        "node_memory",
+        "put",
+        "get",
+        "find_providers",
+        "batching_gain",
+        "cache_gain",
+        "latency_vs_fixed_delay",
+    ] {
+        let of_name = |result: &&Value| result["name"] == name;
+        assert_eq!(results.iter().filter(of_name).count(), 1, "{name}");
+    }
+    for result in results {
+        let value = result["value"].as_f64().unwrap();
+        assert!(value.is_finite() && value > 0.0, "{result}");
+    }
+}

@@ -10,6 +10,9 @@ use serde::Serialize;
 pub(crate) struct Suite {
     /// Its name.
     pub(crate) suite: &'static str,
+    /// What replays all that is left to chance, if it can be.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) seed: Option<u64>,
     /// What was measured, in the order in which it was.
     pub(crate) results: Vec<Measure>,
 }
@@ -28,6 +31,9 @@ pub(crate) struct Measure {
     pub(crate) baseline_value: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) ratio: Option<f64>,
+    /// What the figure alone does not say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) note: Option<&'static str>,
 }
 
 impl Measure {
@@ -37,6 +43,10 @@ impl Measure {
 
     pub(crate) fn p99(self, p99: f64) -> Self {
         Self { p99: Some(p99), ..self }
+    }
+
+    pub(crate) fn note(self, note: &'static str) -> Self {
+        Self { note: Some(note), ..self }
     }
 
     /// Sets the figure beside another of the same run.
@@ -68,10 +78,17 @@ pub(super) fn resident_bytes() -> anyhow::Result<u64> {
 }
 
 impl Suite {
+    /// The figures without a seed.
+    pub(crate) const fn new(suite: &'static str, results: Vec<Measure>) -> Self {
+        Self { suite, seed: None, results }
+    }
+
     /// The figures as a table for people.
     pub(crate) fn table(&self) -> String {
-        let mut text = format!("suite {}\n", self.suite);
-        for Measure { name, unit, value, p99, baseline, baseline_value, ratio } in &self.results {
+        let seed = self.seed.map_or_else(String::new, |seed| format!(", seed {seed}"));
+        let mut text = format!("suite {}{seed}\n", self.suite);
+        for measure in &self.results {
+            let Measure { name, unit, value, p99, baseline, baseline_value, ratio, note } = measure;
             // Writing to a string cannot fail.
             let mut line = format!("  {name:<18} {value:>14.2} {unit:<12}");
             if let Some(p99) = p99 {
@@ -82,6 +99,9 @@ impl Suite {
             }
             text.push_str(line.trim_end());
             text.push('\n');
+            if let Some(note) = note {
+                writeln!(text, "    {note}").ok();
+            }
         }
         text
     }
@@ -108,7 +128,7 @@ mod tests {
 
     #[test]
     fn absent_fields_are_left_out_of_json() {
-        let suite = Suite { suite: "s", results: vec![Measure::new("a", "s", 1.0)] };
+        let suite = Suite::new("s", vec![Measure::new("a", "s", 1.0)]);
         let json = serde_json::to_string(&suite).unwrap();
         assert_eq!(json, r#"{"suite":"s","results":[{"name":"a","unit":"s","value":1.0}]}"#);
     }

@@ -5,6 +5,7 @@ mod calls;
 mod memory;
 mod nodes;
 
+use super::Amounts;
 use super::report::Suite;
 
 /// How often a measurement is repeated; the median counts.
@@ -13,10 +14,10 @@ const ROUNDS: usize = 5;
 /// How many bytes a question and its answer carry.
 const BODY_LEN: usize = 128;
 
-/// Runs the suite. `scale` divides all amounts.
-pub(super) fn run(scale: u32) -> anyhow::Result<Suite> {
+/// Runs the suite.
+pub(super) fn run(amounts: Amounts) -> anyhow::Result<Suite> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let scale = scale.max(1) as usize;
+    let scale = amounts.scale;
     let results = runtime.block_on(async {
         // Memory comes first, while the heap is still small.
         let memory = memory::measure((1_000 / scale).max(10)).await?;
@@ -24,5 +25,5 @@ pub(super) fn run(scale: u32) -> anyhow::Result<Suite> {
         results.push(memory);
         anyhow::Ok(results)
     })?;
-    Ok(Suite { suite: "rpc", results })
+    Ok(Suite::new("rpc", results))
 }

@@ -6,13 +6,14 @@ mod children;
 mod messages;
 mod restarts;
 
+use super::Amounts;
 use super::report::Suite;
 
 /// How often a measurement is repeated; the median counts.
 const ROUNDS: usize = 5;
 
-/// Runs the suite. `scale` divides all amounts, for a quick look and for tests; 1 is the real one.
-pub(super) fn run(scale: u32) -> anyhow::Result<Suite> {
+/// Runs the suite.
+pub(super) fn run(amounts: Amounts) -> anyhow::Result<Suite> {
     // Crash reports go to a subscriber that keeps none: the panics' texts are made and not printed.
     let silent =
         tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_writer(std::io::sink);
@@ -21,7 +22,7 @@ pub(super) fn run(scale: u32) -> anyhow::Result<Suite> {
     // Raw ractor's panics are not printed either, so that both sides pay for the same.
     std::panic::set_hook(Box::new(|_| {}));
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let scale = scale.max(1) as usize;
+    let scale = amounts.scale;
     let results = runtime.block_on(async {
         // The children come first: their memory is measured while the heap is still small.
         let children = children::measure(100_000 / scale).await?;
@@ -30,5 +31,5 @@ pub(super) fn run(scale: u32) -> anyhow::Result<Suite> {
         results.extend(children);
         anyhow::Ok(results)
     })?;
-    Ok(Suite { suite: "supervision", results })
+    Ok(Suite::new("supervision", results))
 }

@@ -277,8 +277,11 @@ impl Lookup {
 
     fn answered(&mut self, node: NodeId, peers: &[Peer], found: bool) {
         let Some(asked) = self.asked.get_mut(&node).filter(|asked| asked.is_open()) else { return };
-        asked.state = State::Answered;
+        let was = std::mem::replace(&mut asked.state, State::Answered);
         let (at, hop) = (asked.path, asked.hop + 1);
+        if let Some(path) = self.paths.get_mut(at) {
+            path.waiting -= usize::from(was == State::Waiting);
+        }
         self.answers += 1;
         self.found += usize::from(found);
         let before = self.paths.get(at).and_then(Path::nearest);
@@ -295,8 +298,10 @@ impl Lookup {
     }
 
     fn becomes(&mut self, node: NodeId, state: State) {
-        if let Some(asked) = self.asked.get_mut(&node).filter(|asked| asked.is_open()) {
-            asked.state = state;
+        let Some(asked) = self.asked.get_mut(&node).filter(|asked| asked.is_open()) else { return };
+        let was = std::mem::replace(&mut asked.state, state);
+        if let Some(path) = self.paths.get_mut(asked.path) {
+            path.waiting -= usize::from(was == State::Waiting);
         }
     }
 
@@ -328,10 +333,9 @@ impl Lookup {
             return true;
         }
         let parallel = if is_closing { self.width } else { share };
-        let mine = || self.asked.values().filter(|asked| asked.path == at);
-        let mut waiting = mine().filter(|asked| asked.state == State::Waiting).count();
+        let mut waiting = path.waiting;
         let budget = (self.config.asks_max / self.paths.len()).max(1);
-        let mut left = budget.saturating_sub(mine().count());
+        let mut left = budget.saturating_sub(path.asked);
         let (mut is_settled, mut live, mut wanted) = (true, 0, Vec::new());
         for (distance, place) in path.places() {
             if live >= self.width {
@@ -371,6 +375,10 @@ impl Lookup {
         let asked =
             Asked { peer: peer.clone(), distance, path, hop: place.hop, state: State::Waiting };
         self.asked.insert(peer.node(), asked);
+        if let Some(path) = self.paths.get_mut(path) {
+            path.asked += 1;
+            path.waiting += 1;
+        }
         self.out.push_back(Output::Ask { peer, path });
     }
 

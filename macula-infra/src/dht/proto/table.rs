@@ -23,7 +23,7 @@ use macula_core::identity::NodeId;
 use serde::{Deserialize, Serialize};
 
 use super::bucket::{Bucket, Entry};
-use super::diversity::Limits;
+use super::diversity::{Limits, Prefix};
 use super::peer::Peer;
 use crate::bounds::{Invalid, number, span};
 use crate::contact::Contact;
@@ -226,17 +226,25 @@ impl Table {
         }
         let prefix = self.config.limits.prefix(peer);
         let entry = Entry { peer: peer.clone(), prefix, last_seen: now, failures: 0 };
-        if self.is_crowded(index, peer) {
+        if prefix.is_some_and(|prefix| self.has_its_share_of_bucket(index, prefix)) {
             self.crowded += 1;
             return Standing::Refused;
         }
         let Some(bucket) = self.buckets.get_mut(index) else { return Standing::Refused };
-        if bucket.entries.len() >= self.config.k {
-            let Some(at) = bucket.questionable(self.config.failures_max) else {
-                let kept = bucket.keep(entry, self.config.cache_len, &self.config.limits);
-                self.question_oldest(now, index);
-                return if kept { Standing::Cached } else { Standing::Refused };
-            };
+        let is_full = bucket.entries.len() >= self.config.k;
+        let leaving = bucket.questionable(self.config.failures_max).filter(|_| is_full);
+        if is_full && leaving.is_none() {
+            // Whether the whole table has room for it is seen when its turn comes.
+            let kept = bucket.keep(entry, self.config.cache_len, &self.config.limits);
+            self.question_oldest(now, index);
+            return if kept { Standing::Cached } else { Standing::Refused };
+        }
+        if prefix.is_some_and(|prefix| self.has_its_share_of_table(prefix)) {
+            self.crowded += 1;
+            return Standing::Refused;
+        }
+        let Some(bucket) = self.buckets.get_mut(index) else { return Standing::Refused };
+        if let Some(at) = leaving {
             bucket.entries.remove(at);
             self.replaced += 1;
         }
@@ -483,11 +491,19 @@ impl Table {
 
     /// Whether the network of a peer has its share of a bucket or of the table.
     fn is_crowded(&self, index: usize, peer: &Peer) -> bool {
-        let limits = &self.config.limits;
-        let Some(prefix) = limits.prefix(peer) else { return false };
-        let count = |bucket: &Bucket| bucket.count(prefix);
-        self.buckets.get(index).map_or(0, count) >= limits.bucket_max
-            || self.buckets.iter().map(count).sum::<usize>() >= limits.table_max
+        self.config.limits.prefix(peer).is_some_and(|prefix| {
+            self.has_its_share_of_bucket(index, prefix) || self.has_its_share_of_table(prefix)
+        })
+    }
+
+    fn has_its_share_of_bucket(&self, index: usize, prefix: Prefix) -> bool {
+        let count = self.buckets.get(index).map_or(0, |bucket| bucket.count(prefix));
+        count >= self.config.limits.bucket_max
+    }
+
+    fn has_its_share_of_table(&self, prefix: Prefix) -> bool {
+        let count: usize = self.buckets.iter().map(|bucket| bucket.count(prefix)).sum();
+        count >= self.config.limits.table_max
     }
 
     /// Questions the entry that was seen longest ago, if it is in doubt and nobody is questioned.

@@ -21,6 +21,10 @@ pub(super) struct Path {
     seen: BTreeMap<Distance, Place>,
     /// How many answers in a row have brought nobody closer.
     idle: usize,
+    /// How many were asked on it.
+    pub(super) asked: usize,
+    /// From how many of them an answer is waited for, and none is slow.
+    pub(super) waiting: usize,
 }
 
 impl Path {

@@ -12,7 +12,8 @@ use crate::dht::simulated::{Figures, Mesh, Plan, Settings, quantile};
 
 const HOUR: Duration = Duration::from_secs(3_600);
 
-fn guarded(paths: usize) -> Settings {
+/// Settings with so many paths; what one alone finds is not judged.
+fn on_paths(paths: usize) -> Settings {
     Settings {
         lookup: lookup::Config { paths, ..lookup::Config::default() },
         judges: paths > 1,
@@ -43,10 +44,9 @@ fn line(figures: &Figures, mesh: &Mesh) -> String {
 
 #[test]
 fn a_thousand_nodes_find_exactly_the_closest_and_a_refresh_that_never_runs_is_found() {
-    // On one path, so that no other makes up for what a table lacks.
-    let mut plan = Plan::honest(1, 1_000);
-    plan.settings.lookup = lookup::Config::default();
     let run = |bug| {
+        // Three paths, judged by the density, make up for the bug.
+        let plan = Plan { settings: on_paths(1), ..Plan::honest(1, 1_000) };
         let mut mesh = joined(&plan, bug);
         let figures = mesh.measure(50).unwrap();
         println!("{bug:?}: {}", line(&figures, &mesh));
@@ -88,7 +88,7 @@ fn one_seed_gives_one_run() {
 
 #[test]
 fn a_quarter_of_liars_does_not_mislead_guarded_lookups() {
-    let plan = Plan { hostile: 0.25, settings: guarded(3), ..Plan::honest(5, 120) };
+    let plan = Plan { hostile: 0.25, settings: on_paths(3), ..Plan::honest(5, 120) };
     let mut mesh = joined(&plan, None);
     let figures = mesh.measure(40).unwrap();
     println!("{}", line(&figures, &mesh));
@@ -102,7 +102,7 @@ fn env<T: FromStr>(name: &str, otherwise: T) -> T {
 
 #[test]
 fn campaign() {
-    let mut settings = guarded(env("MESH_PATHS", 1));
+    let mut settings = on_paths(env("MESH_PATHS", 3));
     settings.judges = env("MESH_JUDGES", settings.judges);
     settings.refreshes = env("MESH_REFRESHES", true);
     let plan = Plan {

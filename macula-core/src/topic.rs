@@ -28,6 +28,7 @@ const REST: &str = "**";
 /// Why a text is no topic or no pattern.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
+#[expect(clippy::module_name_repetitions, reason = "it is used by its name alone")]
 pub enum InvalidTopic {
     /// Nothing was given.
     #[error("a topic must not be empty")]

@@ -1,35 +1,25 @@
 //! The names of served actors, anywhere in the mesh.
 //!
-//! Each name that a node serves is announced in the directory for as long as it is served: the
-//! [`Announcer`](announcer::Announcer) decides what is to be said there, and its actor says it.
-//! [`Names`] finds the nodes that serve a name. What it has found it believes for half a minute, and
+//! Each name that a node serves is [announced](crate::announcing) in the directory for as long as it
+//! is served. [`Names`] finds the nodes that serve a name. What it has found it believes for half a minute, and
 //! less if it proves wrong: a node that does not serve the name, or cannot be reached, or is gone
 //! from the mesh, is forgotten. A [`NamedHandle`] asks whoever serves its name, one node after the
 //! other until one takes the question.
 
-mod actor;
-mod announcer;
 mod found;
 mod handle;
 mod metrics;
 
-pub(crate) use actor::worker;
-pub(crate) use announcer::Change;
-use announcer::Input;
 pub use handle::NamedHandle;
 
-use std::collections::BTreeSet;
 use std::fmt::Debug;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use macula_core::clock::{Clock as _, TokioClock};
 use macula_core::identity::NodeId;
 use macula_core::port::{Directory, DirectoryError};
 
-use tokio::sync::watch;
-
-use crate::desk::Desk;
+use crate::announcing::Announced;
 use crate::membership::Membership;
 use crate::remote::{Calling, Remote};
 use found::Found;
@@ -57,24 +47,11 @@ pub enum LocateError {
 pub struct Names(Arc<Shared>);
 
 struct Shared {
-    desk: Desk<Input>,
+    announced: Announced,
     calling: Calling,
     directory: Arc<dyn Directory>,
     membership: Membership,
     found: Found,
-    /// How often what is served has changed.
-    changes: AtomicU64,
-    /// What the directory has been told.
-    progress: watch::Sender<Progress>,
-}
-
-/// How far the announcer is.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-struct Progress {
-    /// How many changes it has heard of.
-    changes: u64,
-    /// How many names are served that the directory does not know of.
-    unannounced: usize,
 }
 
 impl Debug for Names {
@@ -90,23 +67,22 @@ impl Names {
         membership: Membership,
     ) -> Self {
         let served = calling.served.clone();
-        let shared = Arc::new(Shared {
-            desk: Desk::default(),
+        let current = move || served.names();
+        let announced =
+            Announced::new(Arc::clone(&directory), place, metrics::UNANNOUNCED, current);
+        calling.served.listen(announced.teller());
+        Self(Arc::new(Shared {
+            announced,
             calling,
             directory,
             membership,
             found: Found::default(),
-            changes: AtomicU64::new(0),
-            progress: watch::Sender::default(),
-        });
-        let names = Arc::downgrade(&shared);
-        served.listen(move |change| {
-            if let Some(names) = names.upgrade() {
-                names.changes.fetch_add(1, Ordering::Relaxed);
-                names.desk.tell(Input::Change(change));
-            }
-        });
-        Self(shared)
+        }))
+    }
+
+    /// The names that are announced.
+    pub(crate) fn announced_names(&self) -> &Announced {
+        &self.0.announced
     }
 
     /// Waits until the directory knows of all names that this node serves now. It may never do.
@@ -115,10 +91,7 @@ impl Names {
     ///
     /// If the future is dropped, nothing happens.
     pub async fn announced(&self) {
-        let changes = self.0.changes.load(Ordering::Relaxed);
-        let mut progress = self.0.progress.subscribe();
-        // The sender lives as long as this handle.
-        drop(progress.wait_for(|at| at.changes >= changes && at.unannounced == 0).await);
+        self.0.announced.announced().await;
     }
 
     /// A node that serves an actor under a name: this one if it does, or else one that is a member
@@ -173,10 +146,6 @@ impl Names {
 
     fn remote(&self, node: NodeId) -> Remote {
         Remote { calling: self.0.calling.clone(), node }
-    }
-
-    fn served(&self) -> BTreeSet<Arc<str>> {
-        self.0.calling.served.names()
     }
 }
 

@@ -8,7 +8,6 @@ use macula_core::port::{Answer, Directory, DirectoryError, Entry, Provider};
 use super::client::{Dht, Error};
 use super::proto::node::{Failure, Quorum, Stored};
 use super::proto::records::Condition;
-use super::rules::space;
 
 /// How long a value lasts unless it is put anew. This node stores it anew until then.
 const VALUE_TTL: Duration = Duration::from_secs(24 * 3_600);
@@ -42,7 +41,7 @@ fn reached(stored: &Stored) -> Result<(), DirectoryError> {
 impl Directory for Dht {
     fn get<'a>(&'a self, name: &'a str) -> Answer<'a, Result<Option<Entry>, DirectoryError>> {
         Box::pin(async move {
-            let got = self.get(space::NAME, name.as_bytes(), true).await?;
+            let got = self.get(self.space(), name.as_bytes(), true).await?;
             Ok(got.record.map(|record| {
                 let record = record.record();
                 Entry {
@@ -68,7 +67,7 @@ impl Directory for Dht {
                 Some(0) => Condition::Absent,
                 Some(sequence) => Condition::Sequence(sequence),
             };
-            let place = (space::NAME, name.as_bytes());
+            let place = (self.space(), name.as_bytes());
             let put = self.put(place, value, VALUE_TTL, condition, Quorum::Majority);
             let (sequence, stored) = put.await?;
             reached(&stored).map(|()| sequence)
@@ -81,7 +80,7 @@ impl Directory for Dht {
         metadata: Bytes,
     ) -> Answer<'a, Result<(), DirectoryError>> {
         Box::pin(async move {
-            let place = (space::NAME, name.as_bytes());
+            let place = (self.space(), name.as_bytes());
             let quorum = Quorum::Majority;
             reached(&self.provide(place, metadata, ANNOUNCED_TTL, quorum).await?)
         })
@@ -89,7 +88,7 @@ impl Directory for Dht {
 
     fn withdraw<'a>(&'a self, name: &'a str) -> Answer<'a, Result<(), DirectoryError>> {
         Box::pin(async move {
-            let place = (space::NAME, name.as_bytes());
+            let place = (self.space(), name.as_bytes());
             reached(&self.withdraw(place, Quorum::Majority).await?)
         })
     }
@@ -100,7 +99,7 @@ impl Directory for Dht {
         max: usize,
     ) -> Answer<'a, Result<Vec<Provider>, DirectoryError>> {
         Box::pin(async move {
-            let found = self.find(space::NAME, name.as_bytes(), max).await?;
+            let found = self.find(self.space(), name.as_bytes(), max).await?;
             let provider = |found: super::provider::Verified| Provider {
                 node: found.provider().node(),
                 metadata: found.provider().metadata.clone(),

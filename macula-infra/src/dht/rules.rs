@@ -28,6 +28,8 @@ pub mod space {
     pub const OWN: &str = "own";
     /// Names for people and programs: anyone writes.
     pub const NAME: &str = "name";
+    /// What the patterns of subscriptions begin with: anyone writes.
+    pub const SUB: &str = "sub";
     /// Anything: anyone writes.
     pub const ANY: &str = "any";
 }
@@ -135,12 +137,13 @@ pub struct Validators {
 }
 
 impl Default for Validators {
-    /// Those of the four spaces that every node knows; other spaces are refused.
+    /// Those of the five spaces that every node knows; other spaces are refused.
     fn default() -> Self {
         let none = Self { by_space: BTreeMap::new(), unknown_allowed: false };
         none.with(space::NODE, Writers::Named)
             .with(space::OWN, Writers::Prefixed)
             .with(space::NAME, Writers::Anyone)
+            .with(space::SUB, Writers::Anyone)
             .with(space::ANY, Writers::Anyone)
     }
 }

@@ -18,7 +18,7 @@ use serde::de::DeserializeOwned;
 use super::error::{CallError, Refusal, Unavailability};
 use super::metrics;
 use super::reply::{ReplyTo, Ticket};
-use crate::names::Change;
+use crate::announcing::Change;
 
 /// How many names a node serves.
 pub(super) const NAMES_MAX: usize = 65_536;

@@ -7,6 +7,7 @@
 //! serves an actor. [`mesh`] is what the tiers above see, and [`tier`] the part of the tree that
 //! runs it all.
 
+mod announcing;
 pub mod bootstrap;
 pub mod bounds;
 pub mod contact;
@@ -18,6 +19,7 @@ pub mod mesh;
 pub mod names;
 pub mod pool;
 mod post;
+pub mod pubsub;
 pub mod remote;
 pub mod tier;
 pub mod transport;

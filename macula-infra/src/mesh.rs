@@ -15,6 +15,7 @@ use crate::link::Link;
 use crate::membership::Membership;
 use crate::names::{LocateError, NamedHandle, Names};
 use crate::pool::{Class, LinkError, Stats};
+use crate::pubsub::PubSub;
 use crate::remote::{Calling, Remote, ReplyTo, ServeError, Serving};
 use crate::transport::Sockets;
 use crate::transport::tls::Credentials;
@@ -28,6 +29,7 @@ pub struct Mesh {
     pub(crate) membership: Membership,
     pub(crate) dht: Dht,
     pub(crate) names: Names,
+    pub(crate) pubsub: PubSub,
 }
 
 impl Debug for Mesh {
@@ -149,6 +151,12 @@ impl Mesh {
         &self.dht
     }
 
+    /// Publish and subscribe.
+    #[must_use]
+    pub const fn pubsub(&self) -> &PubSub {
+        &self.pubsub
+    }
+
     /// The live connections.
     #[must_use]
     pub fn links(&self) -> Vec<Arc<Link>> {
@@ -161,8 +169,10 @@ impl Mesh {
         self.calling.pool.stats()
     }
 
-    /// Lets go of the sockets of a node that has stopped, and waits until their ports are free.
+    /// Lets go of the sockets of a node that has stopped, and waits until their ports are free. Its
+    /// subscriptions end.
     pub async fn close_sockets(&self) {
+        self.pubsub.end();
         self.sockets.release().await;
     }
 

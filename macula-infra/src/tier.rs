@@ -10,6 +10,8 @@
 //! │  ├─ membership                  who is there
 //! │  ├─ dht                         finds nodes, records and providers
 //! │  ├─ names                       announces the actors that are served
+//! │  ├─ topics                      announces what is subscribed to
+//! │  ├─ pubsub                      publishes and subscribes
 //! │  └─ bootstrap                   finds the mesh
 //! ├─ peers          dynamic         an actor for each live connection
 //! └─ telemetry      one_for_one
@@ -25,21 +27,23 @@ use macula_core::path::InvalidId;
 use macula_core::shell::Bell;
 use macula_core::supervision::{ChildSpec, Handle, Strategy, Supervisor, SupervisorHandle, Worker};
 
+use crate::announcing;
 use crate::bootstrap;
 use crate::bounds::Invalid;
 use crate::contact::Contact;
 use crate::dht::key::RealmId;
 use crate::dht::proto::node::Mode;
-use crate::dht::rules::Rules;
+use crate::dht::rules::{Rules, space};
 use crate::dht::{self, Dht, DhtService};
 use crate::link::{Caps, Services};
 use crate::membership::event::Event;
 use crate::membership::update::Role;
 use crate::membership::{self, Membership, MembershipService};
 use crate::mesh::Mesh;
-use crate::names::{self, Names};
+use crate::names::Names;
 use crate::pool::{self, AddressBook, Pool, PoolActor};
 use crate::post::Post;
+use crate::pubsub::{self, PubSub, PubSubService};
 use crate::remote::{Calling, RemoteService, Served};
 use crate::transport::tls::Credentials;
 use crate::transport::{self, Broken, Current, EndpointActor, Me, Parts, Sockets, StartError};
@@ -157,6 +161,8 @@ pub struct Infrastructure {
     pub endpoint: Handle<Broken>,
     /// The actor that decides about connections.
     pub policy: Handle<Bell>,
+    /// The actor that publishes and subscribes.
+    pub pubsub: Handle<Bell>,
     /// Listener and dialler.
     pub transport: SupervisorHandle,
     /// Connections and their lanes.
@@ -183,7 +189,7 @@ pub fn spec(config: Config) -> Result<(ChildSpec, Infrastructure), Error> {
     let mut config = config;
     let told = std::mem::take(&mut config.telemetry);
     let (peers, peers_handle) = flags(Supervisor::dynamic("peers", PEERS_MAX)?).split();
-    let Ground { endpoint, policy, mesh, services } = ground(config, &peers_handle)?;
+    let Ground { endpoint, policy, mesh, services, pubsub } = ground(config, &peers_handle)?;
     let (endpoint, endpoint_handle) = endpoint.split();
     let policy_handle = mesh.calling.policy.clone();
     let (transport, transport_handle) =
@@ -203,6 +209,7 @@ pub fn spec(config: Config) -> Result<(ChildSpec, Infrastructure), Error> {
         mesh,
         endpoint: endpoint_handle,
         policy: policy_handle,
+        pubsub,
         transport: transport_handle,
         pool: pool_handle,
         services: services_handle,
@@ -218,6 +225,7 @@ struct Ground {
     policy: ChildSpec,
     mesh: Mesh,
     services: Supervisor,
+    pubsub: Handle<Bell>,
 }
 
 fn ground(config: Config, peers: &SupervisorHandle) -> Result<Ground, Error> {
@@ -235,9 +243,13 @@ fn ground(config: Config, peers: &SupervisorHandle) -> Result<Ground, Error> {
     let sockets = Arc::new(sockets.map_or_else(|| Sockets::bind(&config), Ok)?);
     let (current, served) = (Current::default(), Served::default());
     let own = own_contact(credentials.node(), &discovery, &sockets);
-    let rules = Rules::new(RealmId::named(&discovery.realm));
+    let realm = RealmId::named(&discovery.realm);
+    let rules = Rules::new(realm);
     let (keypair, saved) = (credentials.keypair().clone(), discovery.saved.clone());
     let dht = Dht::new(keypair, own.clone(), rules, saved, book.clone());
+    let subscriptions = Arc::new(dht.in_space(space::SUB));
+    let kept = pubsub::proto::archive::Limits::default();
+    let pubsub = PubSub::new(credentials.node(), *realm.as_bytes(), subscriptions, kept);
     let known = discovery.saved.entries.iter().map(|entry| entry.contact.clone());
     let membership = Membership::new(known.take(membership::proto::SEEDS_MAX).collect());
     let pool = Pool::new(pool::Ground {
@@ -250,6 +262,7 @@ fn ground(config: Config, peers: &SupervisorHandle) -> Result<Ground, Error> {
         services: Services::default()
             .with(Arc::new(RemoteService(served.clone())))
             .with(Arc::new(MembershipService(membership.clone())))
+            .with(Arc::new(PubSubService(pubsub.clone())))
             .with(Arc::new(DhtService { dht: dht.clone(), book: book.clone() })),
         book,
         current: current.clone(),
@@ -270,9 +283,9 @@ fn ground(config: Config, peers: &SupervisorHandle) -> Result<Ground, Error> {
     let (policy, handle) = policy.split();
     let calling = Calling { pool, served, policy: handle, membership: membership.clone() };
     let names = Names::new(calling.clone(), Arc::new(dht.clone()), membership.clone());
-    let mesh = Mesh { calling, credentials, sockets, membership, dht, names };
-    let services = services_of(&mesh, own, incarnation, discovery, entropy)?;
-    Ok(Ground { endpoint, policy, mesh, services })
+    let mesh = Mesh { calling, credentials, sockets, membership, dht, names, pubsub };
+    let (services, pubsub) = services_of(&mesh, own, incarnation, discovery, entropy)?;
+    Ok(Ground { endpoint, policy, mesh, services, pubsub })
 }
 
 /// This node as others know it: where it says that it can be dialled, or else where it listens.
@@ -284,17 +297,18 @@ fn own_contact(node: NodeId, discovery: &Discovery, sockets: &Sockets) -> Contac
     Contact::new(node, listening.filter(|address| !address.ip().is_unspecified()))
 }
 
-/// Membership, table, names and bootstrap, which hear of one another here.
+/// Membership, table, names, pub/sub and bootstrap, which hear of one another here.
 fn services_of(
     mesh: &Mesh,
     own: Contact,
     life: u64,
     discovery: Discovery,
     entropy: impl Fn() -> Entropy + Clone + Send + Sync + 'static,
-) -> Result<Supervisor, Error> {
-    let Mesh { calling: Calling { pool, .. }, membership, dht, names, .. } = mesh;
+) -> Result<(Supervisor, Handle<Bell>), Error> {
+    let Mesh { calling: Calling { pool, .. }, membership, dht, names, pubsub, .. } = mesh;
     let post = Post::new(pool.clone());
     let (book, table, named) = (pool.book().clone(), dht.clone(), names.clone());
+    let topics = pubsub.clone();
     let listener = move |event: &Event, contact: Option<&Contact>| match (event, contact) {
         (Event::Joined { .. } | Event::Returned { .. } | Event::Updated { .. }, Some(contact)) => {
             book.hear(contact.node, &contact.addresses);
@@ -303,6 +317,7 @@ fn services_of(
         (Event::Gone { node, .. }, _) => {
             table.gone(*node);
             named.gone(*node);
+            topics.gone(*node);
         }
         _ => {}
     };
@@ -318,6 +333,10 @@ fn services_of(
             config: discovery.membership,
             listener: Arc::new(listener),
         },
+        entropy.clone(),
+    )?;
+    let pubsub_worker = pubsub::worker(
+        pubsub::Parts { pubsub: pubsub.clone(), pool: pool.clone(), post: post.clone(), life },
         entropy.clone(),
     )?;
     let dht_worker = dht::worker(
@@ -339,8 +358,11 @@ fn services_of(
         entropy,
     )?;
     let services = flags(Supervisor::new("services")?);
-    let services = services.child(membership_worker).child(dht_worker);
-    Ok(services.child(names::worker(names.clone())?).child(bootstrap))
+    let topics = announcing::worker("topics", pubsub.announced_prefixes().clone())?;
+    let names = announcing::worker("names", names.announced_names().clone())?;
+    let services = services.child(membership_worker).child(dht_worker).child(names).child(topics);
+    let (pubsub_worker, pubsub) = pubsub_worker.split();
+    Ok((services.child(pubsub_worker).child(bootstrap), pubsub))
 }
 
 /// What holds for all of them.

@@ -2,6 +2,7 @@
 
 mod discovery;
 mod names;
+mod pubsub;
 
 use std::time::Duration;
 

@@ -3,7 +3,7 @@
 //! [`flow`] is the sending end of one flow of a session and [`intake`] the receiving end. [`outlet`]
 //! is a publisher's end of a session, with what the other node wants; [`inlet`] is a subscriber's
 //! end. [`subscribers`] are those of this node, [`trie`] finds them, and [`archive`] keeps what is
-//! replayed.
+//! replayed. [`tree`] is broadcast to a large audience over the neighbours of a [`view`].
 
 pub mod archive;
 pub(crate) mod broker;
@@ -13,7 +13,9 @@ pub(crate) mod intake;
 pub(crate) mod outlet;
 pub(crate) mod subscribers;
 pub(crate) mod topics;
+pub mod tree;
 pub(crate) mod trie;
+pub mod view;
 pub(crate) mod word;
 
 use std::sync::Arc;

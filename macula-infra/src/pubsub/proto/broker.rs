@@ -17,7 +17,7 @@ use macula_core::identity::NodeId;
 use macula_core::machine::Machine;
 use parking_lot::Mutex;
 
-use super::super::message::{Outcome, Report};
+use super::super::message::{Outcome, Reason, Report};
 use super::archive::Archive;
 use super::flow::Copy;
 use super::inlet::Inlet;
@@ -150,6 +150,13 @@ impl Broker {
     /// Copies have ended.
     fn ended(&mut self, copies: impl IntoIterator<Item = (Copy, Outcome)>) {
         for (copy, how) in copies {
+            // Of one that may have been delivered before, nothing else is known for certain.
+            let how = match how {
+                Outcome::Expired | Outcome::Dropped(_) if copy.may_be_there => {
+                    Outcome::Dropped(Reason::NodeLost)
+                }
+                how => how,
+            };
             self.tally(copy.stored.topic_id).end(how);
         }
     }

@@ -61,6 +61,14 @@ impl Stored {
 pub(crate) struct Copy {
     pub(crate) stored: Arc<Stored>,
     pub(crate) route: Route,
+    /// It was sent to an earlier life of the other end, which may have handed it on.
+    pub(crate) may_be_there: bool,
+}
+
+impl Copy {
+    pub(crate) const fn new(stored: Arc<Stored>, route: Route) -> Self {
+        Self { stored, route, may_be_there: false }
+    }
 }
 
 /// What waits for a place, or has one.
@@ -76,7 +84,7 @@ enum Item {
 impl Item {
     fn len(&self) -> usize {
         match self {
-            Self::Copy(Copy { stored, route }) => {
+            Self::Copy(Copy { stored, route, .. }) => {
                 let groups: usize = route.groups.iter().map(|group| group.len()).sum();
                 stored.payload.len() + stored.topic.as_str().len() + groups + ENTRY_LEN
             }
@@ -88,7 +96,7 @@ impl Item {
 
     fn entry(&self) -> Entry {
         match self {
-            Self::Copy(Copy { stored, route }) => Entry::Message(Carried {
+            Self::Copy(Copy { stored, route, .. }) => Entry::Message(Carried {
                 topic: stored.topic.clone(),
                 sequence: stored.sequence,
                 payload: stored.payload.clone(),

@@ -64,7 +64,8 @@ impl Broker {
 
     /// What was for one member of a group, and will not be handed to it, is for another one.
     pub(super) fn reroute<'a>(&mut self, now: Instant, copies: impl Iterator<Item = &'a Copy>) {
-        for Copy { stored, route } in copies.filter(|copy| copy.stored.qos == Qos::AtLeastOnce) {
+        for Copy { stored, route, .. } in copies.filter(|copy| copy.stored.qos == Qos::AtLeastOnce)
+        {
             let Some(named) = self.topics.get(stored.topic_id) else { continue };
             let audience = std::sync::Arc::clone(&named.audience);
             for group in &route.groups {
@@ -77,7 +78,7 @@ impl Broker {
                 if node == self.me.node {
                     self.hand_here(stored, route, &audience);
                 } else {
-                    self.enqueue(now, node, Copy { stored: std::sync::Arc::clone(stored), route });
+                    self.enqueue(now, node, Copy::new(std::sync::Arc::clone(stored), route));
                 }
             }
         }

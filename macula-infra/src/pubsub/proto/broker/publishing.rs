@@ -213,7 +213,7 @@ impl Broker {
             return false;
         }
         for (node, route) in chosen {
-            self.enqueue(now, node, Copy { stored: Arc::clone(stored), route });
+            self.enqueue(now, node, Copy::new(Arc::clone(stored), route));
         }
         for _ in 0..unserved {
             self.dropped_slow(id);

@@ -159,7 +159,8 @@ impl Broker {
         (outlet.state, outlet.other, outlet.since) = (State::Greeting, None, now);
         outlet.forget_answers();
         let mut lost = Vec::new();
-        for copy in flying {
+        for mut copy in flying {
+            copy.may_be_there = true;
             // Whoever got it may get it again, if that was promised.
             let is_promised = copy.stored.qos == Qos::AtLeastOnce || resends;
             if is_same_node && is_promised {
@@ -235,7 +236,7 @@ impl Broker {
         let kept = self.archive.lock().replay(now, pattern, *replay, max);
         let route = super::super::word::Route { only: Some(sub), ..<_>::default() };
         for stored in kept {
-            self.enqueue(now, node, Copy { stored, route: route.clone() });
+            self.enqueue(now, node, Copy::new(stored, route.clone()));
         }
         let Some(outlet) = self.outlets.get_mut(&node) else { return };
         for flow in super::super::word::FlowId::all() {

@@ -51,6 +51,12 @@ fn storm(seed: u64, weather: Weather) -> Outcome {
         let room = 16 << dice.below(6);
         world.subscribe(address, pattern, None, room);
     }
+    for topic in TOPICS {
+        for publisher in PUBLISHERS {
+            world.open(publisher, topic);
+        }
+    }
+    world.run(ms(10_000));
     let mut published = BTreeMap::new();
     for _ in 0..200 {
         for publisher in PUBLISHERS {

@@ -256,6 +256,35 @@ impl PubSub {
         }
     }
 
+    /// How many subscribers a topic has, as far as this node knows: nodes, and queue groups. It waits
+    /// until they have been looked for.
+    ///
+    /// # Errors
+    ///
+    /// [`PublishError::TooManyTopics`].
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped, nothing happens.
+    pub async fn subscribers(&self, topic: &Topic) -> Result<usize, PublishError> {
+        loop {
+            let turn = self.0.gates.turn.notified();
+            tokio::pin!(turn);
+            turn.as_mut().enable();
+            match self.0.gates.open(topic) {
+                Ok(gate) => {
+                    if let Ok(subscribers) = gate.known().await {
+                        return Ok(subscribers);
+                    }
+                }
+                Err(Shut::Full) => {
+                    return Err(PublishError::TooManyTopics { max: TOPICS_MAX });
+                }
+                Err(Shut::Over | Shut::Busy) => turn.await,
+            }
+        }
+    }
+
     /// What has become of what this node has published to a topic. It is remembered for the last
     /// 65,536 topics.
     #[must_use]

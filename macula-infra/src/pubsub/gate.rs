@@ -198,9 +198,6 @@ impl Gates {
             return Err(Shut::Full);
         }
         let id = TopicId(self.ids.fetch_add(1, Ordering::Relaxed));
-        if !self.desk.offer(Input::Open { id, topic: topic.clone() }) {
-            return Err(Shut::Busy);
-        }
         let report = self.past.lock().remove(topic).unwrap_or_default();
         let gate = Arc::new(Gate {
             id,
@@ -208,7 +205,14 @@ impl Gates {
             subscribers: watch::Sender::new(None),
             tally: Mutex::new(Tally { report, ..Tally::default() }),
         });
+        // It is there before the actor hears of it, which may tell at once who subscribes.
         self.by_id.insert(id, Arc::clone(&gate));
+        if !self.desk.offer(Input::Open { id, topic: topic.clone() }) {
+            self.by_id.remove(&id);
+            let report = std::mem::take(&mut *gate.tally.lock()).report;
+            self.remember(topic.clone(), &report);
+            return Err(Shut::Busy);
+        }
         self.gates.insert(topic.clone(), Arc::clone(&gate));
         Ok(gate)
     }

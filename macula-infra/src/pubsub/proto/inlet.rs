@@ -4,12 +4,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::intake::Intake;
-use super::word::{
-    ENTRIES_MAX, FLOWS, FlowId, Interest, Life, SessionId, Standing, SubId, Wanted, Word,
-};
+use super::word::{FLOWS, FlowId, Interest, Life, SessionId, Standing, SubId, Wanted, Word};
 
 /// Of how many prefixes a publisher may ask.
 const ASKED_MAX: usize = 65_536;
+
+/// How many bytes of patterns are told in one message, more or less: they have to come in their
+/// order, and so within frames.
+const PORTION_LEN: usize = 24 * 1024;
+
+/// What a pattern costs beside itself there.
+const ENTRY_LEN: usize = 48;
 
 /// The subscriber's end.
 #[derive(Debug)]
@@ -97,10 +102,20 @@ impl Inlet {
             let (version, anew) = (self.version, std::mem::take(&mut anew));
             Word::Interest(Interest { version, anew, entries })
         };
-        if entries.is_empty() {
-            return vec![interest(entries)];
+        let (mut words, mut portion, mut len) = (Vec::new(), Vec::new(), 0);
+        for (wanted, standing) in entries {
+            let group = wanted.group.as_ref().map_or(0, |group| group.len());
+            len += wanted.pattern.as_str().len() + group + ENTRY_LEN;
+            portion.push((wanted, standing));
+            if len >= PORTION_LEN {
+                words.push(interest(std::mem::take(&mut portion)));
+                len = 0;
+            }
         }
-        entries.chunks(ENTRIES_MAX).map(|portion| interest(portion.to_vec())).collect()
+        if words.is_empty() || !portion.is_empty() {
+            words.push(interest(portion));
+        }
+        words
     }
 
     /// Says what has been received and handed on since it was last said.

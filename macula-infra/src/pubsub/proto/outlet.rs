@@ -75,6 +75,8 @@ pub(crate) struct Outlet {
     asked: BTreeMap<Arc<str>, bool>,
     version: u64,
     wanted: BTreeMap<Wanted, Standing>,
+    /// How many of those have no room.
+    paused: usize,
     attempts: u32,
     /// Since when it was not there.
     pub(crate) since: Instant,
@@ -95,6 +97,7 @@ impl Outlet {
             asked: BTreeMap::new(),
             version: 0,
             wanted: BTreeMap::new(),
+            paused: 0,
             attempts: 0,
             since: now,
         }
@@ -228,6 +231,8 @@ impl Outlet {
                 Some(_) => continue,
                 None => self.wanted.remove(&wanted),
             };
+            let paused = |standing| usize::from(standing == Some(Standing::Paused));
+            self.paused = self.paused + paused(now) - paused(before);
             if before != now {
                 changed(&wanted, before, now);
             }
@@ -242,8 +247,7 @@ impl Outlet {
 
     /// After what time without news the other end is asked how things stand.
     pub(crate) fn probe_after(&self) -> Duration {
-        let waits = self.outstanding() > 0
-            || self.wanted.values().any(|standing| *standing == Standing::Paused);
+        let waits = self.outstanding() > 0 || self.paused > 0;
         match (self.is_unsure(), waits) {
             (true, _) => PROBE_UNSURE,
             (false, true) => PROBE_WAITING,
@@ -258,7 +262,7 @@ impl Outlet {
 
     /// All that was wanted.
     pub(crate) fn take_wanted(&mut self) -> BTreeMap<Wanted, Standing> {
-        self.version = 0;
+        (self.version, self.paused) = (0, 0);
         std::mem::take(&mut self.wanted)
     }
 

@@ -18,6 +18,9 @@ use super::word::{
     Carried, FLOWS, Failure, FlowId, Life, Missing, Replay, Route, Standing, SubId, Wanted,
 };
 
+/// How many patterns with the same prefix publishers are told of one by one.
+const COARSE_AT: usize = 1_024;
+
 /// Of how many publishers and topics a subscription that has no room remembers gaps.
 const GAPS_MAX: usize = 64;
 
@@ -82,6 +85,8 @@ impl Replayed {
 #[derive(Debug)]
 struct Sub {
     wish: Wish,
+    /// As what publishers are told of it.
+    told: Wanted,
     /// It is short of room, and was not yet given back enough.
     is_short: bool,
     /// What it has missed since it had room last.
@@ -191,36 +196,53 @@ impl Subscribers {
     }
 
     pub(crate) fn add(&mut self, id: SubId, wish: Wish) {
-        let wanted = wish.wanted.clone();
-        let prefix: Arc<str> = wanted.pattern.prefix().into();
-        self.trie.insert(&wanted.pattern, id);
+        let prefix: Arc<str> = wish.wanted.pattern.prefix().into();
+        let told = self.told_as(&wish.wanted, &prefix);
+        self.trie.insert(&wish.wanted.pattern, id);
         if wish.replay.is_wanted() {
             self.replaying.insert(id);
         }
         let is_short = wish.room.is_below(wish.capacity, 1);
         let done = |life: &u64| Replayed { flows: u8::MAX, ..Replayed::new(*life) };
         let replayed = wish.replayed.iter().map(|(node, life)| (*node, done(life))).collect();
-        self.subs.insert(id, Sub { wish, is_short, gaps: BTreeMap::new(), replayed });
+        self.subs.insert(
+            id,
+            Sub { wish, told: told.clone(), is_short, gaps: BTreeMap::new(), replayed },
+        );
         if !self.wanted.contains_key(&prefix) {
             self.fresh.push(Arc::clone(&prefix));
         }
-        let members = self.wanted.entry(prefix).or_default().entry(wanted.clone()).or_default();
+        let members = self.wanted.entry(prefix).or_default().entry(told.clone()).or_default();
         let before = members.standing();
         members.subs.insert(id);
         members.short += usize::from(is_short);
         let now = members.standing();
         if now != before {
-            self.changes.push_back((wanted, now));
+            self.changes.push_back((told, now));
         }
+    }
+
+    /// As what publishers are told of a pattern: as itself or, if there are many with the same
+    /// prefix, as all that begins with that. What is sent in vain then is passed over here.
+    fn told_as(&self, wanted: &Wanted, prefix: &str) -> Wanted {
+        let there = self.wanted.get(prefix);
+        let is_known = there.is_some_and(|there| there.contains_key(wanted));
+        let is_much = there.is_some_and(|there| there.len() >= COARSE_AT);
+        if !is_much || is_known || wanted.group.is_some() {
+            return wanted.clone();
+        }
+        let all = if prefix.is_empty() { "**".to_owned() } else { format!("{prefix}.**") };
+        // One that is as long as may be has nothing shorter that holds it.
+        all.parse().map_or_else(|_| wanted.clone(), |pattern| Wanted::new(pattern, None))
     }
 
     /// A subscription is over.
     pub(crate) fn remove(&mut self, id: SubId) {
         let Some(sub) = self.subs.remove(&id) else { return };
-        let wanted = sub.wish.wanted;
+        let (wanted, told) = (sub.wish.wanted, sub.told);
         self.trie.remove(&wanted.pattern, &id);
         self.replaying.remove(&id);
-        self.change(&wanted, |members| {
+        self.change(&told, |members| {
             members.subs.remove(&id);
             members.short -= usize::from(sub.is_short);
         });
@@ -258,13 +280,13 @@ impl Subscribers {
     /// Whether a subscription is short of room, if that has changed.
     fn weigh(&mut self, id: SubId) {
         let Some(sub) = self.subs.get_mut(&id) else { return };
-        let Wish { wanted, capacity, room, .. } = &sub.wish;
+        let Wish { capacity, room, .. } = &sub.wish;
         let is_short = room.is_below(*capacity, if sub.is_short { 2 } else { 1 });
         if std::mem::replace(&mut sub.is_short, is_short) == is_short {
             return;
         }
-        let wanted = wanted.clone();
-        self.change(&wanted, |members| {
+        let told = sub.told.clone();
+        self.change(&told, |members| {
             if is_short {
                 members.short += 1;
             } else {

@@ -14,7 +14,7 @@ use super::super::message::{Missed, Priority, Qos, Reason};
 pub(crate) const FLOWS: usize = 8;
 
 /// How many prefixes are named in one message at most.
-pub(crate) const PREFIXES_MAX: usize = 1_024;
+pub(crate) const PREFIXES_MAX: usize = 200;
 
 /// How many entries one message of interest has at most. More come in several.
 pub(crate) const ENTRIES_MAX: usize = 4_096;

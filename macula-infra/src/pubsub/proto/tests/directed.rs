@@ -207,6 +207,25 @@ fn whoever_unsubscribes_or_goes_is_forgotten_at_once() {
 }
 
 #[test]
+fn many_patterns_with_one_prefix_are_told_as_one() {
+    let mut world = World::new(9, 2, Faults::NONE);
+    let ids: Vec<_> =
+        (0..3_000).map(|n| world.subscribe(TWO, &format!("a.*.{n}"), None, 100)).collect();
+    known(&mut world, ONE, "a.b.7", 1);
+    known(&mut world, ONE, "a.b.2999", 1);
+    for topic in ["a.b.7", "a.b.2999", "a.b.2999"] {
+        assert!(world.publish(ONE, topic, promised()));
+    }
+    // Nobody wants this one, and its publisher is told so once it has come.
+    known(&mut world, ONE, "a.b.c", 1);
+    assert!(world.publish(ONE, "a.b.c", promised()));
+    world.run(ms(1_000));
+    assert_eq!([7, 8, 2_999].map(|n: usize| world.seen(TWO, ids[n]).len()), [1, 0, 2]);
+    let report = world.report(ONE);
+    assert_eq!((report.delivered, report.dropped[&Reason::Unsubscribed]), (3, 1));
+}
+
+#[test]
 fn another_realm_is_refused() {
     use crate::pubsub::proto::word::{Life, SessionId, Word};
     use crate::pubsub::proto::{Input, Output};

@@ -214,6 +214,7 @@ impl PubSub {
             gate.put(&self.0.desk, payload, options)?;
             return Ok(Published::Accepted { subscribers });
         }
+        gate.seek(&self.0.desk);
         let is_kept = options.retain || options.keep;
         if is_kept && !gate.keep(&self.0.desk, payload.clone(), options) {
             return Err(Shut::Busy);
@@ -274,6 +275,9 @@ impl PubSub {
             match self.0.gates.open(topic) {
                 Ok(gate) => {
                     if let Ok(subscribers) = gate.known().await {
+                        if subscribers == 0 {
+                            gate.seek(&self.0.desk);
+                        }
                         return Ok(subscribers);
                     }
                 }

@@ -5,9 +5,11 @@ use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use dashmap::DashMap;
+use macula_core::clock::{Clock as _, TokioClock};
 use macula_core::topic::Topic;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, Semaphore, watch};
@@ -23,6 +25,9 @@ const ROOM: u32 = 1_024;
 /// How many bytes of a payload take as much room as a message.
 const COST_LEN: usize = 4_096;
 
+/// How often subscribers are looked for, if there are none and somebody publishes.
+const SEEK_AFTER: Duration = Duration::from_secs(1);
+
 /// How many topics are published to.
 pub(super) const TOPICS_MAX: usize = 65_536;
 
@@ -34,6 +39,8 @@ pub(super) struct Gate {
     id: TopicId,
     room: Semaphore,
     subscribers: watch::Sender<Option<usize>>,
+    /// When it was last asked for subscribers, because there are none.
+    sought: Mutex<Option<Instant>>,
     tally: Mutex<Tally>,
 }
 
@@ -95,6 +102,16 @@ impl Gate {
             known = known => known,
             // A semaphore that nobody closes has fewer permits than this.
             _ = self.room.acquire_many(ROOM + 1) => Err(Shut::Over),
+        }
+    }
+
+    /// Nobody is known to subscribe: it is looked again, now and then.
+    pub(super) fn seek(&self, desk: &Desk<Input>) {
+        let now = TokioClock.now();
+        let mut sought = self.sought.lock();
+        if sought.is_none_or(|at| now >= at + SEEK_AFTER) {
+            *sought = Some(now);
+            desk.offer(Input::Seek { id: self.id });
         }
     }
 
@@ -203,6 +220,7 @@ impl Gates {
             id,
             room: Semaphore::new(usize::try_from(ROOM).unwrap_or(usize::MAX)),
             subscribers: watch::Sender::new(None),
+            sought: Mutex::default(),
             tally: Mutex::new(Tally { report, ..Tally::default() }),
         });
         // It is there before the actor hears of it, which may tell at once who subscribes.

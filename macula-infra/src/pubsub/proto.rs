@@ -39,6 +39,8 @@ pub(crate) enum Input {
     Open { id: TopicId, topic: Topic },
     /// Nothing will be any more.
     Close { id: TopicId },
+    /// Somebody wants to publish to it, and nobody is known to subscribe.
+    Seek { id: TopicId },
     /// Something is published.
     Publish { topic: TopicId, payload: Bytes, options: PublishOptions, weight: Weight },
     /// Who has subscriptions with this prefix, if that could be found out.

@@ -91,7 +91,8 @@ pub(crate) struct Broker {
     subscribers: Subscribers,
     /// The publishers whose messages wait for room.
     blocked: BTreeSet<NodeId>,
-    met: BTreeSet<NodeId>,
+    /// How many connections there are with each node.
+    met: BTreeMap<NodeId, usize>,
     pending: Pending,
     timers: Deadlines<Timer>,
     out: VecDeque<Output>,
@@ -110,7 +111,7 @@ impl Broker {
             inlets: BTreeMap::new(),
             subscribers: Subscribers::default(),
             blocked: BTreeSet::new(),
-            met: BTreeSet::new(),
+            met: BTreeMap::new(),
             pending: Pending::default(),
             timers: Deadlines::default(),
             out: VecDeque::new(),
@@ -205,6 +206,7 @@ impl Machine for Broker {
         match input {
             Input::Open { id, topic } => self.open(now, id, topic),
             Input::Close { id } => self.close(id),
+            Input::Seek { id } => self.seek(now, id),
             Input::Publish { topic, payload, options, weight } => {
                 self.publish(now, topic, (payload, options), weight);
             }

@@ -16,6 +16,9 @@ use super::{TopicId, Weight};
 /// How long what was found under a prefix is believed.
 pub(crate) const FOUND_TTL: Duration = Duration::from_secs(30);
 
+/// How long it is believed that nobody is there.
+const NOBODY_TTL: Duration = Duration::from_secs(1);
+
 /// How many nodes are remembered under one prefix.
 const NODES_MAX: usize = 8_192;
 
@@ -170,7 +173,8 @@ impl Topics {
         let mut sought = Vec::new();
         for prefix in &named.prefixes {
             let Some(at) = self.prefixes.get_mut(prefix) else { continue };
-            let is_good = at.found_at.is_some_and(|found| now < found + FOUND_TTL / 2);
+            let ttl = if at.nodes.is_empty() { NOBODY_TTL } else { FOUND_TTL / 2 };
+            let is_good = at.found_at.is_some_and(|found| now < found + ttl);
             if !at.is_sought && !is_good {
                 at.is_sought = true;
                 sought.push(Arc::clone(prefix));

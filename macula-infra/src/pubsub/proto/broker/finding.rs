@@ -37,7 +37,7 @@ impl Broker {
     }
 
     /// Looks for whoever subscribes to a topic, in the background.
-    fn seek(&mut self, now: Instant, id: TopicId) {
+    pub(super) fn seek(&mut self, now: Instant, id: TopicId) {
         self.timers.set(Timer::Seek(id), now + FOUND_TTL);
         for prefix in self.topics.seek(id, now) {
             self.out.push_back(Output::Find { prefix });

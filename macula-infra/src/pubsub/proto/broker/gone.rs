@@ -13,8 +13,8 @@ use super::{Broker, MET_MAX, Timer};
 impl Broker {
     /// There is a connection to a node: it is told that there are subscriptions here.
     pub(super) fn met(&mut self, now: Instant, node: NodeId) {
-        if self.met.len() < MET_MAX {
-            self.met.insert(node);
+        if self.met.len() < MET_MAX || self.met.contains_key(&node) {
+            *self.met.entry(node).or_default() += 1;
         }
         let prefixes = self.subscribers.prefixes(PREFIXES_MAX);
         if !prefixes.is_empty() && !self.inlets.contains_key(&node) {
@@ -26,9 +26,14 @@ impl Broker {
         }
     }
 
-    /// There is no connection any more. The session goes on over the next one.
+    /// A connection is lost. The session goes on over another one.
     pub(super) fn lost(&mut self, now: Instant, node: NodeId) {
-        self.met.remove(&node);
+        if let Some(count) = self.met.get_mut(&node) {
+            *count -= 1;
+            if *count == 0 {
+                self.met.remove(&node);
+            }
+        }
         if let Some(outlet) = self.outlets.get_mut(&node)
             && outlet.state == State::Open
         {
@@ -55,7 +60,7 @@ impl Broker {
                     .get(node)
                     .is_none_or(|inlet| prefixes.iter().any(|prefix| !inlet.is_asked(prefix)))
             };
-            let untold: Vec<NodeId> = self.met.iter().filter(is_untold).copied().collect();
+            let untold: Vec<NodeId> = self.met.keys().filter(is_untold).copied().collect();
             for node in untold {
                 self.send(node, SessionId(0), Word::News { prefixes: prefixes.to_vec() });
             }

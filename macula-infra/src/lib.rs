@@ -8,6 +8,7 @@
 //! runs it all.
 
 mod access;
+mod announcing;
 pub mod bootstrap;
 pub mod bounds;
 mod budget;
@@ -20,6 +21,7 @@ pub mod mesh;
 pub mod names;
 pub mod pool;
 mod post;
+pub mod pubsub;
 pub mod relay;
 pub mod remote;
 mod round_trip;

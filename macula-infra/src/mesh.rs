@@ -15,6 +15,7 @@ use crate::link::Link;
 use crate::membership::Membership;
 use crate::names::{LocateError, NamedHandle, Names};
 use crate::pool::{Class, LinkError, Stats};
+use crate::pubsub::PubSub;
 use crate::relay::Relay;
 use crate::remote::{Calling, Remote, ReplyTo, ServeError, Serving};
 use crate::rpc::Rpc;
@@ -32,6 +33,7 @@ pub struct Mesh {
     pub(crate) names: Names,
     pub(crate) relay: Relay,
     pub(crate) rpc: Rpc,
+    pub(crate) pubsub: PubSub,
 }
 
 impl Debug for Mesh {
@@ -165,6 +167,12 @@ impl Mesh {
         &self.relay
     }
 
+    /// Publish and subscribe.
+    #[must_use]
+    pub const fn pubsub(&self) -> &PubSub {
+        &self.pubsub
+    }
+
     /// The live connections.
     #[must_use]
     pub fn links(&self) -> Vec<Arc<Link>> {
@@ -177,8 +185,10 @@ impl Mesh {
         self.calling.pool.stats()
     }
 
-    /// Lets go of the sockets of a node that has stopped, and waits until their ports are free.
+    /// Lets go of the sockets of a node that has stopped, and waits until their ports are free. Its
+    /// subscriptions end.
     pub async fn close_sockets(&self) {
+        self.pubsub.end();
         self.sockets.release().await;
     }
 

@@ -1,37 +1,28 @@
 //! The names of served actors and of procedures, anywhere in the mesh.
 //!
-//! Each name that a node serves is announced in the directory for as long as it is served: the
-//! `Announcer` decides what is to be said there, and its actor says it.
-//! [`Names`] finds the nodes that serve a name. What it has found it believes for half a minute, and
+//! Each name that a node serves is [announced](crate::announcing) in the directory for as long as it
+//! is served. [`Names`] finds the nodes that serve a name. What it has found it believes for half a minute, and
 //! less if it proves wrong: a node that does not serve the name, or cannot be reached, or is gone
 //! from the mesh, is forgotten. A [`NamedHandle`] asks whoever serves its name, one node after the
 //! other until one takes the question.
 
-mod actor;
-mod announcer;
 mod found;
 mod handle;
 mod metrics;
 
-pub(crate) use actor::worker;
-pub(crate) use announcer::Change;
-use announcer::Input;
 pub use handle::NamedHandle;
 pub(crate) use handle::not_found;
 
-use std::collections::BTreeSet;
 use std::fmt::Debug;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use bytes::Bytes;
 use macula_core::clock::{Clock as _, TokioClock};
 use macula_core::identity::NodeId;
 use macula_core::port::{Directory, DirectoryError, Provider};
-use tokio::sync::watch;
 
-use crate::desk::Desk;
+use crate::announcing::Announced;
 use crate::membership::Membership;
 use crate::remote::{CallError, Calling, Headers, Query, Remote, Unavailability, as_procedure};
 use found::Found;
@@ -62,15 +53,11 @@ pub enum LocateError {
 pub struct Names(Arc<Shared>);
 
 struct Shared {
-    desk: Desk<Input>,
+    announced: Announced,
     calling: Calling,
     directory: Arc<dyn Directory>,
     membership: Membership,
     found: Found,
-    /// How often what is served has changed.
-    changes: AtomicU64,
-    /// What the directory has been told.
-    progress: watch::Sender<Progress>,
 }
 
 /// A question to whoever serves a name.
@@ -80,15 +67,6 @@ pub(crate) struct Asked<'a> {
     pub(crate) headers: &'a Headers,
     pub(crate) body: &'a Bytes,
     pub(crate) deadline: Instant,
-}
-
-/// How far the announcer is.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-struct Progress {
-    /// How many changes it has heard of.
-    changes: u64,
-    /// How many names are served that the directory does not know of.
-    unannounced: usize,
 }
 
 impl Debug for Names {
@@ -103,24 +81,24 @@ impl Names {
         directory: Arc<dyn Directory>,
         membership: Membership,
     ) -> Self {
-        let served = calling.served.clone();
-        let shared = Arc::new(Shared {
-            desk: Desk::default(),
+        let (served, said) = (calling.served.clone(), calling.served.clone());
+        let current = move || served.names();
+        let metadata = move |name: &str| said.metadata(name).unwrap_or_default();
+        let (directed, gauge) = (Arc::clone(&directory), metrics::UNANNOUNCED);
+        let announced = Announced::new(directed, place, gauge, current, metadata);
+        calling.served.listen(announced.teller());
+        Self(Arc::new(Shared {
+            announced,
             calling,
             directory,
             membership,
             found: Found::default(),
-            changes: AtomicU64::new(0),
-            progress: watch::Sender::default(),
-        });
-        let names = Arc::downgrade(&shared);
-        served.listen(move |change| {
-            if let Some(names) = names.upgrade() {
-                names.changes.fetch_add(1, Ordering::Relaxed);
-                names.desk.tell(Input::Change(change));
-            }
-        });
-        Self(shared)
+        }))
+    }
+
+    /// The names that are announced.
+    pub(crate) fn announced_names(&self) -> &Announced {
+        &self.0.announced
     }
 
     /// What callers need.
@@ -134,10 +112,7 @@ impl Names {
     ///
     /// If the future is dropped, nothing happens.
     pub async fn announced(&self) {
-        let changes = self.0.changes.load(Ordering::Relaxed);
-        let mut progress = self.0.progress.subscribe();
-        // The sender lives as long as this handle.
-        drop(progress.wait_for(|at| at.changes >= changes && at.unannounced == 0).await);
+        self.0.announced.announced().await;
     }
 
     /// A node that serves an actor under a name: this one if it does, or else one that is a member
@@ -274,10 +249,6 @@ impl Names {
 
     pub(crate) fn remote(&self, node: NodeId) -> Remote {
         Remote { calling: self.0.calling.clone(), node }
-    }
-
-    fn served(&self) -> BTreeSet<Arc<str>> {
-        self.0.calling.served.names()
     }
 }
 

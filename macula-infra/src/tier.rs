@@ -11,6 +11,8 @@
 //! │  ├─ dht                         finds nodes, records and providers
 //! │  ├─ names                       announces the actors and procedures that are served
 //! │  ├─ handlers    dynamic         a task for each call of a procedure
+//! │  ├─ topics                      announces what is subscribed to
+//! │  ├─ pubsub                      publishes and subscribes
 //! │  ├─ relay                       keeps this node in reach, and others, if it is to
 //! │  └─ bootstrap                   finds the mesh
 //! ├─ peers          dynamic         an actor for each live connection
@@ -29,21 +31,23 @@ use macula_core::supervision::{
     ChildSpec, Handle, Strategy, Supervisor, SupervisorHandle, TaskSupervisor, Worker,
 };
 
+use crate::announcing;
 use crate::bootstrap;
 use crate::bounds::Invalid;
 use crate::contact::Contact;
 use crate::dht::key::RealmId;
 use crate::dht::proto::node::Mode;
-use crate::dht::rules::Rules;
+use crate::dht::rules::{Rules, space};
 use crate::dht::{self, Dht, DhtService};
 use crate::link::{Caps, Services};
 use crate::membership::event::Event;
 use crate::membership::update::Role;
 use crate::membership::{self, Membership, MembershipService};
 use crate::mesh::Mesh;
-use crate::names::{self, Names};
+use crate::names::Names;
 use crate::pool::{self, AddressBook, Pool, PoolActor};
 use crate::post::Post;
+use crate::pubsub::{self, PubSub, PubSubService};
 use crate::relay::{self, Relay, RelayService};
 use crate::remote::{Calling, RemoteService, Served};
 use crate::rpc::{self, Rpc, StreamService};
@@ -180,6 +184,8 @@ pub struct Infrastructure {
     pub membership: Handle<Bell>,
     /// The actor of the distributed hash table.
     pub dht: Handle<Bell>,
+    /// The actor that publishes and subscribes.
+    pub pubsub: Handle<Bell>,
     /// Listener and dialler.
     pub transport: SupervisorHandle,
     /// Connections and their lanes.
@@ -215,7 +221,7 @@ pub fn spec(config: Config) -> Result<(ChildSpec, Infrastructure), Error> {
     let (transport, transport_handle) =
         flags(Supervisor::new("transport")?).child(endpoint).split();
     let (pool, pool_handle) = flags(Supervisor::new("pool")?).child(policy).split();
-    let Service { services, membership, dht } = services;
+    let Service { services, membership, dht, pubsub } = services;
     let (services, services_handle) = services.split();
     let telemetry = flags(Supervisor::new("telemetry")?);
     let (telemetry, telemetry_handle) = told.into_iter().fold(telemetry, Supervisor::child).split();
@@ -232,6 +238,7 @@ pub fn spec(config: Config) -> Result<(ChildSpec, Infrastructure), Error> {
         policy: policy_handle,
         membership,
         dht,
+        pubsub,
         transport: transport_handle,
         pool: pool_handle,
         services: services_handle,
@@ -267,10 +274,13 @@ fn ground(config: Config, peers: &SupervisorHandle) -> Result<Ground, Error> {
         served.close();
     }
     let own = own_contact(credentials.node(), &discovery, &sockets);
-    let limits = discovery.limits;
-    let rules = Rules { limits, ..Rules::new(RealmId::named(&discovery.realm)) };
+    let (limits, realm) = (discovery.limits, RealmId::named(&discovery.realm));
+    let rules = Rules { limits, ..Rules::new(realm) };
     let (saved, within) = (discovery.saved.clone(), discovery.dht.query_timeout);
     let dht = Dht::new(credentials.clone(), own.clone(), rules, saved, book.clone(), within);
+    let subscriptions = Arc::new(dht.in_space(space::SUB));
+    let kept = pubsub::proto::archive::Limits::default();
+    let pubsub = PubSub::new(credentials.node(), *realm.as_bytes(), subscriptions, kept);
     let overlay = Overlay::new(credentials.node());
     if discovery.relay.is_on() {
         sockets.attach(overlay.clone());
@@ -290,6 +300,7 @@ fn ground(config: Config, peers: &SupervisorHandle) -> Result<Ground, Error> {
             .with(Arc::new(RemoteService(served.clone())))
             .with(Arc::new(StreamService(served.clone())))
             .with(Arc::new(MembershipService(membership.clone())))
+            .with(Arc::new(PubSubService(pubsub.clone())))
             .with(Arc::new(DhtService { dht: dht.clone(), book: book.clone() }))
             .with(Arc::new(RelayService(relay.clone()))),
         book,
@@ -314,7 +325,7 @@ fn ground(config: Config, peers: &SupervisorHandle) -> Result<Ground, Error> {
     let names = Names::new(calling.clone(), Arc::new(dht.clone()), membership.clone());
     let (handlers, tasks) = TaskSupervisor::new("handlers", rpc::TASKS_MAX)?.split();
     let rpc = Rpc::new(names.clone(), tasks, entropy());
-    let mesh = Mesh { calling, credentials, sockets, membership, dht, names, relay, rpc };
+    let mesh = Mesh { calling, credentials, sockets, membership, dht, names, relay, rpc, pubsub };
     let mut services = services_of(&mesh, own, incarnation, discovery, entropy)?;
     services.services = services.services.child(handlers);
     Ok(Ground { endpoint, policy, mesh, services })
@@ -367,9 +378,10 @@ struct Service {
     services: Supervisor,
     membership: Handle<Bell>,
     dht: Handle<Bell>,
+    pubsub: Handle<Bell>,
 }
 
-/// Membership, table, names and bootstrap, which hear of one another here.
+/// Membership, table, names, pub/sub and bootstrap, which hear of one another here.
 fn services_of(
     mesh: &Mesh,
     own: Contact,
@@ -377,10 +389,10 @@ fn services_of(
     discovery: Discovery,
     entropy: impl Fn() -> Entropy + Clone + Send + Sync + 'static,
 ) -> Result<Service, Error> {
-    let Mesh { calling: Calling { pool, .. }, membership, dht, names, rpc, .. } = mesh;
+    let Mesh { calling: Calling { pool, .. }, membership, dht, names, rpc, pubsub, .. } = mesh;
     let post = Post::new(pool.clone());
     let (book, table) = (pool.book().clone(), dht.clone());
-    let (named, called) = (names.clone(), rpc.clone());
+    let (named, called, topics) = (names.clone(), rpc.clone(), pubsub.clone());
     let listener = move |event: &Event, contact: Option<&Contact>| match (event, contact) {
         (Event::Joined { .. } | Event::Returned { .. } | Event::Updated { .. }, Some(contact)) => {
             book.hear(contact.node, &contact.addresses);
@@ -390,6 +402,7 @@ fn services_of(
             table.gone(*node);
             named.gone(*node);
             called.gone(*node);
+            topics.gone(*node);
         }
         _ => {}
     };
@@ -408,6 +421,10 @@ fn services_of(
             config: discovery.membership,
             listener: Arc::new(listener),
         },
+        entropy.clone(),
+    )?;
+    let pubsub_worker = pubsub::worker(
+        pubsub::Parts { pubsub: pubsub.clone(), pool: pool.clone(), post: post.clone(), life },
         entropy.clone(),
     )?;
     let dht_worker = dht::worker(
@@ -432,11 +449,14 @@ fn services_of(
     let (membership_worker, membership_handle) = membership_worker.split();
     let (dht_worker, dht_handle) = dht_worker.split();
     let services = flags(Supervisor::new("services")?);
-    let services = services.child(membership_worker).child(dht_worker);
-    let services = services.child(names::worker(names.clone())?);
+    let topics = announcing::worker("topics", pubsub.announced_prefixes().clone())?;
+    let names = announcing::worker("names", names.announced_names().clone())?;
+    let (pubsub_worker, pubsub) = pubsub_worker.split();
+    let services = services.child(membership_worker).child(dht_worker).child(names).child(topics);
+    let services = services.child(pubsub_worker);
     let services = if relays { services.child(relay) } else { services };
     let services = services.child(bootstrap);
-    Ok(Service { services, membership: membership_handle, dht: dht_handle })
+    Ok(Service { services, membership: membership_handle, dht: dht_handle, pubsub })
 }
 
 /// What holds for all of them.

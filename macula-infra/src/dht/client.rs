@@ -23,7 +23,7 @@ use super::proto::requests::RequestId;
 use super::proto::table::Snapshot;
 use super::provider::{self, Provider};
 use super::record::{self, Record};
-use super::rules::{Rules, SignError};
+use super::rules::{Rules, SignError, space};
 use crate::contact::Contact;
 use crate::desk::Desk;
 use crate::pool::AddressBook;
@@ -76,9 +76,9 @@ pub enum Error {
     },
 }
 
-/// The table. Clones are the same.
+/// The table, and in which space it has the names of a directory. Clones are the same.
 #[derive(Clone)]
-pub struct Dht(Arc<Shared>);
+pub struct Dht(Arc<Shared>, &'static str);
 
 struct Shared {
     desk: Desk<Input>,
@@ -131,7 +131,7 @@ impl Dht {
         book: AddressBook,
         within: Duration,
     ) -> Self {
-        Self(Arc::new(Shared {
+        let shared = Arc::new(Shared {
             desk: Desk::default(),
             credentials,
             rules: Arc::new(rules),
@@ -147,7 +147,19 @@ impl Dht {
             links: Mutex::default(),
             provided: Mutex::default(),
             put: Mutex::default(),
-        }))
+        });
+        Self(shared, space::NAME)
+    }
+
+    /// The same table, whose names as a [directory](macula_core::port::Directory) are those of
+    /// another space.
+    pub(crate) fn in_space(&self, space: &'static str) -> Self {
+        Self(Arc::clone(&self.0), space)
+    }
+
+    /// In which space it has the names of a directory.
+    pub(super) const fn space(&self) -> &'static str {
+        self.1
     }
 
     pub(super) fn desk(&self) -> &Desk<Input> {

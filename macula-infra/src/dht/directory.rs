@@ -8,7 +8,6 @@ use macula_core::port::{Answer, Directory, DirectoryError, Entry, Provider};
 use super::client::{Dht, Error};
 use super::proto::node::{Failure, Quorum, Stored};
 use super::proto::records::Condition;
-use super::rules::space;
 
 /// How long a value lasts unless it is put anew. This node stores it anew until then.
 const VALUE_TTL: Duration = Duration::from_secs(24 * 3_600);
@@ -41,7 +40,7 @@ fn reached(stored: &Stored) -> Result<(), DirectoryError> {
 impl Directory for Dht {
     fn get<'a>(&'a self, name: &'a str) -> Answer<'a, Result<Option<Entry>, DirectoryError>> {
         Box::pin(async move {
-            let got = self.get(space::NAME, name.as_bytes(), true).await?;
+            let got = self.get(self.space(), name.as_bytes(), true).await?;
             Ok(got.record.map(|record| {
                 let record = record.record();
                 Entry {
@@ -67,7 +66,7 @@ impl Directory for Dht {
                 Some(0) => Condition::Absent,
                 Some(sequence) => Condition::Sequence(sequence),
             };
-            let place = (space::NAME, name.as_bytes());
+            let place = (self.space(), name.as_bytes());
             let ttl = VALUE_TTL.min(self.rules().limits.record_ttl_max);
             let put = self.put(place, value, ttl, condition, Quorum::Majority);
             let (sequence, stored) = put.await?;
@@ -81,7 +80,7 @@ impl Directory for Dht {
         metadata: Bytes,
     ) -> Answer<'a, Result<(), DirectoryError>> {
         Box::pin(async move {
-            let place = (space::NAME, name.as_bytes());
+            let place = (self.space(), name.as_bytes());
             let quorum = Quorum::Majority;
             let ttl = ANNOUNCED_TTL.min(self.rules().limits.provider_ttl_max);
             reached(&self.provide(place, metadata, ttl, quorum).await?)
@@ -90,7 +89,7 @@ impl Directory for Dht {
 
     fn withdraw<'a>(&'a self, name: &'a str) -> Answer<'a, Result<(), DirectoryError>> {
         Box::pin(async move {
-            let place = (space::NAME, name.as_bytes());
+            let place = (self.space(), name.as_bytes());
             reached(&self.withdraw(place, Quorum::Majority).await?)
         })
     }
@@ -101,7 +100,7 @@ impl Directory for Dht {
         max: usize,
     ) -> Answer<'a, Result<Vec<Provider>, DirectoryError>> {
         Box::pin(async move {
-            let found = self.find(space::NAME, name.as_bytes(), max).await?;
+            let found = self.find(self.space(), name.as_bytes(), max).await?;
             let provider = |found: super::provider::Verified| Provider {
                 node: found.provider().node(),
                 metadata: found.provider().metadata.clone(),

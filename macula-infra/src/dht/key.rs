@@ -26,6 +26,12 @@ impl RealmId {
     pub fn named(name: &str) -> Self {
         Self(digest(&[b"macula realm 1\0", name.as_bytes()].concat()))
     }
+
+    /// Its bytes.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
 }
 
 impl Debug for RealmId {

@@ -25,6 +25,8 @@ pub mod space {
     pub const NAME: &str = "name";
     /// Nodes that relay for others.
     pub const RELAY: &str = "relay";
+    /// What the patterns of subscriptions begin with: anyone writes.
+    pub const SUB: &str = "sub";
     /// Anything: anyone writes.
     pub const ANY: &str = "any";
 }
@@ -157,6 +159,7 @@ impl Default for Validators {
             .with(space::OWN, Writers::Prefixed)
             .with(space::NAME, Writers::Anyone)
             .with(space::RELAY, Writers::Anyone)
+            .with(space::SUB, Writers::Anyone)
             .with(space::ANY, Writers::Anyone)
     }
 }

@@ -22,7 +22,7 @@ use serde::de::DeserializeOwned;
 use super::error::{CallError, Refusal, Unavailability};
 use super::reply::{ReplyTo, Ticket, taken};
 use crate::access::{Action, may};
-use crate::names::Change;
+use crate::announcing::Change;
 
 /// How many names a node serves.
 pub(super) const NAMES_MAX: usize = 65_536;

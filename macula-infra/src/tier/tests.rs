@@ -2,6 +2,7 @@
 
 mod discovery;
 mod names;
+mod pubsub;
 mod relay;
 mod rpc;
 mod streams;

@@ -95,9 +95,17 @@ fn the_last_word_counts_whatever_is_under_way() {
 }
 
 #[test]
+fn whoever_comes_after_takes_back_what_is_none_any_more() {
+    let (served, told) = (BTreeSet::from([name(1)]), BTreeSet::from([name(1), name(2)]));
+    let mut announcer = Announcer::new(served, &told, 3);
+    let said = outputs(&mut announcer);
+    assert_eq!(said, [Output::Withdraw(name(2)), Output::Announce(name(1))]);
+}
+
+#[test]
 fn a_withdrawal_that_fails_is_given_up_in_the_end() {
     let mut now = TokioClock.now();
-    let mut announcer = Announcer::new(BTreeSet::from([name(1)]), 1);
+    let mut announcer = Announcer::new(BTreeSet::from([name(1)]), &BTreeSet::new(), 1);
     outputs(&mut announcer);
     announcer.handle(now, said(1, true));
     announcer.handle(now, ended(1));

@@ -1,4 +1,4 @@
-//! What is to be said in the directory of the names that this node serves.
+//! What is to be said in the directory of the names that this node announces.
 //!
 //! One thing at a time is said of a name, the last word is the one that counts, and what fails is
 //! said again after a while. A few names are spoken of at one time.
@@ -88,9 +88,20 @@ pub(crate) struct Announcer {
 }
 
 impl Announcer {
-    /// These names are served, after so many changes.
-    pub(super) fn new(served: BTreeSet<Arc<str>>, changes: u64) -> Self {
+    /// These names are served, after so many changes; and those that the directory was `told` of
+    /// before are to be taken back, if they are none any more.
+    pub(in crate::announcing) fn new(
+        served: BTreeSet<Arc<str>>,
+        told: &BTreeSet<Arc<str>>,
+        changes: u64,
+    ) -> Self {
         let mut announcer = Self { changes, ..Self::default() };
+        for name in told.difference(&served).cloned() {
+            announcer.change(Arc::clone(&name), false);
+            if let Some(entry) = announcer.names.get_mut(&name) {
+                entry.belief = Belief::Unsure;
+            }
+        }
         for name in served {
             announcer.change(name, true);
         }
@@ -99,12 +110,12 @@ impl Announcer {
     }
 
     /// How many changes there were.
-    pub(super) const fn changes(&self) -> u64 {
+    pub(in crate::announcing) const fn changes(&self) -> u64 {
         self.changes
     }
 
     /// How many names are served of which the directory does not know yet.
-    pub(super) fn unannounced(&self) -> usize {
+    pub(in crate::announcing) fn unannounced(&self) -> usize {
         let unknown =
             |name: &&Name| name.is_served && (name.is_busy || name.belief != Belief::Served);
         self.names.values().filter(unknown).count()

@@ -1,6 +1,5 @@
 //! The supervised actor that announces names.
 
-use std::fmt::Debug;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -13,51 +12,50 @@ use macula_core::supervision::{Start, Worker};
 use tokio::task::JoinSet;
 
 use super::announcer::{Announcer, Input, Output};
-use super::{Names, Progress, metrics, place};
+use super::{Announced, Progress};
 use crate::desk::Seat;
 
 /// How long the directory may take.
 const WITHIN: Duration = Duration::from_secs(15);
 
 /// The announcer in its shell.
-pub(crate) type NamesActor = Shell<Announcer, Deeds, TokioClock>;
+pub(crate) type AnnouncerActor = Shell<Announcer, Deeds, TokioClock>;
 
-/// The worker.
+/// The worker, under an id.
 ///
 /// # Errors
 ///
-/// Never: its id is one.
-pub(crate) fn worker(names: Names) -> Result<Worker<NamesActor>, InvalidId> {
-    Worker::with("names", move |_: &_| {
-        // Nobody is refused: there are no more changes than calls of `serve`.
+/// If the id is none.
+pub(crate) fn worker(id: &str, announced: Announced) -> Result<Worker<AnnouncerActor>, InvalidId> {
+    Worker::with(id, move |_: &_| {
+        // Nobody is refused: there are no more changes than calls of whoever has the names.
         let inbox = Inbox::new(usize::MAX);
-        let seat = names.0.desk.begin(&inbox);
-        let changes = names.0.changes.load(Ordering::Relaxed);
-        let announcer = Announcer::new(names.served(), changes);
-        let deeds = Deeds { names: names.clone(), said: JoinSet::new(), _seat: seat };
+        let changes = announced.0.changes.load(Ordering::Relaxed);
+        let seat = announced.0.desk.begin(&inbox);
+        let told = announced.0.told.lock().clone();
+        let announcer = Announcer::new((announced.0.current)(), &told, changes);
+        let deeds = Deeds { announced: announced.clone(), said: JoinSet::new(), _seat: seat };
         Ok(Start::Run(Shell::default(), Driver::new(announcer, deeds, TokioClock, inbox)))
     })
 }
 
 /// What the announcer wants done. What is under way ends with the actor's life.
+#[derive(Debug)]
 pub(crate) struct Deeds {
-    names: Names,
+    announced: Announced,
     said: JoinSet<()>,
     _seat: Seat<Input>,
-}
-
-impl Debug for Deeds {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Deeds").field("names", &self.names).finish_non_exhaustive()
-    }
 }
 
 impl Effects<Announcer> for Deeds {
     fn apply(&mut self, _now: Instant, output: Output, inbox: &Inbox<Input>) {
         while self.said.try_join_next().is_some() {}
-        let (directory, inbox) = (Arc::clone(&self.names.0.directory), inbox.clone());
+        let (directory, inbox) = (Arc::clone(&self.announced.0.directory), inbox.clone());
+        let place = self.announced.0.place;
         let (Output::Announce(name) | Output::Withdraw(name)) = &output;
-        let metadata = self.names.0.calling.served.metadata(name).unwrap_or_default();
+        let metadata = (self.announced.0.metadata)(name);
+        let announced = self.announced.clone();
+        announced.0.told.lock().insert(Arc::clone(name));
         self.said.spawn(async move {
             let (Output::Announce(name) | Output::Withdraw(name)) = &output;
             let place = place(name);
@@ -74,6 +72,9 @@ impl Effects<Announcer> for Deeds {
                     false
                 }
             };
+            if reached && matches!(output, Output::Withdraw(_)) {
+                announced.0.told.lock().remove(name);
+            }
             inbox.push(Input::Said { name: Arc::clone(name), reached });
         });
     }
@@ -81,8 +82,8 @@ impl Effects<Announcer> for Deeds {
     fn observe(&mut self, announcer: &Announcer) {
         let progress =
             Progress { changes: announcer.changes(), unannounced: announcer.unannounced() };
-        self.names.0.progress.send_replace(progress);
+        self.announced.0.progress.send_replace(progress);
         let unannounced = u32::try_from(progress.unannounced).unwrap_or(u32::MAX);
-        ::metrics::gauge!(metrics::UNANNOUNCED).set(f64::from(unannounced));
+        ::metrics::gauge!(self.announced.0.gauge).set(f64::from(unannounced));
     }
 }

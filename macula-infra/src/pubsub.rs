@@ -1,0 +1,49 @@
+//! Publish and subscribe, to topics, over all nodes of a mesh.
+//!
+//! A node that has subscriptions says so in the directory, under what each of its patterns begins
+//! with. Whoever publishes looks there, under each part of its topic, and opens a *session* with each
+//! node that it finds: a pipe for all topics from one node to one other. Through it the subscriber's
+//! node says what exactly it wants, and how much room it has; the publisher's node sends messages in
+//! batches, within its credit, and hears what has become of each.
+//!
+//! # What is promised
+//!
+//! Messages of one topic, priority and promise arrive in the order in which their node has published
+//! them. Each copy of a message, which is one for each node with subscribers, ends as delivered,
+//! expired, or dropped for a [`Reason`], and is counted once at the node that has published it. A
+//! session outlives connections: when one is lost the other end says how far it was, and the rest is
+//! sent again. So between two nodes that live nothing is lost and nothing is handed on twice,
+//! whatever the network does. What is different if a message is promised to arrive
+//! ([`Qos::AtLeastOnce`]): its publisher waits for subscribers that are slow, and it is sent again to
+//! a node whose pub/sub has been restarted, which may have handed it on before.
+//!
+//! # Slow subscribers
+//!
+//! Each subscription has a queue, and says when it is nearly full. Each session has queues too. A
+//! message that is not promised to arrive goes to those who have room; for the others it is dropped,
+//! and they are told of the [`Gap`]. If nobody has room it waits, and its publisher with it.
+//!
+//! # Rooms
+//!
+//! [`proto`] decides, `wire` has the bytes, `gate` is where publishers wait, `subscription` where
+//! messages do, `access` says who may do what, and `actor` carries it all out.
+
+mod access;
+mod actor;
+mod client;
+mod error;
+mod gate;
+mod message;
+mod metrics;
+pub mod proto;
+mod subscription;
+mod wire;
+
+pub(crate) use actor::{Parts, PubSubService, worker};
+pub use client::{PubSub, Published, SUBSCRIPTIONS_MAX, Subscribing};
+pub use error::{PublishError, SubscribeError};
+pub use message::{
+    Event, Gap, Message, Missed, PAYLOAD_LEN_MAX, Priority, PublishOptions, Qos, Reason, Report,
+};
+pub use proto::word::{GROUP_LEN_MAX, Replay};
+pub use subscription::{QUEUE_LEN_MAX, SubscribeOptions, Subscription};

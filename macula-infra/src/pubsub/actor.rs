@@ -1,0 +1,367 @@
+//! The supervised actor of pub/sub, and its sessions with other nodes.
+
+use std::any::Any;
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use futures_util::future::BoxFuture;
+use macula_core::clock::TokioClock;
+use macula_core::entropy::Entropy;
+use macula_core::identity::NodeId;
+use macula_core::path::InvalidId;
+use macula_core::shell::{Driver, Effects, Inbox, Shell};
+use macula_core::supervision::{Start, Worker};
+use macula_core::wire::{Frame, Kind, Limits, from_body};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+
+use super::access::{Action, Subject, may};
+use super::client::{PubSub, Shared};
+use super::message::{Priority, Report};
+use super::proto::broker::{Broker, Identity};
+use super::proto::word::{Entry, Life, SessionId, Standing, SubId, Word};
+use super::proto::{Input, Output};
+use super::subscription::Subscribed;
+use super::{metrics, wire};
+use crate::contact::Contact;
+use crate::desk::Seat;
+use crate::link::{Link, Service, Session, unsupported};
+use crate::pool::Pool;
+use crate::post::{Long, Parcel, Post};
+use crate::transport::Closed;
+use crate::transport::lane::{Body, Lane};
+
+/// The first of the kinds of frames that belong to pub/sub.
+pub(crate) const FIRST_KIND: u8 = 0x50;
+
+/// What the ends of a session say to each other.
+const WORD: Kind = Kind(FIRST_KIND);
+
+/// Messages.
+const BATCH: Kind = Kind(FIRST_KIND + 1);
+
+/// How many inputs wait for the machine. Publishers wait then; what comes from others is lost, as
+/// the network might lose it.
+const INBOX_LEN_MAX: usize = 65_536;
+
+/// How long a long message may take to come.
+const LONG_WITHIN: Duration = Duration::from_secs(10);
+
+/// How many prefixes are looked for at one time.
+const FINDS_MAX: usize = 64;
+
+/// How many nodes with subscriptions of one prefix are looked for.
+const NODES_MAX: usize = 1_024;
+
+/// How long the directory may take.
+const FIND_WITHIN: Duration = Duration::from_secs(10);
+
+/// The broker in its shell.
+pub(crate) type PubSubActor = Shell<Broker, Deeds, TokioClock>;
+
+/// Makes the sessions of pub/sub.
+#[derive(Debug, Clone)]
+pub(crate) struct PubSubService(pub(crate) PubSub);
+
+impl Service for PubSubService {
+    fn first_kind(&self) -> u8 {
+        FIRST_KIND
+    }
+
+    fn open(&self, link: &Arc<Link>) -> Arc<dyn Session> {
+        let is_trusted = link.peer().trusted;
+        if is_trusted {
+            self.0.0.desk.offer(Input::Met { node: link.node() });
+        }
+        Arc::new(Hearing { shared: Arc::clone(&self.0.0), is_trusted })
+    }
+}
+
+/// What comes over one connection.
+#[derive(Debug)]
+struct Hearing {
+    shared: Arc<Shared>,
+    /// A peer that is only reported says nothing that counts.
+    is_trusted: bool,
+}
+
+impl Hearing {
+    fn heard(&self, link: &Arc<Link>, (kind, id): (Kind, u64), body: &[u8], limits: &Limits) {
+        let read = match kind {
+            BATCH => wire::decode_batch(body, limits).map(Word::Batch),
+            _ => wire::decode(body, limits),
+        };
+        match read {
+            Ok(mut word) => {
+                judge(link, &mut word);
+                let (from, session) = (link.node(), SessionId(id));
+                self.shared.desk.offer(Input::Word { from, session, word });
+            }
+            Err(error) => {
+                refused("malformed");
+                tracing::warn!(peer = link.node().short(), %error, "a message of pub/sub");
+            }
+        }
+    }
+}
+
+/// Holds against a peer what it may do: what it may not publish is marked, and what it may not
+/// subscribe to is not wanted.
+fn judge(link: &Arc<Link>, word: &mut Word) {
+    let subject = Subject::peer(link.peer());
+    let is_forbidden = |action, pattern: &str| {
+        let Err(error) = may(subject, action, pattern) else { return false };
+        refused("forbidden");
+        tracing::warn!(%error, "pub/sub");
+        true
+    };
+    match word {
+        Word::Batch(batch) => {
+            for entry in &mut batch.entries {
+                if let Entry::Message(carried) = entry
+                    && is_forbidden(Action::Publish, carried.topic.as_str())
+                {
+                    carried.is_allowed = false;
+                }
+            }
+        }
+        Word::Interest(interest) => interest.entries.retain(|(wanted, standing)| {
+            *standing == Standing::Gone || !is_forbidden(Action::Subscribe, wanted.pattern.as_str())
+        }),
+        Word::Replay { pattern, replay, .. }
+            if is_forbidden(Action::Subscribe, pattern.as_str()) =>
+        {
+            *replay = <_>::default();
+        }
+        _ => {}
+    }
+}
+
+fn refused(reason: &'static str) {
+    ::metrics::counter!(metrics::REFUSED, "reason" => reason).increment(1);
+}
+
+impl Session for Hearing {
+    fn frame(&self, link: &Arc<Link>, _lane: Lane, frame: Frame) {
+        if !matches!(frame.kind, WORD | BATCH) {
+            return unsupported(link, &frame);
+        }
+        if self.is_trusted {
+            self.heard(link, (frame.kind, frame.id), &frame.body, link.limits());
+        }
+    }
+
+    fn bulk(self: Arc<Self>, link: Arc<Link>, about: Frame, body: Body) -> BoxFuture<'static, ()> {
+        Box::pin(async move {
+            if !matches!(about.kind, WORD | BATCH) || !self.is_trusted {
+                return;
+            }
+            let Ok(Long { len }) = from_body(&about.body, link.limits()) else { return };
+            let read = tokio::time::timeout(LONG_WITHIN, body.read(len, wire::LEN_MAX)).await;
+            if let Ok(Ok(body)) = read {
+                let limits = Limits::for_body(wire::LEN_MAX);
+                self.heard(&link, (about.kind, about.id), &body, &limits);
+            }
+        })
+    }
+
+    fn unsupported(&self, _link: &Arc<Link>, _kind: Kind, _id: u64) {}
+
+    fn closed(&self, link: &Arc<Link>, _closed: &Closed) {
+        self.shared.desk.offer(Input::Lost { node: link.node() });
+    }
+
+    fn as_any(&self) -> &(dyn Any + Send + Sync) {
+        self
+    }
+}
+
+/// What the actor is made of.
+pub(crate) struct Parts {
+    pub(crate) pubsub: PubSub,
+    pub(crate) pool: Pool,
+    pub(crate) post: Post,
+    /// Which life of the node.
+    pub(crate) life: u64,
+}
+
+/// The worker of pub/sub. `entropy` makes the dice of each of its lives.
+///
+/// # Errors
+///
+/// Never: its id is one.
+pub(crate) fn worker(
+    parts: Parts,
+    entropy: impl Fn() -> Entropy + Send + Sync + 'static,
+) -> Result<Worker<PubSubActor>, InvalidId> {
+    Worker::with("pubsub", move |_: &_| {
+        let Parts { pubsub, pool, post, life } = &parts;
+        let shared = Arc::clone(&pubsub.0);
+        let inbox = Inbox::new(INBOX_LEN_MAX);
+        let broker = shared.lives.fetch_add(1, Ordering::Relaxed) + 1;
+        let me = Identity {
+            node: shared.me,
+            life: Life { node: *life, broker },
+            realm: shared.realm,
+            sequence: shared.sequence.load(Ordering::Relaxed),
+        };
+        // Another life of the actor has to name its sessions otherwise.
+        let mut entropy = entropy();
+        let entropy = Entropy::from_seed(entropy.next_u64().wrapping_add(broker));
+        let machine = Broker::new(me, Arc::clone(&shared.archive), entropy);
+        let subscribed = shared.subscribed.lock();
+        let seat = shared.gates.restart(|| shared.desk.begin(&inbox));
+        for of in subscribed.values() {
+            inbox.push(Input::Subscribe { id: of.id, wish: Box::new(of.wish()) });
+        }
+        drop(subscribed);
+        for link in pool.links().iter().filter(|link| link.peer().trusted) {
+            inbox.push(Input::Met { node: link.node() });
+        }
+        let deeds = Deeds {
+            shared,
+            post: post.clone(),
+            told: BTreeMap::new(),
+            finds: JoinSet::new(),
+            turns: Arc::new(Semaphore::new(FINDS_MAX)),
+            _seat: seat,
+        };
+        deeds.shared.gates.turn.notify_waiters();
+        Ok(Start::Run(Shell::default(), Driver::new(machine, deeds, TokioClock, inbox)))
+    })
+}
+
+/// What the broker wants done.
+pub(crate) struct Deeds {
+    shared: Arc<Shared>,
+    post: Post,
+    /// The subscriptions that were told something lately.
+    told: BTreeMap<SubId, Arc<Subscribed>>,
+    /// They end with the actor's life.
+    finds: JoinSet<()>,
+    turns: Arc<Semaphore>,
+    _seat: Seat<Input>,
+}
+
+impl Debug for Deeds {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Deeds").field("shared", &self.shared).finish_non_exhaustive()
+    }
+}
+
+/// On which lane something goes.
+const fn lane(word: &Word) -> Lane {
+    match word {
+        Word::Batch(batch) => match batch.flow.priority() {
+            Priority::Urgent | Priority::High => Lane::PubsubHigh,
+            Priority::Normal => Lane::PubsubNormal,
+            Priority::Low => Lane::PubsubLow,
+        },
+        Word::Report { .. } | Word::Interest(_) | Word::Replay { .. } => Lane::PubsubHigh,
+        _ => Lane::Control,
+    }
+}
+
+impl Deeds {
+    fn send(&self, to: NodeId, session: SessionId, word: &Word) {
+        match wire::encode(word) {
+            Ok(body) => {
+                let (desk, what) = (self.shared.desk.clone(), word.unsent());
+                let unsent = Box::new(move || desk.tell(Input::Unsent { to, session, what }));
+                let kind = if matches!(word, Word::Batch(_)) { BATCH } else { WORD };
+                let parcel = Parcel { lane: lane(word), kind, id: session.0, body, unsent };
+                self.post.send(&Contact::new(to, []), parcel);
+            }
+            Err(error) => tracing::error!(%error, "a message of pub/sub"),
+        }
+    }
+
+    fn tell(&mut self, to: SubId, tell: impl FnOnce(&Subscribed)) {
+        if !self.told.contains_key(&to) {
+            let subscribed = self.shared.subscribed.lock().get(&to).cloned();
+            // Whoever has unsubscribed meanwhile needs nothing more.
+            let Some(subscribed) = subscribed else { return };
+            self.told.insert(to, subscribed);
+        }
+        if let Some(subscribed) = self.told.get(&to) {
+            tell(subscribed);
+        }
+    }
+
+    fn find(&mut self, prefix: Arc<str>, inbox: &Inbox<Input>) {
+        while self.finds.try_join_next().is_some() {}
+        let (directory, inbox) = (Arc::clone(&self.shared.directory), inbox.clone());
+        let turns = Arc::clone(&self.turns);
+        self.finds.spawn(async move {
+            // Nobody closes it.
+            let _turn = turns.acquire().await;
+            let finding = directory.find(&prefix, NODES_MAX);
+            let found = tokio::time::timeout(FIND_WITHIN, finding).await.ok();
+            let nodes = found.and_then(|found| match found {
+                Ok(found) => Some(found.into_iter().map(|provider| provider.node).collect()),
+                Err(error) => {
+                    tracing::debug!(%prefix, %error, "the directory of subscriptions");
+                    None
+                }
+            });
+            inbox.push(Input::Found { prefix, nodes });
+        });
+    }
+}
+
+impl Effects<Broker> for Deeds {
+    fn apply(&mut self, _now: Instant, output: Output, inbox: &Inbox<Input>) {
+        match output {
+            Output::Send { to, session, word } => self.send(to, session, &word),
+            Output::Tell { to, event } => self.tell(to, |subscribed| subscribed.tell(event)),
+            Output::Find { prefix } => self.find(prefix, inbox),
+            Output::Audience { topic, subscribers } => {
+                self.shared.gates.audience(topic, subscribers);
+            }
+            Output::Tally { topic, report, freed } => {
+                count(&report);
+                self.shared.gates.tally(topic, &report, freed);
+            }
+            Output::Replayed { to, publisher, life } => {
+                self.tell(to, |subscribed| subscribed.replayed(publisher, life));
+            }
+            Output::Misbehaved { peer, why } => {
+                refused("offence");
+                tracing::warn!(peer = peer.short(), why, "a node breaks the protocol of pub/sub");
+            }
+        }
+    }
+
+    fn observe(&mut self, broker: &Broker) {
+        self.told.clear();
+        self.shared.sequence.store(broker.sequence(), Ordering::Relaxed);
+        self.shared.gates.turn.notify_waiters();
+        let gauge = |name: &'static str, count: usize| {
+            ::metrics::gauge!(name).set(f64::from(u32::try_from(count).unwrap_or(u32::MAX)));
+        };
+        gauge(metrics::SUBSCRIPTIONS, broker.subscriptions());
+        gauge(metrics::KEPT, self.shared.archive.lock().len());
+        let (outlets, inlets) = broker.sessions();
+        for (end, count) in [("publisher", outlets), ("subscriber", inlets)] {
+            let count = f64::from(u32::try_from(count).unwrap_or(u32::MAX));
+            ::metrics::gauge!(metrics::SESSIONS, "end" => end).set(count);
+        }
+    }
+}
+
+/// Counts what has ended.
+fn count(report: &Report) {
+    let count = |outcome: &'static str, copies: u64| {
+        if copies > 0 {
+            ::metrics::counter!(metrics::COPIES, "outcome" => outcome).increment(copies);
+        }
+    };
+    count("delivered", report.delivered);
+    count("expired", report.expired);
+    for (reason, copies) in &report.dropped {
+        count(reason.word(), *copies);
+    }
+}

@@ -1,0 +1,474 @@
+//! Publishing and subscribing, as users of the node have it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Debug;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use macula_core::identity::NodeId;
+use macula_core::port::Directory;
+use macula_core::supervision::{Handle, SendError};
+use macula_core::topic::{Pattern, Topic};
+use parking_lot::Mutex;
+
+use super::access::{Action, Subject, may};
+use super::error::{PublishError, SubscribeError};
+use super::gate::{Gate, Gates, Shut, TOPICS_MAX};
+use super::message::{Event, PAYLOAD_LEN_MAX, PublishOptions, Report};
+use super::metrics;
+use super::proto::Input;
+use super::proto::archive::{Archive, Limits};
+use super::proto::word::{GROUP_LEN_MAX, SubId};
+use super::subscription::{QUEUE_LEN_MAX, SubscribeOptions, Subscribed, Subscription};
+use crate::announcing::{Announced, Change};
+use crate::desk::Desk;
+
+/// How many subscriptions a node has at most.
+pub const SUBSCRIPTIONS_MAX: usize = 1_000_000;
+
+/// Under how many prefixes a node's subscriptions are announced. If there are more, the rest are
+/// announced under the empty one, where every publisher looks.
+const PREFIXES_MAX: usize = 4_096;
+
+/// How long a queue of a subscription may be, in bytes.
+const QUEUE_BYTES_MAX: usize = 1 << 30;
+
+/// How long an actor with a full mailbox is left alone before it is told again.
+const TELL_AGAIN: Duration = Duration::from_millis(5);
+
+/// What has become of a message that was to be published.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use = "a message that nobody was there for is not told to anybody"]
+pub enum Published {
+    /// It is on its way.
+    Accepted {
+        /// To how many nodes and queue groups.
+        subscribers: usize,
+    },
+    /// There is no room for it now, or it is not known yet who subscribes. It is not on its way.
+    WouldBlock,
+    /// Nobody subscribes. It is kept, if it was to be kept or retained.
+    NoSubscribers,
+}
+
+/// Publish and subscribe, from one node. Clones are the same.
+#[derive(Debug, Clone)]
+pub struct PubSub(pub(super) Arc<Shared>);
+
+/// Where subscriptions are announced: under which prefixes, and how many for each.
+type Prefixes = Arc<Mutex<BTreeMap<Arc<str>, usize>>>;
+
+/// What outlives the actor.
+pub(super) struct Shared {
+    pub(super) me: NodeId,
+    pub(super) realm: [u8; 32],
+    pub(super) desk: Desk<Input>,
+    pub(super) gates: Gates,
+    pub(super) subscribed: Mutex<BTreeMap<SubId, Arc<Subscribed>>>,
+    pub(super) archive: Arc<Mutex<Archive>>,
+    /// The number of the last message.
+    pub(super) sequence: AtomicU64,
+    /// How many lives of the actor there were.
+    pub(super) lives: AtomicU64,
+    pub(super) directory: Arc<dyn Directory>,
+    pub(super) announced: Announced,
+    prefixes: Prefixes,
+    ids: AtomicU64,
+}
+
+impl Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PubSub").field("node", &self.me).finish_non_exhaustive()
+    }
+}
+
+/// Where the directory has a prefix.
+fn place(prefix: &str) -> String {
+    prefix.to_owned()
+}
+
+/// What the node's own parts use.
+impl PubSub {
+    /// `directory` is where subscriptions are found.
+    pub(crate) fn new(
+        me: NodeId,
+        realm: [u8; 32],
+        directory: Arc<dyn Directory>,
+        limits: Limits,
+    ) -> Self {
+        let desk = Desk::default();
+        let prefixes = Prefixes::default();
+        let current = Arc::clone(&prefixes);
+        let current = move || current.lock().keys().cloned().collect::<BTreeSet<_>>();
+        let announced =
+            Announced::new(Arc::clone(&directory), place, metrics::UNANNOUNCED, current, |_| {
+                Bytes::new()
+            });
+        Self(Arc::new(Shared {
+            me,
+            realm,
+            gates: Gates::new(desk.clone()),
+            desk,
+            subscribed: Mutex::default(),
+            archive: Arc::new(Mutex::new(Archive::new(limits))),
+            sequence: AtomicU64::new(0),
+            lives: AtomicU64::new(0),
+            directory,
+            announced,
+            prefixes,
+            ids: AtomicU64::new(1),
+        }))
+    }
+
+    /// The prefixes of subscriptions.
+    pub(crate) fn announced_prefixes(&self) -> &Announced {
+        &self.0.announced
+    }
+
+    /// The node has ended, and so do its subscriptions.
+    pub(crate) fn end(&self) {
+        self.0.subscribed.lock().values().for_each(|subscribed| subscribed.end());
+    }
+
+    /// A node is gone from the mesh, and its subscriptions with it.
+    pub(crate) fn gone(&self, node: NodeId) {
+        self.0.desk.tell(Input::Gone { node });
+    }
+}
+
+impl PubSub {
+    /// Publishes a message, as soon as there is room for it. It waits for that, and until it is
+    /// known who subscribes: for as long as the message is good for, if that is bounded.
+    ///
+    /// A message that is promised to arrive waits until there is room for it on its way to each of
+    /// its subscribers' nodes. Any other one waits until there is room on the way to one of them; for
+    /// the others it is dropped, and counted as such in the [report](Self::delivery_report).
+    ///
+    /// # Errors
+    ///
+    /// [`PublishError`]; nobody gets it.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped before it is ready, nobody gets the message.
+    pub async fn publish(
+        &self,
+        topic: &Topic,
+        payload: impl Into<Bytes>,
+        options: PublishOptions,
+    ) -> Result<Published, PublishError> {
+        let payload = self.check(topic, payload.into())?;
+        let put = self.put_in(topic, payload, options);
+        match options.expiry {
+            None => put.await,
+            Some(within) => tokio::time::timeout(within, put)
+                .await
+                .unwrap_or(Err(PublishError::Expired { within })),
+        }
+    }
+
+    /// Publishes a message if there is room for it now, and says so.
+    ///
+    /// # Errors
+    ///
+    /// As [`publish`](Self::publish).
+    pub fn try_publish(
+        &self,
+        topic: &Topic,
+        payload: impl Into<Bytes>,
+        options: PublishOptions,
+    ) -> Result<Published, PublishError> {
+        let payload = self.check(topic, payload.into())?;
+        let gate = match self.0.gates.open(topic) {
+            Ok(gate) => gate,
+            Err(Shut::Full) => return Err(PublishError::TooManyTopics { max: TOPICS_MAX }),
+            Err(Shut::Over | Shut::Busy) => return Ok(Published::WouldBlock),
+        };
+        let Some(subscribers) = gate.subscribers() else { return Ok(Published::WouldBlock) };
+        Ok(match self.put_now(&gate, subscribers, &payload, options) {
+            Ok(published) => published,
+            Err(_shut) => Published::WouldBlock,
+        })
+    }
+
+    fn check(&self, topic: &Topic, payload: Bytes) -> Result<Bytes, PublishError> {
+        let len = payload.len();
+        if len > PAYLOAD_LEN_MAX {
+            return Err(PublishError::TooLarge { len });
+        }
+        let me = Subject { node: self.0.me, roles: &[] };
+        may(me, Action::Publish, topic.as_str())
+            .map_err(|error| PublishError::Forbidden(error.to_string()))?;
+        Ok(payload)
+    }
+
+    fn put_now(
+        &self,
+        gate: &Gate,
+        subscribers: usize,
+        payload: &Bytes,
+        options: PublishOptions,
+    ) -> Result<Published, Shut> {
+        if subscribers > 0 {
+            gate.put(&self.0.desk, payload, options)?;
+            return Ok(Published::Accepted { subscribers });
+        }
+        gate.seek(&self.0.desk);
+        let is_kept = options.retain || options.keep;
+        if is_kept && !gate.keep(&self.0.desk, payload.clone(), options) {
+            return Err(Shut::Busy);
+        }
+        Ok(Published::NoSubscribers)
+    }
+
+    async fn put_in(
+        &self,
+        topic: &Topic,
+        payload: Bytes,
+        options: PublishOptions,
+    ) -> Result<Published, PublishError> {
+        let gates = &self.0.gates;
+        loop {
+            // Asked for before looking, so that no turn of the actor is missed.
+            let turn = gates.turn.notified();
+            tokio::pin!(turn);
+            turn.as_mut().enable();
+            let shut = match gates.open(topic) {
+                Ok(gate) => match gate.known().await {
+                    Ok(subscribers) => match self.put_now(&gate, subscribers, &payload, options) {
+                        Ok(published) => return Ok(published),
+                        Err(Shut::Full) => match gate.room(payload.len()).await {
+                            Ok(()) => continue,
+                            Err(shut) => shut,
+                        },
+                        Err(shut) => shut,
+                    },
+                    Err(shut) => shut,
+                },
+                Err(Shut::Full) => {
+                    return Err(PublishError::TooManyTopics { max: TOPICS_MAX });
+                }
+                Err(shut) => shut,
+            };
+            if shut == Shut::Busy {
+                turn.await;
+            }
+        }
+    }
+
+    /// How many subscribers a topic has, as far as this node knows: nodes, and queue groups. It waits
+    /// until they have been looked for.
+    ///
+    /// # Errors
+    ///
+    /// [`PublishError::TooManyTopics`].
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped, nothing happens.
+    pub async fn subscribers(&self, topic: &Topic) -> Result<usize, PublishError> {
+        loop {
+            let turn = self.0.gates.turn.notified();
+            tokio::pin!(turn);
+            turn.as_mut().enable();
+            match self.0.gates.open(topic) {
+                Ok(gate) => {
+                    if let Ok(subscribers) = gate.known().await {
+                        if subscribers == 0 {
+                            gate.seek(&self.0.desk);
+                        }
+                        return Ok(subscribers);
+                    }
+                }
+                Err(Shut::Full) => {
+                    return Err(PublishError::TooManyTopics { max: TOPICS_MAX });
+                }
+                Err(Shut::Over | Shut::Busy) => turn.await,
+            }
+        }
+    }
+
+    /// What has become of what this node has published to a topic. It is remembered for the last
+    /// 65,536 topics.
+    #[must_use]
+    pub fn delivery_report(&self, topic: &Topic) -> Report {
+        self.0.gates.report(topic)
+    }
+
+    /// What has become of all that this node has published.
+    #[must_use]
+    pub fn delivery_report_of_all(&self) -> Report {
+        self.0.gates.report_of_all()
+    }
+
+    /// Subscribes to all topics that a pattern matches.
+    ///
+    /// Publishers that are connected to this node hear of it at once, and others when they next look:
+    /// within half a minute.
+    ///
+    /// # Errors
+    ///
+    /// [`SubscribeError`]; nothing changed.
+    pub fn subscribe(
+        &self,
+        pattern: &Pattern,
+        options: &SubscribeOptions,
+    ) -> Result<Subscription, SubscribeError> {
+        self.check_subscription(pattern, options)?;
+        let shared = &self.0;
+        let id = SubId(shared.ids.fetch_add(1, Ordering::Relaxed));
+        let mut all = shared.subscribed.lock();
+        if all.len() >= SUBSCRIPTIONS_MAX {
+            return Err(SubscribeError::Full { max: SUBSCRIPTIONS_MAX });
+        }
+        let prefix = shared.announce(pattern.prefix());
+        let subscribed = Arc::new(Subscribed::new(id, pattern.clone(), options, prefix));
+        all.insert(id, Arc::clone(&subscribed));
+        // Under the lock, so that each life of the actor hears of it once.
+        shared.desk.tell(Input::Subscribe { id, wish: Box::new(subscribed.wish()) });
+        drop(all);
+        Ok(Subscription { shared: Arc::clone(shared), subscribed })
+    }
+
+    fn check_subscription(
+        &self,
+        pattern: &Pattern,
+        options: &SubscribeOptions,
+    ) -> Result<(), SubscribeError> {
+        let SubscribeOptions { group, queue_len, queue_bytes, .. } = options;
+        if let Some(len) = group.as_ref().map(String::len)
+            && !(1..=GROUP_LEN_MAX).contains(&len)
+        {
+            return Err(SubscribeError::Group { len });
+        }
+        let queue = |what, found, max| {
+            let is_legal = (1..=max).contains(&found);
+            if is_legal { Ok(()) } else { Err(SubscribeError::Queue { what, found, max }) }
+        };
+        queue("messages", *queue_len, QUEUE_LEN_MAX)?;
+        queue("bytes", *queue_bytes, QUEUE_BYTES_MAX)?;
+        let me = Subject { node: self.0.me, roles: &[] };
+        may(me, Action::Subscribe, pattern.as_str())
+            .map_err(|error| SubscribeError::Forbidden(error.to_string()))
+    }
+
+    /// Subscribes an actor: `message` makes its own message of each event. While its mailbox is full
+    /// or it is being restarted, events wait for it as they do in a subscription.
+    ///
+    /// # Errors
+    ///
+    /// As [`subscribe`](Self::subscribe).
+    pub fn subscribe_actor<M: Send + 'static>(
+        &self,
+        pattern: &Pattern,
+        options: &SubscribeOptions,
+        handle: &Handle<M>,
+        message: impl Fn(Event) -> M + Send + Sync + 'static,
+    ) -> Result<Subscribing, SubscribeError> {
+        let mut subscription = self.subscribe(pattern, options)?;
+        let handle = handle.clone();
+        let task = tokio::spawn(async move {
+            while let Some(event) = subscription.next().await {
+                // What is the user's runs here.
+                let made = catch_unwind(AssertUnwindSafe(|| message(event)));
+                match made {
+                    Ok(message) => tell(&handle, message).await,
+                    Err(_panic) => {
+                        tracing::error!("a closure panics that makes an actor's message");
+                    }
+                }
+            }
+        });
+        Ok(Subscribing(task.abort_handle()))
+    }
+
+    /// How many subscriptions this node has.
+    #[must_use]
+    pub fn subscriptions(&self) -> usize {
+        self.0.subscribed.lock().len()
+    }
+
+    /// Waits until the directory knows of all subscriptions that there are now. It may never do.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped, nothing happens.
+    pub async fn announced(&self) {
+        self.0.announced.announced().await;
+    }
+}
+
+/// Tells an actor, as soon as it can be told.
+async fn tell<M: Send + 'static>(handle: &Handle<M>, message: M) {
+    let mut message = message;
+    loop {
+        message = match handle.send(message).await {
+            Ok(()) => return,
+            Err(SendError::Full { message, .. }) => {
+                tokio::time::sleep(TELL_AGAIN).await;
+                message
+            }
+            Err(error) => {
+                if handle.ready().await.is_none() {
+                    return;
+                }
+                error.into_message()
+            }
+        };
+    }
+}
+
+/// An actor that is subscribed until this is dropped.
+#[derive(Debug)]
+#[must_use = "an actor is subscribed only as long as this is held; `keep` keeps it for ever"]
+pub struct Subscribing(tokio::task::AbortHandle);
+
+impl Subscribing {
+    /// Keeps it subscribed for as long as the node runs.
+    pub fn keep(self) {
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for Subscribing {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl Shared {
+    /// Announces a subscription, and says under which prefix.
+    fn announce(&self, prefix: &str) -> Arc<str> {
+        let mut prefixes = self.prefixes.lock();
+        let is_room = prefixes.len() < PREFIXES_MAX || prefixes.contains_key(prefix);
+        let prefix: Arc<str> = if is_room { prefix } else { "" }.into();
+        let count = prefixes.entry(Arc::clone(&prefix)).or_default();
+        *count += 1;
+        if *count == 1 {
+            self.announced.change(Change::Served(Arc::clone(&prefix)));
+        }
+        prefix
+    }
+
+    /// A subscription is over.
+    pub(super) fn unsubscribe(&self, subscribed: &Subscribed) {
+        let mut all = self.subscribed.lock();
+        if all.remove(&subscribed.id).is_none() {
+            return;
+        }
+        self.desk.tell(Input::Unsubscribe { id: subscribed.id });
+        drop(all);
+        let prefix = &subscribed.announced;
+        let mut prefixes = self.prefixes.lock();
+        if let Some(count) = prefixes.get_mut(prefix) {
+            *count -= 1;
+            if *count == 0 {
+                prefixes.remove(prefix);
+                self.announced.change(Change::Ended(Arc::clone(prefix)));
+            }
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! What decides, without IO: the [`Broker`](broker::Broker) of a node, and its parts.
+//!
+//! [`flow`] is the sending end of one flow of a session and [`intake`] the receiving end. [`outlet`]
+//! is a publisher's end of a session, with what the other node wants; [`inlet`] is a subscriber's
+//! end. [`subscribers`] are those of this node, [`trie`] finds them, and [`archive`] keeps what is
+//! replayed. [`tree`] is broadcast to a large audience over the neighbours of a [`view`].
+
+pub mod archive;
+pub(crate) mod broker;
+pub(crate) mod flow;
+pub(crate) mod inlet;
+pub(crate) mod intake;
+pub(crate) mod outlet;
+pub(crate) mod subscribers;
+pub(crate) mod topics;
+pub mod tree;
+pub(crate) mod trie;
+pub mod view;
+pub(crate) mod word;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use macula_core::identity::NodeId;
+use macula_core::topic::Topic;
+
+use super::message::{Event, PublishOptions, Report};
+use subscribers::{Room, Wish};
+use word::{FlowId, SessionId, SubId, Word};
+
+/// A topic that something is published to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct TopicId(pub(crate) u64);
+
+/// What can happen.
+#[derive(Debug)]
+pub(crate) enum Input {
+    /// Something is going to be published to a topic.
+    Open { id: TopicId, topic: Topic },
+    /// Nothing will be any more.
+    Close { id: TopicId },
+    /// Somebody wants to publish to it, and nobody is known to subscribe.
+    Seek { id: TopicId },
+    /// Something is published.
+    Publish { topic: TopicId, payload: Bytes, options: PublishOptions, weight: Weight },
+    /// Who has subscriptions with this prefix, if that could be found out.
+    Found { prefix: Arc<str>, nodes: Option<Vec<NodeId>> },
+    /// Somebody subscribes.
+    Subscribe { id: SubId, wish: Box<Wish> },
+    /// A subscription is over.
+    Unsubscribe { id: SubId },
+    /// Somebody has read from a subscription.
+    Consumed { id: SubId, read: Room },
+    /// A node says something.
+    Word { from: NodeId, session: SessionId, word: Word },
+    /// Something was not sent.
+    Unsent { to: NodeId, session: SessionId, what: Unsent },
+    /// There is a connection to a node.
+    Met { node: NodeId },
+    /// There is none any more.
+    Lost { node: NodeId },
+    /// A node is gone from the mesh.
+    Gone { node: NodeId },
+}
+
+/// What of a topic's room a message takes while it is not on its way. One that is only kept takes
+/// none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub(crate) struct Weight {
+    pub(crate) messages: u64,
+    pub(crate) cost: u32,
+}
+
+impl Weight {
+    const fn and(&mut self, other: Self) {
+        self.messages += other.messages;
+        self.cost += other.cost;
+    }
+}
+
+/// What was not sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Unsent {
+    /// What the publisher's end says, apart from messages.
+    Publisher,
+    /// Messages, from this place on.
+    Batch { flow: FlowId, first: u64 },
+    /// What the subscriber's end says.
+    Subscriber,
+    /// What nobody misses.
+    Nothing,
+}
+
+/// What is to be done.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) enum Output {
+    /// Say something to a node.
+    Send { to: NodeId, session: SessionId, word: Word },
+    /// Tell a subscription.
+    Tell { to: SubId, event: Event },
+    /// Find out who has subscriptions with this prefix.
+    Find { prefix: Arc<str> },
+    /// A topic is known to have so many subscribers: nodes, and queue groups.
+    Audience { topic: TopicId, subscribers: usize },
+    /// What has become of a topic's messages since this was said last, and the room that is free
+    /// again.
+    Tally { topic: TopicId, report: Report, freed: Weight },
+    /// A publisher's node has replayed all that it had to a subscription.
+    Replayed { to: SubId, publisher: NodeId, life: u64 },
+    /// A node breaks the protocol, or is none of ours.
+    Misbehaved { peer: NodeId, why: &'static str },
+}
+
+impl Word {
+    /// What is told if it is not sent.
+    pub(crate) const fn unsent(&self) -> Unsent {
+        match self {
+            Self::Hello { .. } | Self::Ask { .. } => Unsent::Publisher,
+            Self::Batch(batch) => Unsent::Batch { flow: batch.flow, first: batch.first },
+            Self::Welcome { .. }
+            | Self::Interest(_)
+            | Self::Replay { .. }
+            | Self::Report { .. } => Unsent::Subscriber,
+            Self::Bye | Self::Reset | Self::Refused { .. } | Self::News { .. } => Unsent::Nothing,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,280 @@
+//! All of a node's pub/sub, as one machine.
+
+mod finding;
+mod gone;
+mod publishing;
+mod receiving;
+mod sending;
+mod subscribing;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use macula_core::deadlines::Deadlines;
+use macula_core::entropy::Entropy;
+use macula_core::identity::NodeId;
+use macula_core::machine::Machine;
+use parking_lot::Mutex;
+
+use super::super::message::{Outcome, Reason, Report};
+use super::archive::Archive;
+use super::flow::Copy;
+use super::inlet::Inlet;
+use super::outlet::Outlet;
+use super::subscribers::Subscribers;
+use super::topics::Topics;
+use super::word::{Life, SessionId, Window, Word};
+use super::{Input, Output, TopicId, Weight};
+
+/// How many sessions a node has at each end.
+pub(crate) const SESSIONS_MAX: usize = 8_192;
+
+/// How many nodes with a connection are remembered.
+const MET_MAX: usize = 65_536;
+
+/// How many entries of a flow a publisher may have under way.
+pub(crate) const WINDOW: Window = Window { messages: 2_048, bytes: 1 << 20 };
+
+/// What a broker is made of.
+#[derive(Debug)]
+pub(crate) struct Identity {
+    pub(crate) node: NodeId,
+    pub(crate) life: Life,
+    pub(crate) realm: [u8; 32],
+    /// The number of the last message of an earlier life of the actor.
+    pub(crate) sequence: u64,
+}
+
+/// What has a deadline.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum Timer {
+    /// A node is greeted again, or asked again.
+    Retry(NodeId),
+    /// What was sent to a node has not arrived.
+    Probe(NodeId),
+    /// A publisher is told what has arrived.
+    Report(NodeId),
+    /// A topic's subscribers are looked for again.
+    Seek(TopicId),
+    /// A topic's subscribers are known by now.
+    Know(TopicId),
+    /// What waits may be over.
+    Sweep,
+}
+
+/// What is done when there are no more inputs for now.
+#[derive(Debug, Default)]
+struct Pending {
+    /// It is due, and since when.
+    at: Option<Instant>,
+    /// The nodes to which something may be sent.
+    outlets: BTreeSet<NodeId>,
+    /// The publishers to which something is to be told.
+    inlets: BTreeSet<NodeId>,
+    tallies: BTreeMap<TopicId, (Report, Weight)>,
+    /// The prefixes that have their first subscription.
+    prefixes: BTreeSet<Arc<str>>,
+    /// Somebody has room again.
+    room: bool,
+}
+
+/// The machine.
+#[derive(Debug)]
+pub(crate) struct Broker {
+    me: Identity,
+    entropy: Entropy,
+    archive: Arc<Mutex<Archive>>,
+    topics: Topics,
+    outlets: BTreeMap<NodeId, Outlet>,
+    inlets: BTreeMap<NodeId, Inlet>,
+    subscribers: Subscribers,
+    /// The publishers whose messages wait for room.
+    blocked: BTreeSet<NodeId>,
+    /// How many connections there are with each node.
+    met: BTreeMap<NodeId, usize>,
+    pending: Pending,
+    timers: Deadlines<Timer>,
+    out: VecDeque<Output>,
+    #[cfg(test)]
+    pub(super) bug: Option<super::tests::Bug>,
+}
+
+impl Broker {
+    pub(crate) fn new(me: Identity, archive: Arc<Mutex<Archive>>, entropy: Entropy) -> Self {
+        Self {
+            me,
+            entropy,
+            archive,
+            topics: Topics::default(),
+            outlets: BTreeMap::new(),
+            inlets: BTreeMap::new(),
+            subscribers: Subscribers::default(),
+            blocked: BTreeSet::new(),
+            met: BTreeMap::new(),
+            pending: Pending::default(),
+            timers: Deadlines::default(),
+            out: VecDeque::new(),
+            #[cfg(test)]
+            bug: None,
+        }
+    }
+
+    /// The number of the last message.
+    pub(crate) const fn sequence(&self) -> u64 {
+        self.me.sequence
+    }
+
+    /// How many subscriptions there are.
+    pub(crate) fn subscriptions(&self) -> usize {
+        self.subscribers.len()
+    }
+
+    /// How many sessions there are, as publisher and as subscriber.
+    pub(crate) fn sessions(&self) -> (usize, usize) {
+        (self.outlets.len(), self.inlets.len())
+    }
+
+    fn send(&mut self, to: NodeId, session: SessionId, word: Word) {
+        self.out.push_back(Output::Send { to, session, word });
+    }
+
+    /// Something is to be done when there are no more inputs for now.
+    fn flush_soon(&mut self, now: Instant) {
+        self.pending.at.get_or_insert(now);
+    }
+
+    fn tally(&mut self, topic: TopicId) -> &mut Report {
+        &mut self.pending.tallies.entry(topic).or_default().0
+    }
+
+    /// Copies have ended.
+    fn ended(&mut self, copies: impl IntoIterator<Item = (Copy, Outcome)>) {
+        for (copy, how) in copies {
+            // Of one that may have been delivered before, nothing else is known for certain.
+            let how = match how {
+                Outcome::Expired | Outcome::Dropped(_) if copy.may_be_there => {
+                    Outcome::Dropped(Reason::NodeLost)
+                }
+                how => how,
+            };
+            self.tally(copy.stored.topic_id).end(how);
+        }
+    }
+
+    /// A message waits no more.
+    fn freed(&mut self, topic: TopicId, weight: Weight) {
+        self.pending.tallies.entry(topic).or_default().1.and(weight);
+    }
+
+    fn flush(&mut self, now: Instant) {
+        self.pending.at = None;
+        if std::mem::take(&mut self.pending.room) {
+            self.retry_parked(now);
+        }
+        for node in std::mem::take(&mut self.pending.outlets) {
+            self.send_batches(now, node);
+        }
+        for node in std::mem::take(&mut self.pending.inlets) {
+            self.tell_publisher(node);
+        }
+        self.tell_news();
+        for (topic, (report, freed)) in std::mem::take(&mut self.pending.tallies) {
+            self.out.push_back(Output::Tally { topic, report, freed });
+        }
+    }
+
+    /// What subscriptions are told, and publishers of them.
+    fn pass_on(&mut self, now: Instant) {
+        while let Some((to, event)) = self.subscribers.poll() {
+            self.out.push_back(Output::Tell { to, event });
+        }
+        while let Some((wanted, standing)) = self.subscribers.poll_change() {
+            self.wanted_changed(now, &wanted, standing);
+        }
+        if !self.pending.tallies.is_empty() {
+            self.flush_soon(now);
+        }
+    }
+}
+
+impl Machine for Broker {
+    type Input = Input;
+    type Output = Output;
+
+    fn handle(&mut self, now: Instant, input: Input) {
+        match input {
+            Input::Open { id, topic } => self.open(now, id, topic),
+            Input::Close { id } => self.close(id),
+            Input::Seek { id } => self.seek(now, id),
+            Input::Publish { topic, payload, options, weight } => {
+                self.publish(now, topic, (payload, options), weight);
+            }
+            Input::Found { prefix, nodes } => self.found(now, &prefix, nodes),
+            Input::Subscribe { id, wish } => self.subscribe(now, id, *wish),
+            Input::Unsubscribe { id } => self.unsubscribe(now, id),
+            Input::Consumed { id, read } => self.consumed(now, id, read),
+            Input::Word { from, session, word } => self.word(now, from, session, word),
+            Input::Unsent { to, session, what } => self.unsent(now, to, session, what),
+            Input::Met { node } => self.met(now, node),
+            Input::Lost { node } => self.lost(now, node),
+            Input::Gone { node } => self.gone(now, node),
+        }
+        self.pass_on(now);
+    }
+
+    fn handle_timeout(&mut self, now: Instant) {
+        if self.pending.at.is_some_and(|at| at <= now) {
+            self.flush(now);
+        }
+        while let Some(timer) = self.timers.due(now) {
+            match timer {
+                Timer::Retry(node) => self.greet(now, node),
+                Timer::Probe(node) => self.probe(now, node),
+                Timer::Report(node) => self.tell_publisher(node),
+                Timer::Seek(id) => self.seek_again(now, id),
+                Timer::Know(id) => self.know(now, id),
+                Timer::Sweep => self.sweep(now),
+            }
+        }
+        self.pass_on(now);
+    }
+
+    fn poll_output(&mut self) -> Option<Output> {
+        self.out.pop_front()
+    }
+
+    fn poll_timeout(&self) -> Option<(Instant, &'static str)> {
+        let flush = self.pending.at.map(|at| (at, "flush"));
+        let timer = self.timers.next().map(|(at, timer)| (at, timer.reason()));
+        flush.into_iter().chain(timer).min_by_key(|(at, _)| *at)
+    }
+}
+
+impl Timer {
+    const fn reason(&self) -> &'static str {
+        match self {
+            Self::Retry(_) => "greet again",
+            Self::Probe(_) => "probe",
+            Self::Report(_) => "report",
+            Self::Seek(_) => "seek",
+            Self::Know(_) => "know",
+            Self::Sweep => "sweep",
+        }
+    }
+}
+
+/// How long a publisher waits for a report of what has arrived.
+const REPORT_DELAY: Duration = Duration::from_millis(2);
+
+/// How long an answer may take, before it is asked for again.
+const ANSWER_WITHIN: Duration = Duration::from_secs(1);
+
+/// How long a node may not be there, before what is for it is given up.
+const GIVE_UP_AFTER: Duration = Duration::from_secs(60);
+
+/// How long a topic's subscribers are waited for at first.
+const KNOWN_WITHIN: Duration = Duration::from_secs(3);
+
+/// How often it is looked for messages that are over while they wait.
+const SWEEP_EVERY: Duration = Duration::from_millis(100);

@@ -1,0 +1,292 @@
+//! What this node publishes, on its way to those who want it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use macula_core::identity::NodeId;
+
+use super::super::super::message::{Missed, Outcome, PublishOptions, Qos, Reason};
+use super::super::flow::{Copy, Stored};
+use super::super::outlet::Outlet;
+use super::super::subscribers::{Handed, Origin};
+use super::super::topics::Audience;
+use super::super::word::{Carried, FlowId, Missing, Route};
+use super::super::{TopicId, Weight};
+use super::{Broker, SWEEP_EVERY, Timer};
+
+/// After how many messages for one node they are sent, though more may be ready.
+const READY_MAX: usize = 256;
+
+impl Broker {
+    pub(super) fn publish(
+        &mut self,
+        now: Instant,
+        id: TopicId,
+        (payload, options): (Bytes, PublishOptions),
+        weight: Weight,
+    ) {
+        let Some(named) = self.topics.get_mut(id) else {
+            // Its topic was closed behind its back: nobody is told to do that while it publishes.
+            self.tally(id).accepted += 1;
+            self.tally(id).end(Outcome::Dropped(Reason::Unsubscribed));
+            return self.freed(id, weight);
+        };
+        named.is_used = true;
+        let (topic, is_dormant) = (named.topic.clone(), named.is_dormant);
+        self.me.sequence += 1;
+        let PublishOptions { qos, priority, expiry, retain, keep } = options;
+        let stored = Arc::new(Stored {
+            topic_id: id,
+            topic,
+            payload,
+            sequence: self.me.sequence,
+            qos,
+            priority,
+            until: expiry.and_then(|expiry| now.checked_add(expiry)),
+            at: now,
+        });
+        if retain || keep {
+            self.archive.lock().keep(&stored, retain, keep);
+        }
+        if is_dormant {
+            self.seek_again(now, id);
+        }
+        self.flush_soon(now);
+        if weight == Weight::default() {
+            // It was told that nobody subscribes.
+            return;
+        }
+        let is_behind = self.topics.parked.contains(&id) || self.topics.unknown.contains(&id);
+        if is_behind || !self.dispatch(now, &stored) {
+            return self.park(now, stored, weight);
+        }
+        self.freed(id, weight);
+    }
+
+    fn park(&mut self, now: Instant, stored: Arc<Stored>, weight: Weight) {
+        let id = stored.topic_id;
+        let is_mortal = stored.until.is_some();
+        if let Some(named) = self.topics.get_mut(id) {
+            named.parked.push_back((stored, weight));
+            self.topics.parked.insert(id);
+        }
+        if is_mortal && self.timers.get(Timer::Sweep).is_none() {
+            self.timers.set(Timer::Sweep, now + SWEEP_EVERY);
+        }
+    }
+
+    /// Sends what waits, as far as there is room now.
+    pub(super) fn retry_parked(&mut self, now: Instant) {
+        let parked: Vec<TopicId> = self.topics.parked.iter().copied().collect();
+        for id in parked {
+            self.retry_topic(now, id);
+        }
+    }
+
+    pub(super) fn retry_topic(&mut self, now: Instant, id: TopicId) {
+        if self.topics.unknown.contains(&id) {
+            return;
+        }
+        while let Some(named) = self.topics.get_mut(id)
+            && let Some((stored, weight)) = named.parked.pop_front()
+        {
+            if stored.is_over(now) {
+                self.tally(id).accepted += 1;
+                self.tally(id).end(Outcome::Expired);
+            } else if !self.dispatch(now, &stored) {
+                if let Some(named) = self.topics.get_mut(id) {
+                    named.parked.push_front((stored, weight));
+                }
+                return;
+            }
+            self.freed(id, weight);
+        }
+        self.topics.parked.remove(&id);
+    }
+
+    /// Ends what is over while it waits for room.
+    pub(super) fn sweep(&mut self, now: Instant) {
+        let parked: Vec<TopicId> = self.topics.parked.iter().copied().collect();
+        let mut is_mortal = false;
+        for id in parked {
+            let (over, left) = self
+                .topics
+                .unpark(id)
+                .into_iter()
+                .partition(|(stored, _): &(Arc<Stored>, Weight)| stored.is_over(now));
+            let over: Vec<_> = over;
+            for (_, weight) in over {
+                self.tally(id).accepted += 1;
+                self.tally(id).end(Outcome::Expired);
+                self.freed(id, weight);
+            }
+            let left: Vec<_> = left;
+            is_mortal |= left.iter().any(|(stored, _)| stored.until.is_some());
+            if !left.is_empty()
+                && let Some(named) = self.topics.get_mut(id)
+            {
+                named.parked.extend(left);
+                self.topics.parked.insert(id);
+            }
+        }
+        if is_mortal {
+            self.timers.set(Timer::Sweep, now + SWEEP_EVERY);
+        }
+    }
+
+    /// Whether one may be sent to a node now.
+    fn is_willing(&self, node: NodeId, is_open: bool, flow: FlowId) -> bool {
+        is_open && self.outlets.get(&node).is_some_and(|outlet| outlet.has_room(flow))
+    }
+
+    fn has_room_here(&self, audience: &Audience, group: Option<&str>) -> bool {
+        self.subscribers.has_room(&audience.here, group)
+    }
+
+    /// The node that gets a message for a group: of those that have room, the one that has least to
+    /// do; and if they have the same, one after the other.
+    pub(super) fn member(
+        &self,
+        audience: &Audience,
+        group: &str,
+        nodes: &[(NodeId, bool)],
+        stored: &Stored,
+    ) -> Option<NodeId> {
+        let count = u64::try_from(nodes.len()).unwrap_or(1).max(1);
+        let willing = nodes.iter().zip(0_u64..).filter_map(|((node, is_open), place)| {
+            let outstanding = if *node == self.me.node {
+                self.has_room_here(audience, Some(group)).then_some(0)?
+            } else {
+                self.is_willing(*node, *is_open, stored.flow()).then_some(())?;
+                self.outlets.get(node).map(Outlet::outstanding)?
+            };
+            Some((outstanding, (place + stored.sequence) % count, *node))
+        });
+        willing.min().map(|(_, _, node)| node)
+    }
+
+    /// Sends a message to all who want it. If it has to wait it is sent to nobody: one that is
+    /// promised to arrive waits for all, and another until somebody has room.
+    fn dispatch(&mut self, now: Instant, stored: &Arc<Stored>) -> bool {
+        let id = stored.topic_id;
+        let Some(audience) = self.topics.get(id).map(|named| Arc::clone(&named.audience)) else {
+            return true;
+        };
+        if audience.len() == 0 {
+            self.tally(id).accepted += 1;
+            self.tally(id).end(Outcome::Dropped(Reason::Unsubscribed));
+            return true;
+        }
+        let (flow, me) = (stored.flow(), self.me.node);
+        let (mut chosen, mut slow): (BTreeMap<NodeId, Route>, Vec<NodeId>) = Default::default();
+        for (node, is_open) in &audience.plain {
+            let is_willing = if *node == me {
+                self.has_room_here(&audience, None)
+            } else {
+                self.is_willing(*node, *is_open, flow)
+            };
+            if is_willing {
+                chosen.entry(*node).or_default().plain = true;
+            } else {
+                slow.push(*node);
+            }
+        }
+        let mut unserved = 0;
+        for (group, nodes) in &audience.groups {
+            match self.member(&audience, group, nodes, stored) {
+                Some(node) => chosen.entry(node).or_default().groups.push(Arc::clone(group)),
+                None => unserved += 1,
+            }
+        }
+        let waits = match stored.qos {
+            Qos::AtLeastOnce => unserved > 0 || !slow.is_empty(),
+            Qos::AtMostOnce => chosen.is_empty(),
+        };
+        if waits {
+            return false;
+        }
+        if let Some(route) = chosen.remove(&me)
+            && !self.hand_here(stored, route, &audience)
+        {
+            return false;
+        }
+        for (node, route) in chosen {
+            self.enqueue(now, node, Copy::new(Arc::clone(stored), route));
+        }
+        for _ in 0..unserved {
+            self.dropped_slow(id);
+        }
+        for node in slow {
+            self.dropped_slow(id);
+            if node == me {
+                let missing = Missing::one(&stored.topic, stored.sequence, Missed::SlowSubscriber);
+                self.subscribers.missing(self.origin_here(flow), &missing);
+            } else if let Some(flow) =
+                self.outlets.get_mut(&node).and_then(|outlet| outlet.flow(flow))
+            {
+                flow.miss(stored, Missed::SlowSubscriber);
+                self.pending.outlets.insert(node);
+            }
+        }
+        true
+    }
+
+    fn dropped_slow(&mut self, id: TopicId) {
+        self.tally(id).accepted += 1;
+        #[cfg(test)]
+        if self.bug == Some(super::super::tests::Bug::ForgetsTheSlow) {
+            return;
+        }
+        self.tally(id).end(Outcome::Dropped(Reason::SlowSubscriber));
+    }
+
+    /// Puts a copy into the queue for a node.
+    pub(super) fn enqueue(&mut self, now: Instant, node: NodeId, copy: Copy) {
+        let (id, flow) = (copy.stored.topic_id, copy.stored.flow());
+        self.tally(id).accepted += 1;
+        let there = self.outlets.get_mut(&node).and_then(|outlet| outlet.flow(flow));
+        let Some(there) = there else {
+            return self.ended([(copy, Outcome::Dropped(Reason::NodeGone))]);
+        };
+        there.push(copy);
+        let is_much = there.waiting().0 % READY_MAX == 0;
+        if is_much {
+            self.send_batches(now, node);
+        } else {
+            self.pending.outlets.insert(node);
+            self.flush_soon(now);
+        }
+    }
+
+    /// From where this node's own messages come.
+    pub(super) const fn origin_here(&self, flow: FlowId) -> Origin {
+        Origin { publisher: self.me.node, life: self.me.life, flow }
+    }
+
+    /// Hands a message to this node's own subscribers, or says that it has to wait.
+    pub(super) fn hand_here(
+        &mut self,
+        stored: &Arc<Stored>,
+        route: Route,
+        audience: &Audience,
+    ) -> bool {
+        let origin = self.origin_here(stored.flow());
+        let carried = Carried {
+            topic: stored.topic.clone(),
+            sequence: stored.sequence,
+            payload: stored.payload.clone(),
+            route,
+            is_allowed: true,
+        };
+        let Handed::Over(failure) = self.subscribers.hand(origin, &carried, &audience.here) else {
+            return false;
+        };
+        let how = failure.map_or(Outcome::Delivered, |failure| failure.outcome());
+        let tally = self.tally(stored.topic_id);
+        tally.accepted += 1;
+        tally.end(how);
+        true
+    }
+}

@@ -1,0 +1,230 @@
+//! The subscriber's ends of sessions, and whatever other nodes say.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use macula_core::identity::NodeId;
+use macula_core::topic::Topic;
+
+use super::super::Output;
+use super::super::inlet::Inlet;
+use super::super::intake::Taken;
+use super::super::subscribers::{Handed, Origin, Takers};
+use super::super::word::{Batch, Entry, Failure, FlowId, Life, SessionId, Word};
+use super::{Broker, REPORT_DELAY, SESSIONS_MAX, Timer, WINDOW};
+
+/// After how many entries a publisher is told at once, and not only after a while.
+const REPORT_AT: usize = 512;
+
+impl Broker {
+    pub(super) fn word(&mut self, now: Instant, from: NodeId, session: SessionId, word: Word) {
+        match word {
+            Word::Hello { realm, life, is_new } => {
+                self.greeted(from, session, (realm, life), is_new);
+            }
+            Word::News { prefixes } => {
+                for prefix in prefixes {
+                    self.there_are(now, &prefix, vec![from]);
+                }
+                self.know_all(now);
+            }
+            Word::Ask { .. } | Word::Batch(_) | Word::Bye => {
+                if self.inlets.get(&from).is_none_or(|inlet| inlet.session != session) {
+                    return self.send(from, session, Word::Reset);
+                }
+                match word {
+                    Word::Ask { prefixes } => self.asked(from, prefixes),
+                    Word::Batch(batch) => self.batch(now, from, batch),
+                    _ => self.drop_inlet(from),
+                }
+            }
+            word => {
+                if self.outlets.get(&from).is_some_and(|outlet| outlet.session == session) {
+                    self.answered(now, from, word);
+                }
+            }
+        }
+    }
+
+    /// The subscriber's end of a session says something.
+    fn answered(&mut self, now: Instant, from: NodeId, word: Word) {
+        match word {
+            Word::Welcome { life, window, version, received } => {
+                self.welcomed(now, from, (life, window), (version, &received));
+            }
+            Word::Interest(interest) => self.heard(now, from, interest),
+            Word::Replay { sub, .. } => self.replay(now, from, sub, &word),
+            Word::Report { life, flows } => self.reported(now, from, life, &flows),
+            Word::Reset => self.renew(now, from, None),
+            Word::Refused { why } => {
+                tracing::warn!(peer = from.short(), why, "a node refuses what is published");
+                self.refused(now, from);
+            }
+            Word::Hello { .. }
+            | Word::Ask { .. }
+            | Word::Batch(_)
+            | Word::Bye
+            | Word::News { .. } => {}
+        }
+    }
+
+    /// A publisher begins a session, or goes on with one.
+    fn greeted(
+        &mut self,
+        from: NodeId,
+        session: SessionId,
+        (realm, life): ([u8; 32], Life),
+        is_new: bool,
+    ) {
+        if realm != self.me.realm {
+            let why = "it is of another realm";
+            self.out.push_back(Output::Misbehaved { peer: from, why });
+            return self.send(from, session, Word::Refused { why: why.to_owned() });
+        }
+        let known = self.inlets.get(&from);
+        if known.is_none_or(|inlet| inlet.session != session) {
+            if !is_new || known.is_some_and(|inlet| inlet.life > life) {
+                return self.send(from, session, Word::Reset);
+            }
+            if known.is_none() && self.inlets.len() >= SESSIONS_MAX {
+                let why = "there are as many publishers as may be".to_owned();
+                return self.send(from, session, Word::Refused { why });
+            }
+            self.inlets.insert(from, Inlet::new(session, life));
+            self.blocked.remove(&from);
+        }
+        let Some(inlet) = self.inlets.get_mut(&from) else { return };
+        inlet.report_again();
+        let (version, received) = (inlet.version, inlet.received());
+        let welcome = Word::Welcome { life: self.me.life, window: WINDOW, version, received };
+        self.send(from, session, welcome);
+        self.tell_publisher(from);
+    }
+
+    pub(super) fn drop_inlet(&mut self, node: NodeId) {
+        self.inlets.remove(&node);
+        self.blocked.remove(&node);
+        self.timers.clear(Timer::Report(node));
+    }
+
+    /// A publisher asks what is wanted.
+    fn asked(&mut self, from: NodeId, prefixes: Vec<Arc<str>>) {
+        let Some(inlet) = self.inlets.get_mut(&from) else { return };
+        let (mut entries, mut replays) = (Vec::new(), Vec::new());
+        for prefix in &prefixes {
+            if !inlet.ask(prefix) {
+                continue;
+            }
+            let wanted = self.subscribers.wanted_at(prefix);
+            entries.extend(wanted.map(|(wanted, standing)| (wanted.clone(), standing)));
+            for (sub, wish) in self.subscribers.unreplayed_at(prefix, from, inlet.life) {
+                if inlet.replaying.insert(sub) {
+                    let pattern = wish.wanted.pattern.clone();
+                    replays.push((sub, pattern, wish.replay));
+                }
+            }
+        }
+        let session = inlet.session;
+        for word in inlet.interests(prefixes, entries) {
+            self.send(from, session, word);
+        }
+        for (sub, pattern, replay) in replays {
+            let max = u32::try_from(self.subscribers.room_of(sub)).unwrap_or(u32::MAX);
+            self.send(from, session, Word::Replay { sub, pattern, replay, max });
+        }
+    }
+
+    fn batch(&mut self, now: Instant, from: NodeId, batch: Batch) {
+        let Some(inlet) = self.inlets.get_mut(&from) else { return };
+        let is_long = batch.entries.len() == 1;
+        let Some(intake) = inlet.intake(batch.flow) else { return };
+        match intake.take(batch, WINDOW) {
+            Taken::Well => {
+                self.hand_on(from);
+                self.report_soon(now, from, is_long);
+            }
+            Taken::Hole => self.report_soon(now, from, true),
+            Taken::Overrun => {
+                let why = "it sends more than it has credit for";
+                self.out.push_back(Output::Misbehaved { peer: from, why });
+            }
+        }
+    }
+
+    fn report_soon(&mut self, now: Instant, node: NodeId, at_once: bool) {
+        let is_much = self.inlets.get(&node).is_some_and(|inlet| inlet.unreported() >= REPORT_AT);
+        if at_once || is_much {
+            self.pending.inlets.insert(node);
+            self.flush_soon(now);
+        } else if self.timers.get(Timer::Report(node)).is_none() {
+            self.timers.set(Timer::Report(node), now + REPORT_DELAY);
+        }
+    }
+
+    /// Tells a publisher what has come, and what stands otherwise.
+    pub(super) fn tell_publisher(&mut self, node: NodeId) {
+        self.timers.clear(Timer::Report(node));
+        let Some(inlet) = self.inlets.get_mut(&node) else { return };
+        let session = inlet.session;
+        let words: Vec<Word> = inlet.news().into_iter().chain(inlet.report(self.me.life)).collect();
+        for word in words {
+            self.send(node, session, word);
+        }
+    }
+
+    /// What was told to a publisher was not sent. Interests it misses by their numbers.
+    pub(super) fn tell_again(&mut self, now: Instant, to: NodeId, session: SessionId) {
+        let inlet = self.inlets.get_mut(&to);
+        let Some(inlet) = inlet.filter(|inlet| inlet.session == session) else { return };
+        inlet.report_again();
+        if self.timers.get(Timer::Report(to)).is_none() {
+            self.timers.set(Timer::Report(to), now + REPORT_DELAY * 25);
+        }
+    }
+
+    /// Hands on what has come from a publisher, as far as there is room.
+    pub(super) fn hand_on(&mut self, from: NodeId) {
+        self.blocked.remove(&from);
+        let mut takers: Option<(Topic, Takers)> = None;
+        for flow in FlowId::all() {
+            let Some(inlet) = self.inlets.get_mut(&from) else { return };
+            let origin = Origin { publisher: from, life: inlet.life, flow };
+            let Some(intake) = inlet.intake(flow) else { continue };
+            while let Some(entry) = intake.head() {
+                let failure = match entry {
+                    Entry::Message(carried) => {
+                        let known = takers.take().filter(|(topic, _)| *topic == carried.topic);
+                        let (topic, of) = known.unwrap_or_else(|| {
+                            (carried.topic.clone(), self.subscribers.takers(&carried.topic))
+                        });
+                        let handed = self.subscribers.hand(origin, carried, &of);
+                        takers = Some((topic, of));
+                        match handed {
+                            Handed::Over(failure) => failure,
+                            Handed::NotYet => {
+                                self.blocked.insert(from);
+                                break;
+                            }
+                        }
+                    }
+                    Entry::Missing(missing) => {
+                        self.subscribers.missing(origin, missing);
+                        None
+                    }
+                    Entry::Void(missing) => {
+                        self.subscribers.missing(origin, missing);
+                        Some(Failure::Expired)
+                    }
+                    Entry::Cut(sub) => {
+                        if self.subscribers.cut(origin, *sub) {
+                            let (to, life) = (*sub, origin.life.node);
+                            self.out.push_back(Output::Replayed { to, publisher: from, life });
+                        }
+                        None
+                    }
+                };
+                intake.pass(failure);
+            }
+        }
+    }
+}

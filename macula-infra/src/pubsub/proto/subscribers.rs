@@ -1,0 +1,515 @@
+//! The subscriptions of this node: whose they are, how much room each has, and what they have in
+//! common for the publishers' nodes.
+//!
+//! A subscription has room for so many messages and bytes, which whoever reads it gives back. A
+//! message is handed to all who want it or, if it is promised to arrive and one of them has no room,
+//! to nobody yet. One that is not promised passes over those that have no room; they are told of the
+//! gap as soon as they have.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
+
+use macula_core::identity::NodeId;
+use macula_core::topic::{Pattern, Topic};
+
+use super::super::message::{Event, Gap, Message, Missed, Qos};
+use super::trie::Trie;
+use super::word::{
+    Carried, FLOWS, Failure, FlowId, Life, Missing, Replay, Route, Standing, SubId, Wanted,
+};
+
+/// How many patterns with the same prefix publishers are told of one by one.
+const COARSE_AT: usize = 1_024;
+
+/// Of how many publishers and topics a subscription that has no room remembers gaps.
+const GAPS_MAX: usize = 64;
+
+/// How many nodes' replays a subscription remembers.
+const REPLAYED_MAX: usize = 4_096;
+
+/// Room for messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Room {
+    pub(crate) messages: usize,
+    pub(crate) bytes: usize,
+}
+
+impl Room {
+    const fn is_there(self) -> bool {
+        self.messages > 0 && self.bytes > 0
+    }
+
+    const fn is_below(self, capacity: Self, quarters: usize) -> bool {
+        self.messages < (capacity.messages * quarters).div_ceil(4)
+            || self.bytes < (capacity.bytes * quarters).div_ceil(4)
+    }
+
+    const fn spend(&mut self, bytes: usize) {
+        self.messages = self.messages.saturating_sub(1);
+        self.bytes = self.bytes.saturating_sub(bytes);
+    }
+}
+
+/// What a subscription is.
+#[derive(Debug, Clone)]
+pub(crate) struct Wish {
+    pub(crate) wanted: Wanted,
+    pub(crate) qos: Qos,
+    pub(crate) replay: Replay,
+    /// What it has room for when nothing waits in it.
+    pub(crate) capacity: Room,
+    /// What it has room for now.
+    pub(crate) room: Room,
+    /// Whose messages were replayed to it by an earlier life of the actor.
+    pub(crate) replayed: BTreeMap<NodeId, u64>,
+}
+
+/// How far the replay of one publisher's node is.
+#[derive(Debug, Clone, Copy)]
+struct Replayed {
+    /// Which life of the node.
+    life: u64,
+    /// Which flows have passed the point up to which was replayed.
+    flows: u8,
+    /// The last number that was replayed in each flow, so that a replay that begins anew gives
+    /// nothing twice.
+    last: [u64; FLOWS],
+}
+
+impl Replayed {
+    const fn new(life: u64) -> Self {
+        Self { life, flows: 0, last: [0; FLOWS] }
+    }
+}
+
+#[derive(Debug)]
+struct Sub {
+    wish: Wish,
+    /// As what publishers are told of it.
+    told: Wanted,
+    /// It is short of room, and was not yet given back enough.
+    is_short: bool,
+    /// What it has missed since it had room last.
+    gaps: BTreeMap<(NodeId, Topic), Gap>,
+    replayed: BTreeMap<NodeId, Replayed>,
+}
+
+/// All subscriptions with the same pattern and group.
+#[derive(Debug, Default)]
+struct Members {
+    subs: BTreeSet<SubId>,
+    short: usize,
+}
+
+impl Members {
+    fn standing(&self) -> Standing {
+        match self.subs.len() {
+            0 => Standing::Gone,
+            len if len == self.short => Standing::Paused,
+            _ => Standing::Open,
+        }
+    }
+}
+
+/// Who wants a topic.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Takers {
+    plain: Vec<SubId>,
+    groups: BTreeMap<Arc<str>, Vec<SubId>>,
+}
+
+/// From whom, and where, a message comes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Origin {
+    pub(crate) publisher: NodeId,
+    pub(crate) life: Life,
+    pub(crate) flow: FlowId,
+}
+
+/// What became of a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Handed {
+    /// It has ended, well if nothing else is said.
+    Over(Option<Failure>),
+    /// It has to wait for room.
+    NotYet,
+}
+
+/// The subscriptions of a node.
+#[derive(Debug, Default)]
+pub(crate) struct Subscribers {
+    /// They are looked up, and never walked over.
+    subs: HashMap<SubId, Sub>,
+    trie: Trie<SubId>,
+    wanted: BTreeMap<Arc<str>, BTreeMap<Wanted, Members>>,
+    /// Those that want to have what was before them.
+    replaying: BTreeSet<SubId>,
+    out: VecDeque<(SubId, Event)>,
+    changes: VecDeque<(Wanted, Standing)>,
+    /// The prefixes that have their first pattern.
+    fresh: Vec<Arc<str>>,
+}
+
+impl Subscribers {
+    pub(crate) fn len(&self) -> usize {
+        self.subs.len()
+    }
+
+    /// The next thing to tell a subscription.
+    pub(crate) fn poll(&mut self) -> Option<(SubId, Event)> {
+        self.out.pop_front()
+    }
+
+    /// What stands otherwise than it was told.
+    pub(crate) fn poll_change(&mut self) -> Option<(Wanted, Standing)> {
+        self.changes.pop_front()
+    }
+
+    /// The prefixes that have their first pattern since this was asked last.
+    pub(crate) fn take_fresh(&mut self) -> Vec<Arc<str>> {
+        std::mem::take(&mut self.fresh)
+    }
+
+    /// All that is wanted below a prefix that patterns have.
+    pub(crate) fn wanted_at(&self, prefix: &str) -> impl Iterator<Item = (&Wanted, Standing)> {
+        let there = self.wanted.get(prefix).into_iter().flatten();
+        there.map(|(wanted, members)| (wanted, members.standing()))
+    }
+
+    /// The prefixes of all patterns, at most so many.
+    pub(crate) fn prefixes(&self, max: usize) -> Vec<Arc<str>> {
+        self.wanted.keys().take(max).cloned().collect()
+    }
+
+    /// The subscriptions with a pattern of this prefix to which a publisher has not replayed.
+    pub(crate) fn unreplayed_at<'a>(
+        &'a self,
+        prefix: &str,
+        publisher: NodeId,
+        life: Life,
+    ) -> impl Iterator<Item = (SubId, &'a Wish)> {
+        let there = self.wanted.get(prefix).into_iter().flat_map(BTreeMap::values);
+        let ids = there.flat_map(|members| members.subs.intersection(&self.replaying));
+        let subs = ids.filter_map(|id| self.subs.get(id).map(|sub| (*id, sub)));
+        let waits = move |(_, sub): &(SubId, &Sub)| !sub.has_all(publisher, life);
+        subs.filter(waits).map(|(id, sub)| (id, &sub.wish))
+    }
+
+    pub(crate) fn add(&mut self, id: SubId, wish: Wish) {
+        let prefix: Arc<str> = wish.wanted.pattern.prefix().into();
+        let told = self.told_as(&wish.wanted, &prefix);
+        self.trie.insert(&wish.wanted.pattern, id);
+        if wish.replay.is_wanted() {
+            self.replaying.insert(id);
+        }
+        let is_short = wish.room.is_below(wish.capacity, 1);
+        let done = |life: &u64| Replayed { flows: u8::MAX, ..Replayed::new(*life) };
+        let replayed = wish.replayed.iter().map(|(node, life)| (*node, done(life))).collect();
+        self.subs.insert(
+            id,
+            Sub { wish, told: told.clone(), is_short, gaps: BTreeMap::new(), replayed },
+        );
+        if !self.wanted.contains_key(&prefix) {
+            self.fresh.push(Arc::clone(&prefix));
+        }
+        let members = self.wanted.entry(prefix).or_default().entry(told.clone()).or_default();
+        let before = members.standing();
+        members.subs.insert(id);
+        members.short += usize::from(is_short);
+        let now = members.standing();
+        if now != before {
+            self.changes.push_back((told, now));
+        }
+    }
+
+    /// As what publishers are told of a pattern: as itself or, if there are many with the same
+    /// prefix, as all that begins with that. What is sent in vain then is passed over here.
+    fn told_as(&self, wanted: &Wanted, prefix: &str) -> Wanted {
+        let there = self.wanted.get(prefix);
+        let is_known = there.is_some_and(|there| there.contains_key(wanted));
+        let is_much = there.is_some_and(|there| there.len() >= COARSE_AT);
+        if !is_much || is_known || wanted.group.is_some() {
+            return wanted.clone();
+        }
+        let all = if prefix.is_empty() { "**".to_owned() } else { format!("{prefix}.**") };
+        // One that is as long as may be has nothing shorter that holds it.
+        all.parse().map_or_else(|_| wanted.clone(), |pattern| Wanted::new(pattern, None))
+    }
+
+    /// A subscription is over.
+    pub(crate) fn remove(&mut self, id: SubId) {
+        let Some(sub) = self.subs.remove(&id) else { return };
+        let (wanted, told) = (sub.wish.wanted, sub.told);
+        self.trie.remove(&wanted.pattern, &id);
+        self.replaying.remove(&id);
+        self.change(&told, |members| {
+            members.subs.remove(&id);
+            members.short -= usize::from(sub.is_short);
+        });
+        let prefix = wanted.pattern.prefix();
+        if let Some(there) = self.wanted.get_mut(prefix) {
+            there.retain(|_, members| !members.subs.is_empty());
+            if there.is_empty() {
+                self.wanted.remove(prefix);
+            }
+        }
+    }
+
+    fn change(&mut self, wanted: &Wanted, change: impl FnOnce(&mut Members)) {
+        let there = self.wanted.get_mut(wanted.pattern.prefix());
+        let Some(members) = there.and_then(|there| there.get_mut(wanted)) else { return };
+        let before = members.standing();
+        change(members);
+        let now = members.standing();
+        if now != before {
+            self.changes.push_back((wanted.clone(), now));
+        }
+    }
+
+    /// Somebody has read from a subscription. Says whether that was any news.
+    pub(crate) fn consumed(&mut self, id: SubId, read: Room) -> bool {
+        let Some(sub) = self.subs.get_mut(&id) else { return false };
+        let Wish { capacity, room, .. } = &mut sub.wish;
+        room.messages = (room.messages + read.messages).min(capacity.messages);
+        room.bytes = (room.bytes + read.bytes).min(capacity.bytes);
+        Self::tell_gaps(id, sub, &mut self.out);
+        self.weigh(id);
+        true
+    }
+
+    /// Whether a subscription is short of room, if that has changed.
+    fn weigh(&mut self, id: SubId) {
+        let Some(sub) = self.subs.get_mut(&id) else { return };
+        let Wish { capacity, room, .. } = &sub.wish;
+        let is_short = room.is_below(*capacity, if sub.is_short { 2 } else { 1 });
+        if std::mem::replace(&mut sub.is_short, is_short) == is_short {
+            return;
+        }
+        let told = sub.told.clone();
+        self.change(&told, |members| {
+            if is_short {
+                members.short += 1;
+            } else {
+                members.short -= 1;
+            }
+        });
+    }
+
+    fn tell_gaps(id: SubId, sub: &mut Sub, out: &mut VecDeque<(SubId, Event)>) {
+        while sub.wish.room.is_there()
+            && let Some((_, gap)) = sub.gaps.pop_first()
+        {
+            sub.wish.room.spend(0);
+            out.push_back((id, Event::Gap(gap)));
+        }
+    }
+
+    /// Who wants a topic.
+    pub(crate) fn takers(&self, topic: &Topic) -> Takers {
+        let mut takers = Takers::default();
+        self.trie.matches(topic, |id| {
+            let sub = self.subs.get(id);
+            match sub.map(|sub| &sub.wish.wanted.group) {
+                Some(Some(group)) => takers.groups.entry(Arc::clone(group)).or_default().push(*id),
+                Some(None) => takers.plain.push(*id),
+                None => {}
+            }
+        });
+        takers
+    }
+
+    /// For whom of those who want a message's topic it is.
+    fn targets(&self, origin: Origin, carried: &Carried, takers: &Takers) -> Vec<SubId> {
+        let Route { plain, groups, only } = &carried.route;
+        if let Some(only) = only {
+            return self.subs.contains_key(only).then_some(*only).into_iter().collect();
+        }
+        let is_live = |id: &&SubId| {
+            self.subs.get(id).is_some_and(|sub| sub.is_live(origin, &self.replaying, **id))
+        };
+        let mut targets: Vec<SubId> = if *plain {
+            takers.plain.iter().filter(is_live).copied().collect()
+        } else {
+            Vec::new()
+        };
+        for group in groups {
+            let Some(members) = takers.groups.get(group) else { continue };
+            let count = u64::try_from(members.len()).unwrap_or(1).max(1);
+            let members = members.iter().filter(is_live);
+            // Those that have the same room take turns.
+            let with_room = members.zip(0_u64..).filter_map(|(id, place)| {
+                let sub = self.subs.get(id)?;
+                Some((
+                    sub.wish.room.messages.min(sub.wish.room.bytes),
+                    (place + carried.sequence) % count,
+                    *id,
+                ))
+            });
+            targets.extend(with_room.max().map(|(_, _, id)| id));
+        }
+        targets
+    }
+
+    /// Hands a message to all whom it is for, or to nobody if it has to wait for one of them.
+    pub(crate) fn hand(&mut self, origin: Origin, carried: &Carried, takers: &Takers) -> Handed {
+        if !carried.is_allowed {
+            return Handed::Over(Some(Failure::Forbidden));
+        }
+        let targets = self.targets(origin, carried, takers);
+        if targets.is_empty() {
+            return Handed::Over(Some(Failure::Unsubscribed));
+        }
+        let is_promised = origin.flow.qos() == Qos::AtLeastOnce;
+        let waits = |id: &SubId| {
+            let sub = self.subs.get(id);
+            sub.is_some_and(|sub| sub.wish.qos == Qos::AtLeastOnce && !sub.wish.room.is_there())
+        };
+        if is_promised && targets.iter().any(waits) {
+            return Handed::NotYet;
+        }
+        let mut failure = None;
+        for id in targets {
+            let Some(sub) = self.subs.get_mut(&id) else { continue };
+            if carried.route.only.is_some() && !sub.is_fresh(origin, carried.sequence) {
+                continue;
+            }
+            if sub.wish.room.is_there() {
+                sub.wish.room.spend(carried.payload.len());
+                self.out.push_back((id, Event::Message(message(origin, carried))));
+            } else {
+                let missing =
+                    Missing::one(&carried.topic, carried.sequence, Missed::SlowSubscriber);
+                sub.miss(origin.publisher, &missing);
+                failure = Some(Failure::Slow);
+            }
+            self.weigh(id);
+        }
+        Handed::Over(failure)
+    }
+
+    /// Messages do not come: whoever wanted all of their topic is told.
+    pub(crate) fn missing(&mut self, origin: Origin, missing: &Missing) {
+        for id in &self.takers(&missing.topic).plain {
+            let Some(sub) = self.subs.get_mut(id) else { continue };
+            if sub.is_live(origin, &self.replaying, *id) {
+                sub.miss(origin.publisher, missing);
+                Self::tell_gaps(*id, sub, &mut self.out);
+            }
+        }
+    }
+
+    /// A publisher has replayed all that it had in this flow. Says whether that was all of it.
+    pub(crate) fn cut(&mut self, origin: Origin, id: SubId) -> bool {
+        let Some(sub) = self.subs.get_mut(&id) else { return false };
+        let replayed = sub.replayed_by(origin);
+        replayed.flows |= 1 << origin.flow.number();
+        replayed.flows == u8::MAX
+    }
+
+    /// How many messages may be replayed to a subscription, so that they have room.
+    pub(crate) fn room_of(&self, id: SubId) -> usize {
+        self.subs.get(&id).map_or(0, |sub| sub.wish.room.messages)
+    }
+}
+
+impl Sub {
+    /// Whether a publisher has replayed all that it had to it.
+    fn has_all(&self, publisher: NodeId, life: Life) -> bool {
+        let replayed = self.replayed.get(&publisher);
+        replayed.is_some_and(|replayed| replayed.life == life.node && replayed.flows == u8::MAX)
+    }
+
+    /// How far a publisher's replay is.
+    fn replayed_by(&mut self, origin: Origin) -> &mut Replayed {
+        let Origin { publisher, life, .. } = origin;
+        if self.replayed.len() >= REPLAYED_MAX && !self.replayed.contains_key(&publisher) {
+            self.replayed.pop_first();
+        }
+        let replayed = self.replayed.entry(publisher).or_insert_with(|| Replayed::new(life.node));
+        if replayed.life != life.node {
+            *replayed = Replayed::new(life.node);
+        }
+        replayed
+    }
+
+    /// Whether a message that is replayed was not yet.
+    fn is_fresh(&mut self, origin: Origin, sequence: u64) -> bool {
+        let replayed = self.replayed_by(origin);
+        let Some(last) = replayed.last.get_mut(origin.flow.index()) else { return false };
+        let is_fresh = sequence > *last && replayed.flows & (1 << origin.flow.number()) == 0;
+        *last = sequence.max(*last);
+        is_fresh
+    }
+
+    /// Whether it gets what comes now, and not only what is replayed to it.
+    fn is_live(&self, origin: Origin, replaying: &BTreeSet<SubId>, id: SubId) -> bool {
+        if !replaying.contains(&id) {
+            return true;
+        }
+        let cut = self.replayed.get(&origin.publisher);
+        let flow = 1 << origin.flow.number();
+        cut.is_some_and(|cut| cut.life == origin.life.node && cut.flows & flow != 0)
+    }
+
+    fn miss(&mut self, publisher: NodeId, missing: &Missing) {
+        let key = (publisher, missing.topic.clone());
+        if let Some(gap) = self.gaps.get_mut(&key) {
+            gap.from = gap.from.min(missing.from);
+            gap.to = gap.to.max(missing.to);
+            gap.count = gap.count.saturating_add(missing.count);
+            gap.why = missing.why;
+        } else if self.gaps.len() < GAPS_MAX {
+            let Missing { topic, from, to, count, why } = missing.clone();
+            self.gaps.insert(key, Gap { topic, publisher, from, to, count, why });
+        }
+    }
+}
+
+fn message(origin: Origin, carried: &Carried) -> Message {
+    Message {
+        topic: carried.topic.clone(),
+        payload: carried.payload.clone(),
+        publisher: origin.publisher,
+        sequence: carried.sequence,
+        qos: origin.flow.qos(),
+        priority: origin.flow.priority(),
+        is_replayed: carried.route.only.is_some(),
+    }
+}
+
+/// The patterns and groups of subscriptions.
+impl Wanted {
+    pub(crate) const fn new(pattern: Pattern, group: Option<Arc<str>>) -> Self {
+        Self { pattern, group }
+    }
+}
+
+/// What an event takes of a subscription's room.
+pub(crate) fn weight(event: &Event) -> Room {
+    match event {
+        Event::Message(Message { payload, .. }) => Room { messages: 1, bytes: payload.len() },
+        Event::Gap(_) => Room { messages: 1, bytes: 0 },
+    }
+}
+
+impl Takers {
+    pub(crate) fn has_plain(&self) -> bool {
+        !self.plain.is_empty()
+    }
+
+    pub(crate) fn groups(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.groups.keys()
+    }
+}
+
+impl Subscribers {
+    /// Whether one of those has room: of a group, or of those that are in none.
+    pub(crate) fn has_room(&self, takers: &Takers, group: Option<&str>) -> bool {
+        let ids = match group {
+            None => Some(&takers.plain),
+            Some(group) => takers.groups.get(group),
+        };
+        let has = |id: &SubId| self.subs.get(id).is_some_and(|sub| sub.wish.room.is_there());
+        ids.into_iter().flatten().any(has)
+    }
+}

@@ -1,0 +1,615 @@
+//! Broadcast to a large audience, so that what a publisher sends does not grow with it.
+//!
+//! `PlumTree` (Leitão, Pereira and Rodrigues, SRDS 2007) over the neighbours of a [`view`]: a message
+//! goes to *eager* neighbours at once, and to *lazy* ones only its number. A neighbour from which a
+//! message comes that is there already becomes lazy, so what is left of the eager links is a tree.
+//! Whoever hears of a number and gets no message asks the one that named it, and the link between
+//! them becomes part of the tree.
+//!
+//! On top of that, so that nothing that is promised is missed: each publisher's messages are numbered
+//! without gaps, neighbours compare every second what they have, and what is missing is asked for,
+//! from neighbours at first and from the publisher in the end. Messages are handed on in the order of
+//! their numbers. Each node tells the publisher now and then up to which it has them.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use macula_core::deadlines::Deadlines;
+use macula_core::entropy::Entropy;
+use macula_core::identity::NodeId;
+use macula_core::machine::Machine;
+
+use super::view::{self, Change, View};
+
+/// How often neighbours compare what they have.
+const PULSE_EVERY: Duration = Duration::from_secs(1);
+
+/// How long numbers wait to be told together.
+const TELL_AFTER: Duration = Duration::from_millis(50);
+
+/// How long a message may take after its number.
+const GRAFT_AFTER: Duration = Duration::from_millis(300);
+
+/// How often neighbours are asked for a message, before its publisher is.
+const GRAFTS_MAX: u32 = 4;
+
+/// How many messages of one publisher are kept for neighbours.
+const KEPT_MAX: usize = 1_024;
+
+/// How far ahead of what is handed on a message may be.
+const AHEAD_MAX: u64 = 2_048;
+
+/// How often a message is asked for at most. By then nobody has it any more.
+const ASKED_MAX: u32 = 32;
+
+/// Of how many publishers messages are kept.
+const ORIGINS_MAX: usize = 64;
+
+/// How many messages of one publisher are asked for at one time.
+const MISSING_MAX: usize = 256;
+
+/// How often a publisher is told up to where a node has its messages.
+const ACKS_MAX: u32 = 5;
+
+/// How many messages one question asks for.
+pub const GRAFT_LEN_MAX: usize = 64;
+
+/// A life of a publisher.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Origin {
+    /// Its node.
+    pub node: NodeId,
+    /// Which life of it.
+    pub life: u64,
+}
+
+/// How much of a publisher's messages a node has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Digest {
+    /// Whose.
+    pub origin: Origin,
+    /// The first that it keeps.
+    pub oldest: u64,
+    /// It has all up to this one.
+    pub have: u64,
+    /// The last of which it knows.
+    pub seen: u64,
+}
+
+/// What nodes of an audience say to each other.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Said {
+    /// Something about their views.
+    View(view::Said),
+    /// The sender is there, holds the other for its neighbour, and has so much.
+    Pulse {
+        /// How much of each publisher's messages.
+        digests: Vec<Digest>,
+    },
+    /// A message.
+    Gossip {
+        /// Whose.
+        origin: Origin,
+        /// Its number.
+        sequence: u64,
+        /// What it says.
+        payload: Bytes,
+    },
+    /// The sender has messages.
+    Have {
+        /// Which.
+        messages: Vec<(Origin, u64)>,
+    },
+    /// Send me no messages, only their numbers.
+    Prune,
+    /// Send me these messages, and from now on all.
+    Graft {
+        /// Whose.
+        origin: Origin,
+        /// Their numbers.
+        messages: Vec<u64>,
+    },
+    /// The publisher has no messages before this one any more.
+    Floor {
+        /// Whose.
+        origin: Origin,
+        /// The first that it has.
+        oldest: u64,
+    },
+    /// The sender has all messages of the publisher up to this one.
+    Ack {
+        /// Whose.
+        origin: Origin,
+        /// The number.
+        upto: u64,
+    },
+}
+
+/// What can happen.
+#[derive(Debug)]
+pub enum Input {
+    /// This node becomes one of the audience, of which these are some.
+    Join(Vec<NodeId>),
+    /// It publishes something.
+    Publish(Bytes),
+    /// Another node says something.
+    Said {
+        /// Which.
+        from: NodeId,
+        /// What.
+        said: Said,
+    },
+    /// A node is gone.
+    Gone(NodeId),
+}
+
+/// What is to be done.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Output {
+    /// Say something to a node.
+    Send {
+        /// To which.
+        to: NodeId,
+        /// What.
+        said: Said,
+    },
+    /// A message for this node: those of one publisher come in their order, each once.
+    Deliver {
+        /// Whose.
+        origin: Origin,
+        /// Its number.
+        sequence: u64,
+        /// What it says.
+        payload: Bytes,
+    },
+    /// Messages that nobody has any more.
+    Gap {
+        /// Whose.
+        origin: Origin,
+        /// The first.
+        from: u64,
+        /// The last.
+        to: u64,
+    },
+    /// A node has all that this one has published, up to this number.
+    Acked {
+        /// Which node.
+        by: NodeId,
+        /// The number.
+        upto: u64,
+    },
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum Timer {
+    Pulse,
+    Tell,
+    Graft(Origin, u64),
+}
+
+/// The messages of one publisher.
+#[derive(Debug, Default)]
+struct Known {
+    kept: BTreeMap<u64, Bytes>,
+    have: u64,
+    seen: u64,
+    acked: u64,
+    /// How often that is still told.
+    acks: u32,
+    /// Those that are missing: who has named each last, and how often was asked for it.
+    missing: BTreeMap<u64, (NodeId, u32)>,
+}
+
+/// The machine: a node's part of the audience of one topic prefix.
+#[derive(Debug)]
+pub struct Tree {
+    me: Origin,
+    view: View,
+    eager: BTreeSet<NodeId>,
+    known: BTreeMap<Origin, Known>,
+    /// The numbers that lazy neighbours are to be told.
+    untold: Vec<(Origin, u64)>,
+    published: u64,
+    /// How many messages it has sent to others, its own or not.
+    sent_payloads: u64,
+    entropy: Entropy,
+    timers: Deadlines<Timer>,
+    out: VecDeque<Output>,
+    #[cfg(test)]
+    pub(super) never_asks: bool,
+}
+
+impl Tree {
+    /// The part of a node, in one of its lives.
+    #[must_use]
+    pub fn new(node: NodeId, life: u64, mut entropy: Entropy) -> Self {
+        Self {
+            me: Origin { node, life },
+            view: View::new(node, entropy.fork()),
+            eager: BTreeSet::new(),
+            known: BTreeMap::new(),
+            untold: Vec::new(),
+            published: 0,
+            sent_payloads: 0,
+            entropy,
+            timers: Deadlines::default(),
+            out: VecDeque::new(),
+            #[cfg(test)]
+            never_asks: false,
+        }
+    }
+
+    /// The neighbours.
+    pub fn neighbours(&self) -> impl Iterator<Item = NodeId> {
+        self.view.active()
+    }
+
+    /// How many messages it has sent to others, its own or not.
+    #[must_use]
+    pub const fn sent_payloads(&self) -> u64 {
+        self.sent_payloads
+    }
+
+    /// Up to which number it has all messages of a publisher.
+    #[must_use]
+    pub fn has_upto(&self, origin: Origin) -> u64 {
+        self.known.get(&origin).map_or(0, |known| known.have)
+    }
+
+    fn send(&mut self, to: NodeId, said: Said) {
+        self.sent_payloads += u64::from(matches!(said, Said::Gossip { .. }));
+        self.out.push_back(Output::Send { to, said });
+    }
+
+    fn known(&mut self, origin: Origin) -> Option<&mut Known> {
+        if self.known.len() >= ORIGINS_MAX && !self.known.contains_key(&origin) {
+            return None;
+        }
+        Some(self.known.entry(origin).or_default())
+    }
+
+    fn publish(&mut self, now: Instant, payload: Bytes) {
+        self.published += 1;
+        let (origin, sequence) = (self.me, self.published);
+        let Some(known) = self.known(origin) else { return };
+        (known.have, known.seen) = (sequence, sequence);
+        known.keep(sequence, payload.clone());
+        self.pass_on(now, None, (origin, sequence), &payload);
+    }
+
+    /// Sends a message to eager neighbours, and its number soon to the others.
+    fn pass_on(
+        &mut self,
+        now: Instant,
+        from: Option<NodeId>,
+        (origin, sequence): (Origin, u64),
+        payload: &Bytes,
+    ) {
+        let eager: Vec<NodeId> =
+            self.eager.iter().filter(|node| Some(**node) != from).copied().collect();
+        for to in eager {
+            self.send(to, Said::Gossip { origin, sequence, payload: payload.clone() });
+        }
+        self.untold.push((origin, sequence));
+        if self.timers.get(Timer::Tell).is_none() {
+            self.timers.set(Timer::Tell, now + TELL_AFTER);
+        }
+    }
+
+    fn tell(&mut self) {
+        let messages = std::mem::take(&mut self.untold);
+        let lazy: Vec<NodeId> =
+            self.view.active().filter(|node| !self.eager.contains(node)).collect();
+        for to in lazy {
+            self.send(to, Said::Have { messages: messages.clone() });
+        }
+    }
+
+    fn gossip(&mut self, now: Instant, from: NodeId, of: (Origin, u64), payload: Bytes) {
+        let (origin, sequence) = of;
+        let Some(known) = self.known(origin) else { return };
+        if known.has(sequence) {
+            if self.eager.remove(&from) {
+                self.send(from, Said::Prune);
+            }
+            return;
+        }
+        known.seen = known.seen.max(sequence);
+        if sequence > known.have + AHEAD_MAX {
+            // What is before it comes first; this is asked for again then.
+            return self.miss_between(now, from, origin);
+        }
+        known.keep(sequence, payload.clone());
+        known.missing.remove(&sequence);
+        self.timers.clear(Timer::Graft(origin, sequence));
+        if self.view.is_active(from) {
+            self.eager.insert(from);
+        }
+        self.deliver(origin);
+        self.pass_on(now, Some(from), of, &payload);
+        self.miss_between(now, from, origin);
+    }
+
+    /// Hands on what comes next.
+    fn deliver(&mut self, origin: Origin) {
+        let Some(known) = self.known.get_mut(&origin) else { return };
+        while let Some(payload) = known.kept.get(&(known.have + 1)) {
+            known.have += 1;
+            let (sequence, payload) = (known.have, payload.clone());
+            self.out.push_back(Output::Deliver { origin, sequence, payload });
+        }
+        known.forget_old();
+    }
+
+    /// Misses all that is between what is there and what is known to be.
+    fn miss_between(&mut self, now: Instant, from: NodeId, origin: Origin) {
+        let Some(known) = self.known.get_mut(&origin) else { return };
+        let wanted = known.have + 1..=known.seen;
+        let absent = wanted.filter(|sequence| !known.kept.contains_key(sequence));
+        let absent: Vec<u64> = absent.take(MISSING_MAX).collect();
+        for sequence in absent {
+            if known.missing.len() < MISSING_MAX && !known.missing.contains_key(&sequence) {
+                known.missing.insert(sequence, (from, 0));
+                self.timers.set(Timer::Graft(origin, sequence), now + GRAFT_AFTER);
+            }
+        }
+    }
+
+    /// A message has not come: somebody is asked for it, and for what else is due of its publisher.
+    fn graft(&mut self, now: Instant, origin: Origin, sequence: u64) {
+        let Some(known) = self.known.get_mut(&origin) else { return };
+        let Some((named, asked)) = known.missing.get_mut(&sequence) else { return };
+        *asked += 1;
+        let (named, asked) = (*named, *asked);
+        if asked > ASKED_MAX {
+            return self.skip(now, origin, sequence + 1);
+        }
+        let mut messages = vec![sequence];
+        for (other, (by, times)) in &mut known.missing {
+            let timer = Timer::Graft(origin, *other);
+            let is_due = self.timers.get(timer).is_some_and(|at| at <= now);
+            if is_due && *by == named && *times < GRAFTS_MAX && messages.len() < GRAFT_LEN_MAX {
+                *times += 1;
+                messages.push(*other);
+            }
+        }
+        for sequence in &messages {
+            self.timers.set(Timer::Graft(origin, *sequence), now + GRAFT_AFTER * 2);
+        }
+        let to = match asked {
+            0 | 1 if self.view.is_active(named) => named,
+            asked if asked <= GRAFTS_MAX => self.some_neighbour().unwrap_or(origin.node),
+            _ => origin.node,
+        };
+        if self.view.is_active(to) {
+            self.eager.insert(to);
+        }
+        self.send(to, Said::Graft { origin, messages });
+    }
+
+    fn some_neighbour(&mut self) -> Option<NodeId> {
+        let all: Vec<NodeId> = self.view.active().collect();
+        let len = u64::try_from(all.len()).unwrap_or(u64::MAX);
+        usize::try_from(self.entropy.below(len)).ok().and_then(|place| all.get(place)).copied()
+    }
+
+    fn grafted(&mut self, from: NodeId, origin: Origin, messages: &[u64]) {
+        if self.view.is_active(from) {
+            self.eager.insert(from);
+        }
+        let Some(known) = self.known.get(&origin) else { return };
+        let oldest = known.oldest();
+        let found: Vec<(u64, Bytes)> = messages
+            .iter()
+            .take(GRAFT_LEN_MAX)
+            .filter_map(|sequence| Some((*sequence, known.kept.get(sequence)?.clone())))
+            .collect();
+        let is_lost = messages.iter().any(|sequence| *sequence < oldest);
+        for (sequence, payload) in found {
+            self.send(from, Said::Gossip { origin, sequence, payload });
+        }
+        if is_lost && origin == self.me {
+            self.send(from, Said::Floor { origin, oldest });
+        }
+    }
+
+    /// What is before this number and not there is lost.
+    fn skip(&mut self, now: Instant, origin: Origin, oldest: u64) {
+        let Some(known) = self.known.get_mut(&origin) else { return };
+        let first = known.have + 1;
+        if oldest <= first {
+            return;
+        }
+        let kept = known.kept.split_off(&oldest);
+        let between = std::mem::replace(&mut known.kept, kept);
+        let missing = known.missing.split_off(&oldest);
+        for sequence in std::mem::replace(&mut known.missing, missing).into_keys() {
+            self.timers.clear(Timer::Graft(origin, sequence));
+        }
+        known.have = oldest - 1;
+        let mut next = first;
+        for (sequence, payload) in between.range(first..) {
+            if *sequence > next && next > 1 {
+                self.out.push_back(Output::Gap { origin, from: next, to: sequence - 1 });
+            }
+            let (sequence, payload) = (*sequence, payload.clone());
+            self.out.push_back(Output::Deliver { origin, sequence, payload });
+            next = sequence + 1;
+        }
+        // Whoever has just come has missed nothing.
+        if next < oldest && next > 1 {
+            self.out.push_back(Output::Gap { origin, from: next, to: oldest - 1 });
+        }
+        self.deliver(origin);
+        self.miss_between(now, origin.node, origin);
+    }
+
+    fn pulse(&mut self, now: Instant) {
+        self.timers.set(Timer::Pulse, now + PULSE_EVERY);
+        self.view.pulse(now);
+        let digest = |(origin, known): (&Origin, &Known)| Digest {
+            origin: *origin,
+            oldest: known.oldest(),
+            have: known.have,
+            seen: known.seen,
+        };
+        let digests: Vec<Digest> = self.known.iter().map(digest).collect();
+        let neighbours: Vec<NodeId> = self.view.active().collect();
+        for to in neighbours {
+            self.send(to, Said::Pulse { digests: digests.clone() });
+        }
+        let me = self.me;
+        let mut acks = Vec::new();
+        for (origin, known) in self.known.iter_mut().filter(|(origin, _)| **origin != me) {
+            if known.have > known.acked {
+                (known.acked, known.acks) = (known.have, ACKS_MAX);
+            }
+            // It may be lost on its way, and nobody confirms it.
+            if known.acks > 0 {
+                known.acks -= 1;
+                acks.push((*origin, known.have));
+            }
+        }
+        for (origin, upto) in acks {
+            self.send(origin.node, Said::Ack { origin, upto });
+        }
+    }
+
+    fn compare(&mut self, now: Instant, from: NodeId, digests: Vec<Digest>) {
+        self.view.pulse_of(now, from);
+        for Digest { origin, have, .. } in digests {
+            self.there_is(now, from, origin, have);
+        }
+    }
+
+    /// A node has a message, and so this one misses it if it does not.
+    fn there_is(&mut self, now: Instant, from: NodeId, origin: Origin, sequence: u64) {
+        #[cfg(test)]
+        if self.never_asks {
+            return;
+        }
+        if origin == self.me {
+            return;
+        }
+        let Some(known) = self.known(origin) else { return };
+        if !known.has(sequence) {
+            known.seen = known.seen.max(sequence);
+            self.miss_between(now, from, origin);
+        }
+    }
+
+    fn hear(&mut self, now: Instant, from: NodeId, said: Said) {
+        self.view.heard(now, from);
+        match said {
+            Said::View(said) => self.view.hear(now, from, said),
+            Said::Pulse { digests } => self.compare(now, from, digests),
+            Said::Gossip { origin, sequence, payload } => {
+                self.gossip(now, from, (origin, sequence), payload);
+            }
+            Said::Have { messages } => {
+                for (origin, sequence) in messages {
+                    self.there_is(now, from, origin, sequence);
+                }
+            }
+            Said::Prune => drop(self.eager.remove(&from)),
+            Said::Graft { origin, messages } => self.grafted(from, origin, &messages),
+            Said::Floor { origin, oldest } => {
+                if from == origin.node {
+                    self.skip(now, origin, oldest);
+                }
+            }
+            Said::Ack { origin, upto } => {
+                if origin == self.me && upto <= self.published {
+                    self.out.push_back(Output::Acked { by: from, upto });
+                }
+            }
+        }
+    }
+
+    /// Carries over what the view says, and who is a neighbour.
+    fn settle(&mut self) {
+        while let Some(change) = self.view.changes.pop_front() {
+            match change {
+                Change::Up(node) => drop(self.eager.insert(node)),
+                Change::Down(node) => drop(self.eager.remove(&node)),
+            }
+        }
+        while let Some((to, said)) = self.view.out.pop_front() {
+            self.out.push_back(Output::Send { to, said: Said::View(said) });
+        }
+    }
+}
+
+impl Known {
+    fn has(&self, sequence: u64) -> bool {
+        sequence <= self.have || self.kept.contains_key(&sequence)
+    }
+
+    fn oldest(&self) -> u64 {
+        self.kept.first_key_value().map_or(self.have + 1, |(sequence, _)| *sequence)
+    }
+
+    fn keep(&mut self, sequence: u64, payload: Bytes) {
+        self.kept.insert(sequence, payload);
+        self.forget_old();
+    }
+
+    /// Lets go of the oldest, but not of what is not handed on yet.
+    fn forget_old(&mut self) {
+        while self.kept.len() > KEPT_MAX
+            && let Some(first) = self.kept.first_entry()
+            && *first.key() <= self.have
+        {
+            first.remove();
+        }
+    }
+}
+
+impl Machine for Tree {
+    type Input = Input;
+    type Output = Output;
+
+    fn handle(&mut self, now: Instant, input: Input) {
+        match input {
+            Input::Join(contacts) => {
+                self.view.join(contacts);
+                // Not all at the same moment.
+                let micros = u64::try_from(PULSE_EVERY.as_micros()).unwrap_or(u64::MAX);
+                let first = Duration::from_micros(self.entropy.below(micros));
+                self.timers.set(Timer::Pulse, now + first);
+            }
+            Input::Publish(payload) => self.publish(now, payload),
+            Input::Said { from, said } => self.hear(now, from, said),
+            Input::Gone(node) => self.view.let_go(node),
+        }
+        self.settle();
+    }
+
+    fn handle_timeout(&mut self, now: Instant) {
+        while let Some(timer) = self.timers.due(now) {
+            match timer {
+                Timer::Pulse => self.pulse(now),
+                Timer::Tell => self.tell(),
+                Timer::Graft(origin, sequence) => self.graft(now, origin, sequence),
+            }
+        }
+        self.settle();
+    }
+
+    fn poll_output(&mut self) -> Option<Output> {
+        self.out.pop_front()
+    }
+
+    fn poll_timeout(&self) -> Option<(Instant, &'static str)> {
+        let reason = |timer| match timer {
+            Timer::Pulse => "pulse",
+            Timer::Tell => "tell",
+            Timer::Graft(..) => "graft",
+        };
+        self.timers.next().map(|(at, timer)| (at, reason(timer)))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,244 @@
+//! A subscription, as whoever has it sees it.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use macula_core::identity::NodeId;
+use macula_core::topic::Pattern;
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use super::client::Shared;
+use super::message::{Event, Qos};
+use super::proto::Input;
+use super::proto::subscribers::{Room, Wish, weight};
+use super::proto::word::{Replay, SubId, Wanted};
+
+/// The longest queue, in messages.
+pub const QUEUE_LEN_MAX: usize = 1 << 20;
+
+/// How somebody subscribes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SubscribeOptions {
+    /// What is promised of messages that are published with the same promise.
+    pub qos: Qos,
+    /// The queue group: each message is for one member of it, on whatever node.
+    pub group: Option<String>,
+    /// What it wants of what was published before.
+    pub replay: Replay,
+    /// How many messages wait for it at most.
+    pub queue_len: usize,
+    /// How many bytes they have at most, except that the last one may be longer.
+    pub queue_bytes: usize,
+}
+
+impl Default for SubscribeOptions {
+    /// At least once for messages that are published so; no group; nothing of what was before; room
+    /// for 8,192 messages and 16 MiB.
+    fn default() -> Self {
+        Self {
+            qos: Qos::AtLeastOnce,
+            group: None,
+            replay: Replay::default(),
+            queue_len: 8_192,
+            queue_bytes: 16 << 20,
+        }
+    }
+}
+
+impl SubscribeOptions {
+    /// As a member of a queue group.
+    #[must_use]
+    pub fn in_group(name: &str) -> Self {
+        Self { group: Some(name.to_owned()), ..Self::default() }
+    }
+
+    /// With the last so many messages of each topic that were kept.
+    #[must_use]
+    pub fn with_last(mut self, messages: u32) -> Self {
+        self.replay.last = Some(messages);
+        self
+    }
+
+    /// With the retained message of each topic.
+    #[must_use]
+    pub const fn with_retained(mut self) -> Self {
+        self.replay.retained = true;
+        self
+    }
+}
+
+/// What waits for a subscriber.
+#[derive(Debug, Default)]
+struct Queue {
+    events: VecDeque<Event>,
+    /// What waits takes this of its room.
+    held: (usize, usize),
+    /// What was read since the actor was told of it.
+    read: (usize, usize),
+    is_over: bool,
+}
+
+/// A subscription, as its node has it. It outlives the actor.
+pub(super) struct Subscribed {
+    pub(super) id: SubId,
+    wanted: Wanted,
+    qos: Qos,
+    replay: Replay,
+    capacity: Room,
+    /// The prefix under which it is announced.
+    pub(super) announced: Arc<str>,
+    /// Whose kept messages it has got, and of which life.
+    replayed: Mutex<BTreeMap<NodeId, u64>>,
+    queue: Mutex<Queue>,
+    news: Notify,
+}
+
+impl Debug for Subscribed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Subscribed").field("wanted", &self.wanted).finish_non_exhaustive()
+    }
+}
+
+impl Subscribed {
+    pub(super) fn new(
+        id: SubId,
+        pattern: Pattern,
+        options: &SubscribeOptions,
+        announced: Arc<str>,
+    ) -> Self {
+        let group = options.group.as_deref().map(Arc::from);
+        Self {
+            id,
+            wanted: Wanted::new(pattern, group),
+            qos: options.qos,
+            replay: options.replay,
+            capacity: Room { messages: options.queue_len, bytes: options.queue_bytes },
+            announced,
+            replayed: Mutex::default(),
+            queue: Mutex::default(),
+            news: Notify::new(),
+        }
+    }
+
+    /// What a life of the actor has to know of it.
+    pub(super) fn wish(&self) -> Wish {
+        let mut queue = self.queue.lock();
+        queue.read = (0, 0);
+        let (messages, bytes) = queue.held;
+        let room = Room {
+            messages: self.capacity.messages.saturating_sub(messages),
+            bytes: self.capacity.bytes.saturating_sub(bytes),
+        };
+        drop(queue);
+        Wish {
+            wanted: self.wanted.clone(),
+            qos: self.qos,
+            replay: self.replay,
+            capacity: self.capacity,
+            room,
+            replayed: self.replayed.lock().clone(),
+        }
+    }
+
+    /// Something comes for it. There is room: the actor counts that.
+    pub(super) fn tell(&self, event: Event) {
+        let Room { messages, bytes } = weight(&event);
+        let mut queue = self.queue.lock();
+        queue.held.0 += messages;
+        queue.held.1 += bytes;
+        queue.events.push_back(event);
+        drop(queue);
+        self.news.notify_one();
+    }
+
+    pub(super) fn replayed(&self, publisher: NodeId, life: u64) {
+        self.replayed.lock().insert(publisher, life);
+    }
+
+    /// Nothing comes any more.
+    pub(super) fn end(&self) {
+        self.queue.lock().is_over = true;
+        self.news.notify_one();
+    }
+
+    /// The next thing that waits, and what the actor is to be told then.
+    fn take(&self) -> Option<(Event, Option<Room>)> {
+        let mut queue = self.queue.lock();
+        let event = queue.events.pop_front()?;
+        let Room { messages, bytes } = weight(&event);
+        queue.held.0 -= messages;
+        queue.held.1 -= bytes;
+        queue.read.0 += messages;
+        queue.read.1 += bytes;
+        let is_much = queue.read.0 >= self.capacity.messages.div_ceil(4)
+            || queue.read.1 >= self.capacity.bytes.div_ceil(4)
+            || queue.events.is_empty();
+        let read = is_much.then(|| {
+            let (messages, bytes) = std::mem::take(&mut queue.read);
+            Room { messages, bytes }
+        });
+        Some((event, read))
+    }
+}
+
+/// A subscription. It ends when this is dropped.
+#[derive(Debug)]
+#[must_use = "a subscription ends when this is dropped"]
+pub struct Subscription {
+    pub(super) shared: Arc<Shared>,
+    pub(super) subscribed: Arc<Subscribed>,
+}
+
+impl Subscription {
+    /// The pattern.
+    #[must_use]
+    pub fn pattern(&self) -> &Pattern {
+        &self.subscribed.wanted.pattern
+    }
+
+    /// The next message, or what else there is to tell; none when the node's pub/sub has ended.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped, nothing is lost.
+    pub async fn next(&mut self) -> Option<Event> {
+        loop {
+            if let Some(event) = self.try_next() {
+                return Some(event);
+            }
+            if self.subscribed.queue.lock().is_over {
+                return None;
+            }
+            self.subscribed.news.notified().await;
+        }
+    }
+
+    /// The next message, if one waits.
+    pub fn try_next(&mut self) -> Option<Event> {
+        let (event, read) = self.subscribed.take()?;
+        if let Some(read) = read {
+            self.shared.desk.tell(Input::Consumed { id: self.subscribed.id, read });
+        }
+        Some(event)
+    }
+
+    /// How many events wait.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.subscribed.queue.lock().events.len()
+    }
+
+    /// Whether none waits.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        self.shared.unsubscribe(&self.subscribed);
+    }
+}

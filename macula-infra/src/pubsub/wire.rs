@@ -1,0 +1,421 @@
+//! The bytes of what the ends of sessions say.
+//!
+//! A batch names each of its topics once, and has all payloads in one piece behind its entries, so
+//! that many small messages cost little more than their bytes. What comes from a peer is held to the
+//! bounds of [`proto`](super::proto) while it is read.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use macula_core::topic::{InvalidTopic, Pattern, Topic};
+use macula_core::wire::{BodyError, EncodeError, Limits, from_body, to_body};
+use serde::{Deserialize, Serialize};
+
+use super::message::{Missed, PAYLOAD_LEN_MAX};
+use super::proto::word::{
+    BATCH_ENTRIES_MAX, Batch, Carried, ENTRIES_MAX, Entry, FLOWS, Failure, FlowId, FlowReport,
+    GROUP_LEN_MAX, GROUPS_MAX, Interest, Life, Missing, PREFIXES_MAX, Replay, Route, Standing,
+    SubId, Wanted, Window, Word,
+};
+
+/// The longest message of all, in bytes: one with a payload as long as may be, or a long list of
+/// patterns.
+pub(super) const LEN_MAX: usize = PAYLOAD_LEN_MAX + (256 << 10);
+
+/// How many failures one report of a flow has at most.
+const FAILURES_MAX: usize = 8_192;
+
+/// Why something cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub(super) enum Invalid {
+    /// It is no message.
+    #[error("a message that cannot be read: {0}")]
+    Body(#[from] BodyError),
+    /// A topic in it is none.
+    #[error(transparent)]
+    Topic(#[from] InvalidTopic),
+    /// A list or a text in it is too long.
+    #[error("a message with {found} {what}, at most {max} are taken")]
+    TooMany {
+        /// Of what.
+        what: &'static str,
+        /// How many.
+        found: usize,
+        /// How many may be.
+        max: usize,
+    },
+    /// It says something that cannot be.
+    #[error("a message with a wrong {0}")]
+    Wrong(&'static str),
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum WireWord {
+    Hello {
+        realm: serde_bytes::ByteArray<32>,
+        life: Life,
+        is_new: bool,
+    },
+    Ask {
+        prefixes: Vec<Arc<str>>,
+    },
+    Bye,
+    Welcome {
+        life: Life,
+        window: Window,
+        version: u64,
+        received: Vec<u64>,
+    },
+    Interest {
+        version: u64,
+        anew: Vec<Arc<str>>,
+        entries: Vec<WireWanted>,
+    },
+    Replay {
+        sub: u64,
+        pattern: Pattern,
+        last: Option<u32>,
+        within_ms: Option<u64>,
+        retained: bool,
+        max: u32,
+    },
+    Report {
+        life: Life,
+        flows: Vec<WireReport>,
+    },
+    Reset,
+    Refused {
+        why: String,
+    },
+    News {
+        prefixes: Vec<Arc<str>>,
+    },
+}
+
+#[derive(Serialize, Deserialize)]
+struct WireWanted {
+    pattern: Pattern,
+    group: Option<Arc<str>>,
+    standing: Standing,
+}
+
+#[derive(Serialize, Deserialize)]
+struct WireReport {
+    flow: u8,
+    received: u64,
+    done: u64,
+    failures: Vec<(u64, Failure)>,
+    again: bool,
+}
+
+#[derive(Serialize, Deserialize)]
+struct WireBatch<'a> {
+    flow: u8,
+    first: u64,
+    known: u64,
+    #[serde(borrow)]
+    topics: Vec<Cow<'a, str>>,
+    entries: Vec<WireEntry>,
+    payloads: Bytes,
+}
+
+/// What, of which topic, with which number, how many bytes, and what else: for a message the number
+/// is its own, for what is missing that of the first, and for a cut the subscription's.
+#[derive(Serialize, Deserialize)]
+struct WireEntry(What, u32, u64, u32, Option<Box<WireExtra>>);
+
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "u8", try_from = "u8")]
+enum What {
+    Message,
+    Missing,
+    Void,
+    Cut,
+}
+
+impl From<What> for u8 {
+    fn from(what: What) -> Self {
+        match what {
+            What::Message => 0,
+            What::Missing => 1,
+            What::Void => 2,
+            What::Cut => 3,
+        }
+    }
+}
+
+impl TryFrom<u8> for What {
+    type Error = &'static str;
+
+    fn try_from(number: u8) -> Result<Self, &'static str> {
+        match number {
+            0 => Ok(Self::Message),
+            1 => Ok(Self::Missing),
+            2 => Ok(Self::Void),
+            3 => Ok(Self::Cut),
+            _ => Err("no kind of entry"),
+        }
+    }
+}
+
+/// What most entries do not need. A message without it is for all who are in no group.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum WireExtra {
+    Route { plain: bool, groups: Vec<Arc<str>>, only: Option<u64> },
+    Missing { to: u64, count: u64, why: Missed },
+}
+
+/// Writes a message, and says whether it is a batch.
+///
+/// # Errors
+///
+/// [`EncodeError`], if it is longer than messages may be.
+pub(super) fn encode(word: &Word) -> Result<Bytes, EncodeError> {
+    let wire = match word {
+        Word::Batch(batch) => return to_body(&batch_out(batch), LEN_MAX),
+        Word::Hello { realm, life, is_new } => {
+            WireWord::Hello { realm: (*realm).into(), life: *life, is_new: *is_new }
+        }
+        Word::Ask { prefixes } => WireWord::Ask { prefixes: prefixes.clone() },
+        Word::Bye => WireWord::Bye,
+        Word::Welcome { life, window, version, received } => {
+            let (life, window, version) = (*life, *window, *version);
+            WireWord::Welcome { life, window, version, received: received.clone() }
+        }
+        Word::Interest(interest) => interest_out(interest),
+        Word::Replay { sub, pattern, replay, max } => WireWord::Replay {
+            sub: sub.0,
+            pattern: pattern.clone(),
+            last: replay.last,
+            within_ms: replay
+                .within
+                .map(|within| u64::try_from(within.as_millis()).unwrap_or(u64::MAX)),
+            retained: replay.retained,
+            max: *max,
+        },
+        Word::Report { life, flows } => {
+            let flow = |report: &FlowReport| WireReport {
+                flow: report.flow.number(),
+                received: report.received,
+                done: report.done,
+                failures: report.failures.clone(),
+                again: report.again,
+            };
+            WireWord::Report { life: *life, flows: flows.iter().map(flow).collect() }
+        }
+        Word::Reset => WireWord::Reset,
+        Word::Refused { why } => WireWord::Refused { why: why.clone() },
+        Word::News { prefixes } => WireWord::News { prefixes: prefixes.clone() },
+    };
+    to_body(&wire, LEN_MAX)
+}
+
+fn interest_out(interest: &Interest) -> WireWord {
+    let entry = |(wanted, standing): &(Wanted, Standing)| WireWanted {
+        pattern: wanted.pattern.clone(),
+        group: wanted.group.clone(),
+        standing: *standing,
+    };
+    WireWord::Interest {
+        version: interest.version,
+        anew: interest.anew.clone(),
+        entries: interest.entries.iter().map(entry).collect(),
+    }
+}
+
+fn batch_out(batch: &Batch) -> WireBatch<'_> {
+    let mut places: BTreeMap<&str, u32> = BTreeMap::new();
+    let mut topics = Vec::new();
+    let mut last: Option<(&str, u32)> = None;
+    let len = batch.entries.iter().map(|entry| match entry {
+        Entry::Message(carried) => carried.payload.len(),
+        _ => 0,
+    });
+    let mut payloads = BytesMut::with_capacity(len.sum());
+    let mut at = |text| match last {
+        Some((of, place)) if of == text => place,
+        _ => {
+            let next = u32::try_from(places.len()).unwrap_or(u32::MAX);
+            let place = *places.entry(text).or_insert_with(|| {
+                topics.push(Cow::Borrowed(text));
+                next
+            });
+            last = Some((text, place));
+            place
+        }
+    };
+    let missing = |what, missing: &Missing, topic| {
+        let Missing { from, to, count, why, .. } = missing;
+        let extra = WireExtra::Missing { to: *to, count: *count, why: *why };
+        WireEntry(what, topic, *from, 0, Some(Box::new(extra)))
+    };
+    let mut entries = Vec::with_capacity(batch.entries.len());
+    for entry in &batch.entries {
+        entries.push(match entry {
+            Entry::Message(carried) => {
+                payloads.extend_from_slice(&carried.payload);
+                let len = u32::try_from(carried.payload.len()).unwrap_or(u32::MAX);
+                let extra = route_out(&carried.route);
+                WireEntry(What::Message, at(carried.topic.as_str()), carried.sequence, len, extra)
+            }
+            Entry::Missing(of) => missing(What::Missing, of, at(of.topic.as_str())),
+            Entry::Void(of) => missing(What::Void, of, at(of.topic.as_str())),
+            Entry::Cut(sub) => WireEntry(What::Cut, 0, sub.0, 0, None),
+        });
+    }
+    WireBatch {
+        flow: batch.flow.number(),
+        first: batch.first,
+        known: batch.known,
+        topics,
+        entries,
+        payloads: payloads.freeze(),
+    }
+}
+
+fn route_out(route: &Route) -> Option<Box<WireExtra>> {
+    let Route { plain, groups, only } = route;
+    if *plain && groups.is_empty() && only.is_none() {
+        return None;
+    }
+    let only = only.map(|sub| sub.0);
+    Some(Box::new(WireExtra::Route { plain: *plain, groups: groups.clone(), only }))
+}
+
+/// Reads a message.
+///
+/// # Errors
+///
+/// [`Invalid`]; a message of which one part is bad is refused as a whole.
+pub(super) fn decode(bytes: &[u8], limits: &Limits) -> Result<Word, Invalid> {
+    Ok(match from_body(bytes, limits)? {
+        WireWord::Hello { realm, life, is_new } => {
+            Word::Hello { realm: realm.into_array(), life, is_new }
+        }
+        WireWord::Ask { prefixes } => Word::Ask { prefixes: prefixes_in(prefixes)? },
+        WireWord::Bye => Word::Bye,
+        WireWord::Welcome { life, window, version, received } => {
+            few("flows", received.len(), FLOWS)?;
+            Word::Welcome { life, window, version, received }
+        }
+        WireWord::Interest { version, anew, entries } => {
+            few("patterns", entries.len(), ENTRIES_MAX)?;
+            let entries: Result<_, Invalid> = entries.into_iter().map(wanted_in).collect();
+            Word::Interest(Interest { version, anew: prefixes_in(anew)?, entries: entries? })
+        }
+        WireWord::Replay { sub, pattern, last, within_ms, retained, max } => {
+            let within = within_ms.map(Duration::from_millis);
+            Word::Replay {
+                sub: SubId(sub),
+                pattern,
+                replay: Replay { last, within, retained },
+                max,
+            }
+        }
+        WireWord::Report { life, flows } => {
+            few("flows", flows.len(), FLOWS)?;
+            let flows: Result<_, Invalid> = flows.into_iter().map(report_in).collect();
+            Word::Report { life, flows: flows? }
+        }
+        WireWord::Reset => Word::Reset,
+        WireWord::Refused { why } => Word::Refused { why: why.chars().take(256).collect() },
+        WireWord::News { prefixes } => Word::News { prefixes: prefixes_in(prefixes)? },
+    })
+}
+
+fn few(what: &'static str, found: usize, max: usize) -> Result<(), Invalid> {
+    if found <= max { Ok(()) } else { Err(Invalid::TooMany { what, found, max }) }
+}
+
+/// A prefix is a topic, or nothing.
+fn prefixes_in(prefixes: Vec<Arc<str>>) -> Result<Vec<Arc<str>>, Invalid> {
+    few("prefixes", prefixes.len(), PREFIXES_MAX)?;
+    for prefix in prefixes.iter().filter(|prefix| !prefix.is_empty()) {
+        prefix.parse::<Topic>()?;
+    }
+    Ok(prefixes)
+}
+
+fn group_in(group: &str) -> Result<(), Invalid> {
+    few("bytes in a group's name", group.len(), GROUP_LEN_MAX)
+}
+
+fn wanted_in(wanted: WireWanted) -> Result<(Wanted, Standing), Invalid> {
+    let WireWanted { pattern, group, standing } = wanted;
+    group.as_deref().map_or(Ok(()), group_in)?;
+    Ok((Wanted::new(pattern, group), standing))
+}
+
+fn flow_in(flow: u8) -> Result<FlowId, Invalid> {
+    FlowId::from_number(flow).ok_or(Invalid::Wrong("flow"))
+}
+
+fn report_in(report: WireReport) -> Result<FlowReport, Invalid> {
+    let WireReport { flow, received, done, failures, again } = report;
+    few("failures", failures.len(), FAILURES_MAX)?;
+    Ok(FlowReport { flow: flow_in(flow)?, received, done, failures, again })
+}
+
+/// Reads a batch.
+///
+/// # Errors
+///
+/// [`Invalid`]; a batch of which one part is bad is refused as a whole.
+pub(super) fn decode_batch(bytes: &[u8], limits: &Limits) -> Result<Batch, Invalid> {
+    let read: WireBatch<'_> = from_body(bytes, limits)?;
+    few("entries", read.entries.len(), BATCH_ENTRIES_MAX)?;
+    few("topics", read.topics.len(), BATCH_ENTRIES_MAX)?;
+    let topics: Result<Vec<Topic>, InvalidTopic> =
+        read.topics.iter().map(|topic| topic.parse()).collect();
+    let (topics, mut payloads) = (topics?, read.payloads);
+    let mut entries = Vec::with_capacity(read.entries.len());
+    for WireEntry(what, topic, number, len, extra) in read.entries {
+        let topic = usize::try_from(topic).ok().and_then(|place| topics.get(place));
+        let topic = || topic.cloned().ok_or(Invalid::Wrong("topic"));
+        entries.push(match (what, extra.map(|extra| *extra)) {
+            (What::Cut, _) => Entry::Cut(SubId(number)),
+            (What::Message, extra) => {
+                let len = usize::try_from(len).unwrap_or(usize::MAX);
+                if len > payloads.len() || len > PAYLOAD_LEN_MAX {
+                    return Err(Invalid::Wrong("length"));
+                }
+                let payload = payloads.split_to(len);
+                let (topic, route) = (topic()?, route_in(extra)?);
+                Entry::Message(Carried {
+                    topic,
+                    sequence: number,
+                    payload,
+                    route,
+                    is_allowed: true,
+                })
+            }
+            (what, Some(WireExtra::Missing { to, count, why })) => {
+                let missing = Missing { topic: topic()?, from: number, to, count, why };
+                if what == What::Void { Entry::Void(missing) } else { Entry::Missing(missing) }
+            }
+            _ => return Err(Invalid::Wrong("entry")),
+        });
+    }
+    Ok(Batch { flow: flow_in(read.flow)?, first: read.first, known: read.known, entries })
+}
+
+fn route_in(extra: Option<WireExtra>) -> Result<Route, Invalid> {
+    match extra {
+        None => Ok(Route { plain: true, ..Route::default() }),
+        Some(WireExtra::Route { plain, groups, only }) => {
+            few("groups", groups.len(), GROUPS_MAX)?;
+            groups.iter().try_for_each(|group| group_in(group))?;
+            Ok(Route { plain, groups, only: only.map(SubId) })
+        }
+        Some(WireExtra::Missing { .. }) => Err(Invalid::Wrong("route")),
+    }
+}
+
+#[cfg(test)]
+mod tests;

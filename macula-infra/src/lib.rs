@@ -3,9 +3,10 @@
 //! Its rooms stand upon one another in this order: [`transport`] makes verified connections,
 //! [`link`] puts one to work, [`pool`] keeps one to each peer, and [`remote`] calls actors over
 //! them. The services stand beside one another on top of these: [`membership`] says who is there,
-//! [`dht`] finds nodes, records and providers, [`bootstrap`] finds the mesh, [`names`] whoever
-//! serves an actor, and [`rpc`] calls procedures, whoever provides them. [`mesh`] is what the tiers above see, and [`tier`] the part of the tree that
-//! runs it all.
+//! [`dht`] finds nodes, records and providers, [`bootstrap`] finds the mesh, [`names`] whoever serves
+//! an actor, [`rpc`] calls procedures, whoever provides them, [`pubsub`] publishes and subscribes, and
+//! [`relay`] reaches nodes over others. [`mesh`] is what the tiers above see, and [`tier`] the part of
+//! the tree that runs it all.
 
 mod access;
 mod announcing;

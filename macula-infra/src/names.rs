@@ -1,10 +1,10 @@
 //! The names of served actors and of procedures, anywhere in the mesh.
 //!
-//! Each name that a node serves is [announced](crate::announcing) in the directory for as long as it
-//! is served. [`Names`] finds the nodes that serve a name. What it has found it believes for half a minute, and
-//! less if it proves wrong: a node that does not serve the name, or cannot be reached, or is gone
-//! from the mesh, is forgotten. A [`NamedHandle`] asks whoever serves its name, one node after the
-//! other until one takes the question.
+//! Each name that a node serves is announced in the directory for as long as it is served. [`Names`]
+//! finds the nodes that serve a name. What it has found it believes for half a minute, and less if it
+//! proves wrong: a node that does not serve the name, or cannot be reached, or is gone from the mesh,
+//! is forgotten. A [`NamedHandle`] asks whoever serves its name, one node after the other until one
+//! takes the question.
 
 mod found;
 mod handle;

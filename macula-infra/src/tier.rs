@@ -281,11 +281,7 @@ fn ground(config: Config, peers: &SupervisorHandle) -> Result<Ground, Error> {
     let subscriptions = Arc::new(dht.in_space(space::SUB));
     let kept = pubsub::proto::archive::Limits::default();
     let pubsub = PubSub::new(credentials.node(), *realm.as_bytes(), subscriptions, kept);
-    let overlay = Overlay::new(credentials.node());
-    if discovery.relay.is_on() {
-        sockets.attach(overlay.clone());
-    }
-    let relay = Relay::new(overlay, dht.clone(), &discovery.relay);
+    let relay = relaying(own.node, &discovery, &sockets, &dht);
     let known = discovery.saved.entries.iter().map(|entry| entry.contact.clone());
     let known = known.take(membership::proto::SEEDS_MAX).collect();
     let membership = Membership::new(known, &discovery.membership);
@@ -341,6 +337,15 @@ fn own_contact(node: NodeId, discovery: &Discovery, sockets: &Sockets) -> Contac
     }
     let relayed = (places(discovery, sockets) > 0).then(|| Overlay::address_of(node));
     Contact::new(node, addresses.into_iter().chain(relayed))
+}
+
+/// The node's part in relaying, which has its own network.
+fn relaying(node: NodeId, discovery: &Discovery, sockets: &Sockets, dht: &Dht) -> Relay {
+    let overlay = Overlay::new(node);
+    if discovery.relay.is_on() {
+        sockets.attach(overlay.clone());
+    }
+    Relay::new(overlay, dht.clone(), &discovery.relay)
 }
 
 /// Where a node tells whom it meets that it can be dialled.

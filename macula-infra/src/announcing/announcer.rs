@@ -96,9 +96,9 @@ impl Announcer {
         changes: u64,
     ) -> Self {
         let mut announcer = Self { changes, ..Self::default() };
-        for name in told.difference(&served).cloned() {
-            announcer.change(Arc::clone(&name), false);
-            if let Some(entry) = announcer.names.get_mut(&name) {
+        for name in told.difference(&served) {
+            announcer.change(Arc::clone(name), false);
+            if let Some(entry) = announcer.names.get_mut(name) {
                 entry.belief = Belief::Unsure;
             }
         }

@@ -1,6 +1,6 @@
 //! Records: values under a name, signed by their author.
 //!
-//! A record is believed for its signature and for the [`Rules`], whoever has handed it over. Its
+//! A record is believed for its signature and for the [`Rules`](super::rules::Rules), whoever has handed it over. Its
 //! sequence number says which of two is newer; an author never uses one twice. When two records
 //! have one sequence number all the same, whoever stores keeps the first one that came (so that
 //! compare-and-set means something), and whoever reads takes the one that most nodes have, or else

@@ -1,8 +1,8 @@
-//! What decides, without IO: the [`Broker`](broker::Broker) of a node, and its parts.
+//! What decides, without IO: the `Broker` of a node, and its parts.
 //!
-//! [`flow`] is the sending end of one flow of a session and [`intake`] the receiving end. [`outlet`]
-//! is a publisher's end of a session, with what the other node wants; [`inlet`] is a subscriber's
-//! end. [`subscribers`] are those of this node, [`trie`] finds them, and [`archive`] keeps what is
+//! `flow` is the sending end of one flow of a session and `intake` the receiving end. `outlet`
+//! is a publisher's end of a session, with what the other node wants; `inlet` is a subscriber's
+//! end. `subscribers` are those of this node, `trie` finds them, and [`archive`] keeps what is
 //! replayed. [`tree`] is broadcast to a large audience over the neighbours of a [`view`].
 
 pub mod archive;

@@ -1,8 +1,8 @@
 //! The table as one node has it: all parts of it in one machine.
 //!
 //! Whoever wants something gives a [`Command`] and gets one [`Answer`] or one [`Failure`], by its
-//! deadline. A command becomes a search: a [lookup] whose steps are
-//! [requests] to other nodes. A put then stores with the nodes that were found, and
+//! deadline. A command becomes a search: a [lookup](super::lookup) whose steps are
+//! [requests](super::requests) to other nodes. A put then stores with the nodes that were found, and
 //! says of each what became of it. Nothing is sent without waiting for its answer, not even what
 //! nobody asked for: replication, repair and refresh are searches and requests like all others.
 //!

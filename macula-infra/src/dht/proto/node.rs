@@ -93,9 +93,8 @@ pub struct Config {
 }
 
 impl Default for Config {
-    /// The defaults of the parts, but that lookups are [guarded](lookup::Config::guarded): with one
-    /// path, a quarter of liars keeps one lookup of nine from the truth. One node is enough to agree
-    /// on a value.
+    /// The defaults of the parts, but that lookups are [guarded](lookup::Config::guarded). One node
+    /// is enough to agree on a value.
     fn default() -> Self {
         Self {
             table: table::Config::default(),

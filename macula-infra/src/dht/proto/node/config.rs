@@ -39,9 +39,8 @@ pub struct Config {
 }
 
 impl Default for Config {
-    /// The defaults of the parts, but that lookups are [guarded](lookup::Config::guarded): with one
-    /// path, a quarter of liars keeps one lookup of nine from the truth. Three nodes agree; 10 s for
-    /// a command.
+    /// The defaults of the parts, but that lookups are [guarded](lookup::Config::guarded). Three nodes
+    /// agree; 10 s for a command.
     fn default() -> Self {
         Self {
             table: table::Config::default(),

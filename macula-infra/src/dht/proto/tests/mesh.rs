@@ -45,7 +45,7 @@ fn line(figures: &Figures, mesh: &Mesh) -> String {
 #[test]
 fn a_thousand_nodes_find_exactly_the_closest_and_a_refresh_that_never_runs_is_found() {
     let run = |bug| {
-        // Three paths, judged by the density, make up for the bug.
+        // Several paths, judged by the density, make up for the bug.
         let plan = Plan { settings: on_paths(1), ..Plan::honest(1, 1_000) };
         let mut mesh = joined(&plan, bug);
         let figures = mesh.measure(50).unwrap();
@@ -88,7 +88,7 @@ fn one_seed_gives_one_run() {
 
 #[test]
 fn a_quarter_of_liars_does_not_mislead_guarded_lookups() {
-    let plan = Plan { hostile: 0.25, settings: on_paths(3), ..Plan::honest(5, 120) };
+    let plan = Plan { hostile: 0.25, ..Plan::honest(5, 120) };
     let mut mesh = joined(&plan, None);
     let figures = mesh.measure(40).unwrap();
     println!("{}", line(&figures, &mesh));

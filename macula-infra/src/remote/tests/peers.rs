@@ -46,6 +46,8 @@ impl Peer {
         let (endpoint, _) = Endpoint::start(config, sockets, me).await.unwrap();
         let to = node.infra.mesh.listening()[0];
         let connection = endpoint.dial(to, None).await.unwrap();
+        // The node has welcomed the peer, and puts the connection to work a moment later.
+        until(|| node.infra.mesh.links().iter().any(|link| link.node() == node_id)).await;
         let (opener, streams, control, control_stream) = connection.into_parts();
         let bulks = Bulks::new(Arc::clone(&opener));
         let control_out = (Limits::default(), MIB);

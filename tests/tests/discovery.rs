@@ -82,7 +82,6 @@ fn run(world: World) -> Result<Run<seen::Seen>, String> {
 }
 
 #[test]
-#[ignore = "it fails since the last merges, and why is not known yet"]
 fn the_mesh_is_whole_again_whatever_is_killed() -> Result<(), FailedSeed> {
     let test = "the_mesh_is_whole_again_whatever_is_killed";
     let case = Case { target: "discovery", test };
@@ -96,7 +95,6 @@ fn the_mesh_is_whole_again_whatever_is_killed() -> Result<(), FailedSeed> {
 }
 
 #[test]
-#[ignore = "it fails since the last merges, and why is not known yet"]
 fn a_seed_has_one_trace() {
     let trace = || run(world(0)).unwrap().log;
     let (once, again) = std::thread::scope(|scope| {
@@ -135,7 +133,6 @@ fn a_table_that_publishes_nothing_anew_is_found() {
 }
 
 #[test]
-#[ignore = "found until lookups went on four paths; why not since is not known yet"]
 fn a_table_that_forgets_its_callers_is_found() {
     let why = found_in_table(node::Bug::ForgetsItsCallers);
     assert!(why.contains("was not told"), "{why}");

@@ -120,22 +120,29 @@ impl<'a> History<'a> {
     }
 
     /// The nodes that provide something: in its present life each has said so, and has not taken it
-    /// back since. What it was told of that is no matter.
-    pub(crate) fn providing(&self, key: u8) -> Vec<usize> {
-        let mut last: BTreeMap<usize, (Duration, Op, bool)> = BTreeMap::new();
-        for deed in self.deeds.values() {
-            let provides = match deed.wish {
-                Wish::Provide { key: of } if of == key => true,
-                Wish::Withdraw { key: of } if of == key => false,
+    /// back since. What it was told of that is no matter, unless it is unknown whether it was taken
+    /// back.
+    fn providing(&self, key: u8) -> Providing {
+        let (mut surely, mut perhaps) = (BTreeSet::new(), BTreeSet::new());
+        let living = |deed: &&Deed<'_>| self.lives.get(&deed.by.0) == Some(&deed.by.1);
+        for deed in self.deeds.values().filter(living) {
+            let node = deed.by.0;
+            match deed.wish {
+                Wish::Provide { key: of } if of == key => {
+                    surely.insert(node);
+                }
+                Wish::Withdraw { key: of } if of == key => {
+                    let did = surely.remove(&node);
+                    if matches!(deed.ended, Some((_, End::Failed { unsure: true, .. }))) {
+                        perhaps.extend(did.then_some(node));
+                        continue;
+                    }
+                }
                 _ => continue,
-            };
-            let (node, life) = deed.by;
-            if self.lives.get(&node) == Some(&life) {
-                let known = last.entry(node).or_insert((deed.asked, deed.op, provides));
-                *known = (*known).max((deed.asked, deed.op, provides));
             }
+            perhaps.remove(&node);
         }
-        last.into_iter().filter(|(_, (_, _, provides))| *provides).map(|(node, _)| node).collect()
+        Providing { surely, perhaps }
     }
 
     /// Whether nothing of the storm is under way any more, and each node has looked at everything
@@ -166,14 +173,14 @@ impl<'a> History<'a> {
     pub(crate) fn fault(&self, deed: &Deed<'_>) -> Option<String> {
         let (_, end) = deed.ended?;
         match (deed.wish, end) {
-            (_, End::Failed { why }) => Some(format!("it failed: {why}")),
+            (_, End::Failed { why, .. }) => Some(format!("it failed: {why}")),
             (Wish::Get { key }, End::Got { value, .. }) => {
                 let (found, floor) = (value.map_or(0, |value| value.sequence), self.floor(key));
                 (found < floor).then(|| format!("{found} was found under {key}, and not {floor}"))
             }
             (Wish::Find { key }, End::Found { nodes }) => {
                 let providing = self.providing(key);
-                (*nodes != providing).then(|| {
+                (!providing.may_be(nodes)).then(|| {
                     format!("{nodes:?} were found to provide {key}, and not {providing:?}")
                 })
             }
@@ -203,6 +210,24 @@ impl<'a> History<'a> {
     /// The nodes.
     pub(crate) fn nodes(&self) -> BTreeSet<usize> {
         self.lives.keys().copied().collect()
+    }
+}
+
+/// Who provides something.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Providing {
+    surely: BTreeSet<usize>,
+    /// It was told that it is unknown whether what it wanted to take back is.
+    perhaps: BTreeSet<usize>,
+}
+
+impl Providing {
+    /// Whether these nodes may be all of them.
+    fn may_be(&self, nodes: &[usize]) -> bool {
+        let nodes: BTreeSet<usize> = nodes.iter().copied().collect();
+        let unexpected = nodes.difference(&self.surely);
+        nodes.is_superset(&self.surely)
+            && unexpected.into_iter().all(|node| self.perhaps.contains(node))
     }
 }
 

@@ -193,9 +193,10 @@ impl Client {
 
     async fn ended(&mut self, op: Op, wish: Wish) -> End {
         let dht = self.life.node.mesh().dht().clone();
-        self.done(&dht, op, wish)
-            .await
-            .unwrap_or_else(|error| End::Failed { why: error.to_string() })
+        self.done(&dht, op, wish).await.unwrap_or_else(|error| {
+            let unsure = matches!(error, Error::Restarting | Error::TimedOut { .. });
+            End::Failed { why: error.to_string(), unsure }
+        })
     }
 
     async fn done(&mut self, dht: &Dht, op: Op, wish: Wish) -> Result<End, Error> {

@@ -48,8 +48,8 @@ pub(crate) enum End {
     Found { nodes: Vec<usize> },
     /// There are these nodes, the node itself aside.
     Nodes { nodes: Vec<usize> },
-    /// There is no answer.
-    Failed { why: String },
+    /// There is no answer; perhaps it is unsure whether what was wanted is done.
+    Failed { why: String, unsure: bool },
 }
 
 /// What the log is told.

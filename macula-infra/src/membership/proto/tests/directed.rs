@@ -131,6 +131,27 @@ fn who_does_not_answer_is_asked_through_others_and_then_suspected() {
 }
 
 #[test]
+fn who_speaks_while_others_are_asked_about_it_is_not_suspected() {
+    let (mut swim, mut now) = swim(4, Config::default());
+    while swim.stats().indirect == 0 {
+        now = swim.poll_timeout().unwrap().0;
+        drop(wake(&mut swim, now));
+    }
+    // Nobody answers this node, and all others say something else.
+    for number in 1..=4 {
+        drop(tell(&mut swim, now + ms(1), says(number, vec![], Body::Gossip)));
+    }
+    let until = now + ms(2_000);
+    let mut suspected = Vec::new();
+    while swim.stats().indirect == 1 && now < until {
+        now = swim.poll_timeout().unwrap().0;
+        suspected.extend(events(&wake(&mut swim, now)));
+    }
+    assert_eq!(suspected, []);
+    assert_eq!((swim.stats().failed, swim.stats().suspicions), (0, 0));
+}
+
+#[test]
 fn a_suspect_is_gone_in_time_and_sooner_if_others_agree() {
     for (accusers, wait) in [(vec![1], 4_000), (vec![1, 2], 2_600), (vec![1, 2, 3, 4], 1_200)] {
         let (mut swim, now) = swim(9, Config::default());

@@ -213,6 +213,8 @@ pub struct Opener {
     pub listen: Vec<SocketAddr>,
     /// The roles in its certificate.
     pub roles: Vec<String>,
+    /// The realm whose names it says that it uses, as the hash of the realm's name.
+    pub uses_realm: [u8; 32],
     /// Until when its certificate holds, since the Unix epoch.
     pub not_after: Duration,
     /// How often trust had been replaced when the peer was judged.

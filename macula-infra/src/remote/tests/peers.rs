@@ -41,7 +41,7 @@ impl Peer {
         };
         let credentials = credentials(authority, 77);
         let node_id = credentials.node();
-        let me = Me { credentials, incarnation: 1, listen: Vec::new(), seed: None };
+        let me = Me { credentials, incarnation: 1, listen: Vec::new(), realm: [0; 32], seed: None };
         let sockets = Arc::new(Sockets::bind(&config).unwrap());
         let (endpoint, _) = Endpoint::start(config, sockets, me).await.unwrap();
         let to = node.infra.mesh.listening()[0];

@@ -29,7 +29,8 @@ pub struct Judged {
     pub node: NodeId,
     /// Until when its certificate holds, since the Unix epoch.
     pub not_after: Duration,
-    /// The roles that its authority gave it.
+    /// The roles that the realm's authority gave it. Without a realm nobody has any: whoever makes
+    /// its own certificate would give itself whichever it likes.
     pub roles: Vec<String>,
     /// Whether its hello has to show a join token.
     pub token_due: bool,
@@ -92,7 +93,7 @@ pub fn judge(
         Some(_) | None => Ok(Judged {
             node: found,
             not_after: facts.validity.not_after,
-            roles: facts.roles,
+            roles: if trust.realm().is_some() { facts.roles } else { Vec::new() },
             token_due,
         }),
     }

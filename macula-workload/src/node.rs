@@ -180,6 +180,7 @@ impl Builder {
             book,
             sockets,
             seed,
+            access: config.access.clone(),
         };
         let Tree { root, infrastructure, platform, workload } =
             tree(&config, infrastructure, workloads)?;

@@ -111,11 +111,15 @@ impl<'a> Reload<'a> {
         match self.read(node) {
             Ok(()) => {
                 let (trust, directory) = (&self.config.tls.trust, &self.config.tls.directory);
-                tracing::info!(?trust, ?directory, "the identity was read anew");
+                tracing::info!(
+                    ?trust,
+                    ?directory,
+                    "the identity was read anew, and the rules of access"
+                );
             }
             Err(error) => {
                 let error = super::told(&error);
-                tracing::error!(%error, "the identity was not read anew; what was in use still is");
+                tracing::error!(%error, "the identity was not read anew, nor were the rules of access; what was in use still is");
             }
         }
     }
@@ -126,10 +130,14 @@ impl<'a> Reload<'a> {
             error
         })?;
         read.tls.reload(node.mesh().credentials())?;
+        node.mesh().access().replace(read.access.clone());
         self.config.tls = std::mem::take(&mut read.tls);
         read.tls = self.config.tls.clone();
+        self.config.access = read.access.clone();
         if read != self.config {
-            tracing::warn!("beside [tls] the configuration has changed too: that takes a restart");
+            tracing::warn!(
+                "beside [tls] and [access] the configuration has changed too: that takes a restart"
+            );
         }
         Ok(())
     }

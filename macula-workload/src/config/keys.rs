@@ -1,5 +1,6 @@
 //! Every key that is legal, where it is legal, and what its value means.
 
+mod access;
 mod dht;
 mod membership;
 mod mesh;
@@ -17,6 +18,7 @@ use super::error::{Error, Fault, Place, Problem};
 use super::item::{Item, Key, Read, read_table};
 use super::{Config, Node, registers};
 
+pub(super) use access::{ACCESS, RULE};
 pub(super) use dht::{CACHE, DHT, LIMITS, PROVIDERS, PUBLISHED, RECORDS, REQUESTS, TABLE};
 pub(super) use membership::MEMBERSHIP;
 pub(super) use mesh::{ADMIN, MESH};
@@ -65,6 +67,10 @@ pub(super) static TOP: &[Key<Config>] = &[
         },
     },
     Key { name: "dht", read: |config, item| said(config, item, |config| item.table(config, DHT)) },
+    Key {
+        name: "access",
+        read: |config, item| said(config, item, |config| item.table(&mut config.access, ACCESS)),
+    },
     Key { name: "admin", read: |config, item| item.table(&mut config.admin, ADMIN).map(drop) },
     Key { name: "platform", read: |config, item| item.table(config, PLATFORM).map(drop) },
     Key { name: "supervision", read: |config, item| supervision(&mut config.supervision, item) },

@@ -1,6 +1,7 @@
 //! `macula run`: a node until a signal.
 
 use anyhow::Context as _;
+use macula_workload::membership::update::Role;
 use macula_workload::supervision::{Event, ExitReason};
 use macula_workload::{Config, Node, membership, node};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -32,11 +33,16 @@ async fn serve(config: Config, args: &RunArgs) -> Result<(), Failure> {
     let mut stop = Stop::new()?;
     let mut reload = Reload::new(args, config.clone())?;
     let (ping, handle) = ping::worker()?;
-    let node = match Node::builder().config(config).workload(ping).start().await {
+    let serves = config.mesh.role != Role::Bootstrap;
+    let builder = Node::builder().config(config);
+    let builder = if serves { builder.workload(ping) } else { builder };
+    let node = match builder.start().await {
         Ok(node) => node,
         Err(error) => return Err(super::unstarted(error)),
     };
-    ping::serve(&node, &handle)?;
+    if serves {
+        ping::serve(&node, &handle)?;
+    }
     let actors = node.snapshot().await.len();
     tracing::info!(node = %node.id(), listening = ?node.mesh().listening(), actors, "the node is up");
     let members = tokio::spawn(tell_members(node.mesh().membership().events()));

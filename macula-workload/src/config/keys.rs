@@ -18,7 +18,9 @@ use super::error::{Error, Fault, Place, Problem};
 use super::item::{Item, Key, Read, read_table};
 use super::{Config, Node, registers};
 
-pub(super) use access::{ACCESS, RULE};
+pub(super) use access::ACCESS;
+#[cfg(test)]
+pub(super) use access::RULE;
 pub(super) use dht::{CACHE, DHT, LIMITS, PROVIDERS, PUBLISHED, RECORDS, REQUESTS, TABLE};
 pub(super) use membership::MEMBERSHIP;
 pub(super) use mesh::{ADMIN, MESH};

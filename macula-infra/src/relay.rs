@@ -216,6 +216,12 @@ impl Relay {
         self.0.places.lock().iter().copied().collect()
     }
 
+    /// The relay that carries what this node and another send to each other, if one does.
+    #[must_use]
+    pub fn via(&self, node: NodeId) -> Option<NodeId> {
+        self.0.paths.lock().over(node)
+    }
+
     /// How much this node carries for others.
     #[must_use]
     pub fn carried(&self) -> Carried {

@@ -87,6 +87,12 @@ impl Paths {
         }
     }
 
+    /// The relay over which something would be sent to a node, for all that is known.
+    #[must_use]
+    pub fn over(&self, node: NodeId) -> Option<NodeId> {
+        self.0.get(&node)?.relays.first().map(|relay| relay.node)
+    }
+
     /// Something has come from a node over a relay: the way back is the same.
     pub fn heard(&mut self, now: Instant, node: NodeId, over: NodeId) {
         self.make_room(now, node);

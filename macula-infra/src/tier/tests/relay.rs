@@ -125,6 +125,15 @@ async fn sum(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stream_goes_on_over_the_other_relay_when_one_is_killed() {
+    goes_on_without_one(false).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_goes_on_over_the_other_relay_when_one_is_stopped() {
+    goes_on_without_one(true).await;
+}
+
+async fn goes_on_without_one(is_stopped: bool) {
     let (relays, [here, there]) = apart().await;
     let (to, back) = (there.infra.mesh.node(), here.infra.mesh.node());
     let rpc = there.infra.mesh.rpc();
@@ -141,7 +150,12 @@ async fn a_stream_goes_on_over_the_other_relay_when_one_is_killed() {
         if number == 100 {
             let via = here.infra.mesh.relay().via(to).unwrap();
             let place = relays.iter().position(|relay| relay.node.infra.mesh.node() == via);
-            relays.swap_remove(place.unwrap()).kill();
+            let relay = relays.swap_remove(place.unwrap());
+            if is_stopped {
+                drop(tokio::spawn(relay.stop()));
+            } else {
+                relay.kill();
+            }
         }
         numbers.send(&number).await.unwrap();
         expected += number;

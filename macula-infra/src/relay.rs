@@ -11,8 +11,8 @@
 //! next one, and QUIC sends again what was lost, so not even a stream breaks. What a relay gives is
 //! bounded ([`ledger`]).
 //!
-//! It is off unless [`Config`] says otherwise: a direct connection does not take the place of a
-//! relayed one yet, and connections to relays that are replaced cost places.
+//! A node relays for others only if [`Config`] says so. It uses relays by itself if it listens
+//! nowhere and says of no address at which it can be dialled: then nobody can dial it.
 
 mod actor;
 pub mod ledger;
@@ -65,12 +65,12 @@ const NAME: &[u8] = b"relay";
 /// Whether a node keeps places at relays.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Use {
-    /// If it cannot be dialled otherwise.
+    /// If it cannot be dialled otherwise: it listens nowhere, and advertises nothing.
+    #[default]
     Auto,
-    /// In any case.
+    /// In any case: it listens where others do not reach it.
     Always,
     /// Never, and it reaches nobody over relays.
-    #[default]
     Never,
 }
 
@@ -86,9 +86,9 @@ pub struct Config {
 }
 
 impl Default for Config {
-    /// Nothing, of others and for others; three places if any.
+    /// Three places for a node that cannot be dialled otherwise; nothing for others.
     fn default() -> Self {
-        Self { uses: Use::Never, places: 3, gives: ledger::Config::default() }
+        Self { uses: Use::Auto, places: 3, gives: ledger::Config::default() }
     }
 }
 
@@ -195,6 +195,23 @@ impl Relay {
     /// The connection to a node, if there is one.
     fn live(&self, node: NodeId) -> Option<InFlight> {
         self.0.net.get()?.pool.live(node)
+    }
+
+    /// Whether there is a connection to a node that takes new work, in use or about to be.
+    fn is_linked(&self, node: NodeId) -> bool {
+        let Some(Net { pool, .. }) = self.0.net.get() else { return false };
+        pool.links().iter().any(|link| link.node() == node && !link.is_leaving())
+    }
+
+    /// Something has changed in the mesh: a node has come, or may be reached in another way.
+    pub(crate) fn changed(&self) {
+        self.0.desk.offer(reserver::Input::Changed);
+    }
+
+    /// A node has gone.
+    pub(crate) fn gone(&self, node: NodeId) {
+        self.0.desk.offer(reserver::Input::Lost { relay: node });
+        self.0.paths.lock().lost(TokioClock.now(), node);
     }
 
     /// Keeps the connection to a relay, or keeps it no longer.

@@ -343,7 +343,8 @@ fn own_contact(node: NodeId, discovery: &Discovery, sockets: &Sockets) -> Contac
 fn relaying(node: NodeId, discovery: &Discovery, sockets: &Sockets, dht: &Dht) -> Relay {
     let overlay = Overlay::new(node);
     if discovery.relay.is_on() {
-        sockets.attach(overlay.clone());
+        // Whoever can be dialled otherwise only dials there.
+        sockets.attach(overlay.clone(), places(discovery, sockets) > 0);
     }
     Relay::new(overlay, dht.clone(), &discovery.relay)
 }
@@ -398,16 +399,19 @@ fn services_of(
     let post = Post::new(pool.clone());
     let (book, table) = (pool.book().clone(), dht.clone());
     let (named, called, topics) = (names.clone(), rpc.clone(), pubsub.clone());
+    let relaying = mesh.relay.clone();
     let listener = move |event: &Event, contact: Option<&Contact>| match (event, contact) {
         (Event::Joined { .. } | Event::Returned { .. } | Event::Updated { .. }, Some(contact)) => {
             book.hear(contact.node, &contact.addresses);
             table.heard(vec![contact.directly()]);
+            relaying.changed();
         }
         (Event::Gone { node, .. }, _) => {
             table.gone(*node);
             named.gone(*node);
             called.gone(*node);
             topics.gone(*node);
+            relaying.gone(*node);
         }
         _ => {}
     };

@@ -8,3 +8,5 @@ pub(super) const REFUSED: &str = "macula_relay_refused_total";
 pub(super) const RESERVATIONS: &str = "macula_relay_reservations";
 /// At how many relays this node has a place.
 pub(super) const PLACES: &str = "macula_relay_places";
+/// What relays did not carry for this node, as they say; label `reason`.
+pub(super) const UNCARRIED: &str = "macula_relay_uncarried_total";

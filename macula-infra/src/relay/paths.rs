@@ -122,8 +122,8 @@ impl Paths {
         known.unheard_since = None;
     }
 
-    /// A relay does not lead to a node.
-    pub fn absent(&mut self, now: Instant, node: NodeId, over: NodeId) {
+    /// A relay does not carry anything to a node now.
+    pub fn refused(&mut self, now: Instant, node: NodeId, over: NodeId) {
         let Some(known) = self.0.get_mut(&node) else { return };
         if known.relays.first().is_some_and(|relay| relay.node == over) {
             known.turn(now);
@@ -144,6 +144,13 @@ impl Paths {
     pub fn leads(&self, relay: NodeId, node: NodeId) -> bool {
         let known = self.0.get(&node);
         known.is_some_and(|known| known.relays.iter().any(|other| other.node == relay))
+    }
+
+    /// Whether something goes to some node over a relay.
+    #[must_use]
+    pub fn uses(&self, relay: NodeId) -> bool {
+        let first = |known: &Node| known.relays.first().map(|first| first.node);
+        self.0.values().any(|known| first(known) == Some(relay))
     }
 
     fn known(&mut self, now: Instant, node: NodeId) -> &mut Node {

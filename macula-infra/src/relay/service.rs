@@ -10,19 +10,24 @@ use futures_util::future::BoxFuture;
 use macula_core::clock::{Clock as _, TokioClock};
 use macula_core::identity::NodeId;
 use macula_core::wire::{Flags, Frame, Kind, from_body};
+use parking_lot::Mutex;
 use serde::Serialize;
 
 use super::ledger::NotCarried;
 use super::reserver::Input;
 use super::wire::{
-    ABSENT, Absent, CARRIED, CARRY, DENIED, Denied, FIRST_KIND, HEAD_LEN, RESERVE, RESERVED,
-    Reserved, split,
+    CARRIED, CARRY, DENIED, Denied, FIRST_KIND, HEAD_LEN, RESERVE, RESERVED, Reserved, UNCARRIED,
+    Uncarried, split,
 };
 use super::{Relay, metrics};
 use crate::link::{Link, Service, Session, unsupported};
+use crate::tokens::{Bucket, Rate};
 use crate::transport::Closed;
 use crate::transport::lane::{Body, Lane};
 use crate::transport::overlay::Datagram;
+
+/// How often a peer is told that something was not carried.
+const TOLD: Rate = Rate { per_s: 20, burst: 40 };
 
 /// Makes the sessions of relaying.
 #[derive(Debug, Clone)]
@@ -34,7 +39,8 @@ impl Service for RelayService {
     }
 
     fn open(&self, link: &Arc<Link>) -> Arc<dyn Session> {
-        Arc::new(Relaying { relay: self.0.clone(), is_trusted: link.peer().trusted })
+        let told = Mutex::new(Bucket::full(TokioClock.now(), TOLD));
+        Arc::new(Relaying { relay: self.0.clone(), is_trusted: link.peer().trusted, told })
     }
 }
 
@@ -43,6 +49,8 @@ impl Service for RelayService {
 struct Relaying {
     relay: Relay,
     is_trusted: bool,
+    /// What the peer is told of what was not carried.
+    told: Mutex<Bucket>,
 }
 
 /// Tells the peer something, if there is room.
@@ -54,7 +62,7 @@ impl Relaying {
     /// The peer wants a place here.
     fn reserve(&self, link: &Link, id: u64) {
         let mut ledger = self.relay.0.ledger.lock();
-        let reserved = ledger.reserve(TokioClock.now(), link.node());
+        let reserved = ledger.reserve(TokioClock.now(), link.node(), &link.peer().realm);
         let count = u32::try_from(ledger.reservations()).unwrap_or(u32::MAX);
         drop(ledger);
         ::metrics::gauge!(metrics::RESERVATIONS).set(f64::from(count));
@@ -63,7 +71,7 @@ impl Relaying {
                 let lifetime_ms = u64::try_from(lifetime.as_millis()).unwrap_or(u64::MAX);
                 tell(link, RESERVED, id, &Reserved { lifetime_ms });
             }
-            Err(denial) => tell(link, DENIED, id, &Denied { why: denial.to_string() }),
+            Err(why) => tell(link, DENIED, id, &Denied { why }),
         }
     }
 
@@ -73,7 +81,9 @@ impl Relaying {
         let Some((id, _ports, _payload)) = split(body) else { return refused("malformed") };
         let Ok(to) = NodeId::from_bytes(*id) else { return refused("malformed") };
         let from = link.node();
-        let carried = shared.ledger.lock().carry(TokioClock.now(), from, to, body.len());
+        let now = TokioClock.now();
+        let sender = (from, &link.peer().realm);
+        let carried = shared.ledger.lock().carry(now, sender, to, body.len());
         let carried = carried.and_then(|()| {
             let in_flight = self.relay.live(to).ok_or(NotCarried::Absent)?;
             let mut bytes = BytesMut::with_capacity(body.len());
@@ -92,10 +102,18 @@ impl Relaying {
         });
         if let Err(why) = carried {
             refused(why.as_str());
-            if why == NotCarried::Absent {
-                shared.ledger.lock().release(to);
-                tell(link, ABSENT, 0, &Absent { node: to });
+            if self.told.lock().take(now, TOLD, 1).is_ok() {
+                tell(link, UNCARRIED, 0, &Uncarried { node: to, why });
             }
+        }
+    }
+
+    /// A relay did not carry something of this node's.
+    fn uncarried(&self, relay: NodeId, node: NodeId, why: NotCarried) {
+        ::metrics::counter!(metrics::UNCARRIED, "reason" => why.as_str()).increment(1);
+        tracing::debug!(relay = relay.short(), node = node.short(), %why, "not carried");
+        if !why.is_passing() {
+            self.relay.0.paths.lock().refused(TokioClock.now(), node, relay);
         }
     }
 
@@ -123,7 +141,7 @@ impl Session for Relaying {
     fn frame(&self, link: &Arc<Link>, _lane: Lane, frame: Frame) {
         let (relay, shared) = (link.node(), &self.relay.0);
         match frame.kind {
-            RESERVE | RESERVED | DENIED | CARRY | CARRIED | ABSENT if !self.is_trusted => {}
+            RESERVE | RESERVED | DENIED | CARRY | CARRIED | UNCARRIED if !self.is_trusted => {}
             RESERVE => self.reserve(link, frame.id),
             RESERVED => {
                 if let Ok(Reserved { lifetime_ms }) = from_body(&frame.body, link.limits()) {
@@ -132,16 +150,21 @@ impl Session for Relaying {
                 }
             }
             DENIED => {
-                if let Ok(Denied { why }) = from_body(&frame.body, link.limits()) {
-                    tracing::info!(relay = relay.short(), why, "no place at a relay");
+                match from_body(&frame.body, link.limits()) {
+                    Ok(Denied { why }) => {
+                        tracing::info!(relay = relay.short(), %why, "no place at a relay");
+                    }
+                    Err(error) => {
+                        tracing::info!(relay = relay.short(), %error, "no place at a relay");
+                    }
                 }
                 shared.desk.offer(Input::Denied { relay });
             }
             CARRY => self.carry(link, &frame.body),
             CARRIED => self.arrived(relay, &frame.body),
-            ABSENT => {
-                if let Ok(Absent { node }) = from_body(&frame.body, link.limits()) {
-                    shared.paths.lock().absent(TokioClock.now(), node, relay);
+            UNCARRIED => {
+                if let Ok(Uncarried { node, why }) = from_body(&frame.body, link.limits()) {
+                    self.uncarried(relay, node, why);
                 }
             }
             _ => unsupported(link, &frame),
@@ -159,14 +182,14 @@ impl Session for Relaying {
     }
 
     fn closed(&self, link: &Arc<Link>, _closed: &Closed) {
-        let shared = &self.relay.0;
-        if self.relay.live(link.node()).is_some() {
-            // Another connection has taken its place.
-            return;
+        let (shared, node, now) = (&self.relay.0, link.node(), TokioClock.now());
+        // The node that has lost its connection asks for its place anew, over the next one.
+        shared.ledger.lock().lapse(now, node);
+        shared.desk.offer(Input::Closed { relay: node });
+        let mut paths = shared.paths.lock();
+        if paths.uses(node) && !self.relay.is_linked(node) {
+            paths.lost(now, node);
         }
-        shared.ledger.lock().release(link.node());
-        shared.paths.lock().lost(TokioClock.now(), link.node());
-        shared.desk.offer(Input::Lost { relay: link.node() });
     }
 
     fn as_any(&self) -> &(dyn Any + Send + Sync) {

@@ -213,6 +213,9 @@ pub struct Opener {
     pub listen: Vec<SocketAddr>,
     /// The roles in its certificate.
     pub roles: Vec<String>,
+    /// Its realm: the name of the authority that has issued its certificate. Empty if it has none
+    /// but itself, or is only reported.
+    pub realm: Arc<str>,
     /// Until when its certificate holds, since the Unix epoch.
     pub not_after: Duration,
     /// How often trust had been replaced when the peer was judged.

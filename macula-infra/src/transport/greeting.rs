@@ -282,9 +282,9 @@ fn made(
         listen.clear();
     }
     let trusted = judged.is_some();
-    let (roles, not_after) = match judged {
-        Some(judged) => (judged.roles, judged.not_after),
-        None => (Vec::new(), std::time::Duration::MAX),
+    let (roles, realm, not_after) = match judged {
+        Some(judged) => (judged.roles, judged.realm, judged.not_after),
+        None => (Vec::new(), String::new(), std::time::Duration::MAX),
     };
     let opener = Opener {
         handle: fresh.handle,
@@ -296,6 +296,7 @@ fn made(
         address: fresh.address,
         listen,
         roles,
+        realm: realm.into(),
         not_after,
         generation: fresh.generation,
         by_token,

@@ -328,6 +328,9 @@ pub enum Problem {
     /// Values of the table that are each legal, and not together.
     #[error("dht: {0}")]
     Dht(Invalid),
+    /// Values of relaying that are each legal, and not together.
+    #[error("relay: {0}")]
+    Relay(Invalid),
     /// A word that is none of the few.
     #[error(
         "`{key}` must be one of {}, and here is \"{}\"{}",

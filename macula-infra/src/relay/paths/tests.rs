@@ -57,8 +57,8 @@ fn a_relay_that_does_not_lead_there_is_passed_over_for_a_while() {
     let (peer, other, one, two) = (node(0), node(5), node(1), node(2));
     paths.resolved(now, peer, &[one, two]);
     paths.resolved(now, other, &[two]);
-    paths.absent(now, peer, one);
-    paths.absent(now, peer, one);
+    paths.refused(now, peer, one);
+    paths.refused(now, peer, one);
     assert_eq!(paths.way(now, peer), Way::Over(two), "what is said twice counts once");
     paths.lost(now, two);
     assert_eq!((paths.way(now, peer), paths.way(now, other)), (Way::Unknown, Way::Unknown));

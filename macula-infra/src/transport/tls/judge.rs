@@ -31,6 +31,8 @@ pub struct Judged {
     pub not_after: Duration,
     /// The roles that its authority gave it.
     pub roles: Vec<String>,
+    /// The name of that authority, as its certificates have it; empty if the node vouches for itself.
+    pub realm: String,
     /// Whether its hello has to show a join token.
     pub token_due: bool,
 }
@@ -93,6 +95,7 @@ pub fn judge(
             node: found,
             not_after: facts.validity.not_after,
             roles: facts.roles,
+            realm: if facts.issuer == facts.subject { String::new() } else { facts.issuer },
             token_due,
         }),
     }

@@ -1,0 +1,99 @@
+//! Whole nodes that cannot reach one another call and stream over relays, in virtual time, while
+//! relays crash and links break; and the mesh heals.
+//!
+//! `MACULA_SEED=7 cargo test -p macula-tests --test relay` replays a seed, and
+//! `MACULA_WORLD_SEEDS=200 cargo test -p macula-tests --test relay` runs more of them.
+
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+#[path = "relay/hops.rs"]
+mod hops;
+#[path = "relay/invariants.rs"]
+mod invariants;
+#[path = "relay/storm.rs"]
+mod storm;
+
+use std::time::Duration;
+
+use macula_infra::relay::Use;
+use macula_tests::seeds::{Case, FailedSeed};
+use macula_tests::world::{self, Faults, Run, World};
+use macula_workload::Config;
+
+use storm::{EDGES, RELAYS, STORM, Storm};
+
+/// How many seeds are run if nothing else is said: each takes some seconds of one core.
+const SEEDS: u64 = 10;
+
+/// How many seeds a planted bug gets to be found.
+const BUG_SEEDS: u64 = 5;
+
+/// The pairs that nothing gets between directly.
+const APART: &[(usize, usize)] = &[(3, 4)];
+
+/// How long the mesh may take to heal.
+const HEALING_MAX: Duration = Duration::from_secs(40);
+
+/// Relays crash, and all links are bad.
+const FAULTS: Faults = Faults {
+    loss: 0.01,
+    part_every: Some(Duration::from_secs(2)),
+    hold_every: Some(Duration::from_secs(3)),
+    crash_every: Some(Duration::from_secs(2)),
+    ..Faults::STORM
+};
+
+/// Relays crash one after the other, each for a while, and nothing else is wrong.
+const CRASHES: Faults = Faults {
+    latency_max: Duration::from_millis(30),
+    crash_every: Some(Duration::from_secs(5)),
+    down_max: Duration::from_millis(3_000),
+    ..Faults::NONE
+};
+
+/// Times that are short enough for virtual seconds.
+pub(crate) fn quick(config: &mut Config) {
+    let ms = Duration::from_millis;
+    let bootstrap = &mut config.mesh.bootstrap;
+    (bootstrap.retry_initial, bootstrap.retry_max) = (ms(200), ms(1_000));
+    config.membership.reconnect_interval = ms(1_000);
+    config.membership.sync_interval = ms(2_000);
+    config.membership.join_backoff_max = ms(1_000);
+    config.dht.node.table.refresh_own_after = ms(10_000);
+    config.dht.node.records.replicate_every = ms(5_000);
+    config.dht.node.published.record_every = ms(5_000);
+}
+
+/// The first nodes relay, and the others keep places.
+fn of_each(index: usize, config: &mut Config) {
+    if index < RELAYS {
+        config.relay.gives.serve = true;
+    } else {
+        config.relay.uses = Use::Always;
+    }
+}
+
+fn world(seed: u64) -> World {
+    World::builder(seed)
+        .nodes(RELAYS + EDGES)
+        .joins()
+        .storm(STORM)
+        .healing_max(HEALING_MAX)
+        .faults(FAULTS)
+        .apart(APART)
+        .crashing(RELAYS)
+        .of_each(of_each)
+        .config(quick)
+}
+
+fn run(world: World, storm: Storm) -> Result<Run<storm::Seen>, String> {
+    world.run(&storm).map_err(|broken| broken.to_string())
+}
+
+#[test]
+fn calls_and_streams_over_relays_keep_their_promises_and_the_mesh_heals() -> Result<(), FailedSeed>
+{
+    let test = "calls_and_streams_over_relays_keep_their_promises_and_the_mesh_heals";
+    let case = Case { target: "relay", test };
+    world::check_all(case, 0..SEEDS, |seed| run(world(seed), Storm::APART).map(drop))
+}

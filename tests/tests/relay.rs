@@ -46,8 +46,8 @@ const FAULTS: Faults = Faults {
 /// Relays crash one after the other, each for a while, and nothing else is wrong.
 const CRASHES: Faults = Faults {
     latency_max: Duration::from_millis(30),
-    crash_every: Some(Duration::from_secs(5)),
-    down_max: Duration::from_millis(3_000),
+    crash_every: Some(Duration::from_secs(3)),
+    down_max: Duration::from_millis(2_500),
     ..Faults::NONE
 };
 
@@ -96,4 +96,28 @@ fn calls_and_streams_over_relays_keep_their_promises_and_the_mesh_heals() -> Res
     let test = "calls_and_streams_over_relays_keep_their_promises_and_the_mesh_heals";
     let case = Case { target: "relay", test };
     world::check_all(case, 0..SEEDS, |seed| run(world(seed), Storm::APART).map(drop))
+}
+
+#[test]
+fn no_stream_and_no_call_breaks_when_relays_crash_one_after_the_other() -> Result<(), FailedSeed> {
+    let test = "no_stream_and_no_call_breaks_when_relays_crash_one_after_the_other";
+    world::check_all(Case { target: "relay", test }, 0..SEEDS, |seed| {
+        run(world(seed).faults(CRASHES), Storm::GENTLE).map(drop)
+    })
+}
+
+#[test]
+fn the_storm_is_one() {
+    let log = run(world(0), Storm::APART).unwrap().log;
+    let lines = log.lines(usize::MAX);
+    for word in ["Crashed", "Parted", "Held", "Mended", "Answered", "Finished", "relayed: true"] {
+        assert!(lines.contains(word), "there is no {word}");
+    }
+    assert!(!lines.contains("relayed: false"), "they are apart");
+    let lines = run(world(0).faults(CRASHES), Storm::GENTLE).unwrap().log.lines(usize::MAX);
+    let count = |word: &str| lines.matches(word).count();
+    panic!(
+        "{:?}",
+        ["Crashed", "Answered", "Failed", "Finished", "Broke", "Linked", "Asked"].map(count)
+    );
 }

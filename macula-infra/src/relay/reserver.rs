@@ -13,6 +13,8 @@ use macula_core::entropy::Entropy;
 use macula_core::identity::NodeId;
 use macula_core::machine::Machine;
 
+use super::Bug;
+
 /// How long a relay may take to answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 
@@ -119,6 +121,7 @@ pub struct Reserver {
     searched_at: Option<Instant>,
     timers: Deadlines<Timer>,
     out: VecDeque<Output>,
+    bug: Option<Bug>,
 }
 
 impl Reserver {
@@ -135,11 +138,18 @@ impl Reserver {
             searched_at: None,
             timers: Deadlines::new(),
             out: VecDeque::new(),
+            bug: None,
         };
         if wanted > 0 {
             reserver.timers.set(Timer::Search, now);
         }
         reserver
+    }
+
+    /// With a bug that a test has planted.
+    #[must_use]
+    pub fn with(self, bug: Option<Bug>) -> Self {
+        Self { bug, ..self }
     }
 
     /// The relays at which there is a place.
@@ -254,6 +264,10 @@ impl Machine for Reserver {
     type Output = Output;
 
     fn handle(&mut self, now: Instant, input: Input) {
+        let is_end = matches!(input, Input::Closed { .. } | Input::Lost { .. });
+        if self.bug == Some(Bug::KeepsLostPlaces) && is_end {
+            return;
+        }
         match input {
             Input::Found(relays) => return self.found(now, relays),
             Input::Reserved { relay, lifetime } => {

@@ -13,18 +13,18 @@ use macula_core::wire::{Flags, Frame, Kind, from_body};
 use parking_lot::Mutex;
 use serde::Serialize;
 
-use super::ledger::NotCarried;
+use super::ledger::{Denial, NotCarried};
 use super::reserver::Input;
 use super::wire::{
-    CARRIED, CARRY, DENIED, Denied, FIRST_KIND, HEAD_LEN, RESERVE, RESERVED, Reserved, UNCARRIED,
-    Uncarried, split,
+    CARRIED, CARRY, DENIED, Denied, FIRST_KIND, HEAD_LEN, REACHED, RESERVE, RESERVED, Reserved,
+    UNCARRIED, Uncarried, split,
 };
 use super::{Relay, metrics};
 use crate::link::{Link, Service, Session, unsupported};
 use crate::tokens::{Bucket, Rate};
 use crate::transport::Closed;
 use crate::transport::lane::{Body, Lane};
-use crate::transport::overlay::Datagram;
+use crate::transport::overlay::{Datagram, is_overlay};
 
 /// How often a peer is told that something was not carried.
 const TOLD: Rate = Rate { per_s: 20, burst: 40 };
@@ -39,6 +39,10 @@ impl Service for RelayService {
     }
 
     fn open(&self, link: &Arc<Link>) -> Arc<dyn Session> {
+        let places = self.0.places();
+        if let Some(record) = self.0.record(&places).filter(|_| !places.is_empty()) {
+            self.0.tell(link, &record);
+        }
         let told = Mutex::new(Bucket::full(TokioClock.now(), TOLD));
         Arc::new(Relaying { relay: self.0.clone(), is_trusted: link.peer().trusted, told })
     }
@@ -61,6 +65,10 @@ fn tell<T: Serialize>(link: &Link, kind: Kind, id: u64, body: &T) {
 impl Relaying {
     /// The peer wants a place here.
     fn reserve(&self, link: &Link, id: u64) {
+        if is_overlay(link.peer().address) {
+            // What is carried in what is carried would wait for itself.
+            return tell(link, DENIED, id, &Denied { why: Denial::Relayed });
+        }
         let mut ledger = self.relay.0.ledger.lock();
         let reserved = ledger.reserve(TokioClock.now(), link.node(), &link.peer().realm);
         let count = u32::try_from(ledger.reservations()).unwrap_or(u32::MAX);
@@ -122,9 +130,10 @@ impl Relaying {
         let shared = &self.relay.0;
         let Some((id, (from, to), payload)) = split(body) else { return refused("malformed") };
         let Ok(node) = NodeId::from_bytes(*id) else { return refused("malformed") };
+        let is_place = shared.places.lock().contains(&relay);
         let mut paths = shared.paths.lock();
         // Nobody else brings anything: whoever did could fill this node with what is not asked for.
-        if !shared.places.lock().contains(&relay) && !paths.leads(relay, node) {
+        if !is_place && !paths.leads(relay, node) {
             return refused("stranger");
         }
         paths.heard(TokioClock.now(), node, relay);
@@ -141,7 +150,8 @@ impl Session for Relaying {
     fn frame(&self, link: &Arc<Link>, _lane: Lane, frame: Frame) {
         let (relay, shared) = (link.node(), &self.relay.0);
         match frame.kind {
-            RESERVE | RESERVED | DENIED | CARRY | CARRIED | UNCARRIED if !self.is_trusted => {}
+            RESERVE | RESERVED | DENIED | CARRY | CARRIED | UNCARRIED | REACHED
+                if !self.is_trusted => {}
             RESERVE => self.reserve(link, frame.id),
             RESERVED => {
                 if let Ok(Reserved { lifetime_ms }) = from_body(&frame.body, link.limits()) {
@@ -160,11 +170,19 @@ impl Session for Relaying {
                 }
                 shared.desk.offer(Input::Denied { relay });
             }
+            CARRY | CARRIED if is_overlay(link.peer().address) => refused("nested"),
             CARRY => self.carry(link, &frame.body),
             CARRIED => self.arrived(relay, &frame.body),
             UNCARRIED => {
                 if let Ok(Uncarried { node, why }) = from_body(&frame.body, link.limits()) {
                     self.uncarried(relay, node, why);
+                }
+            }
+            REACHED => {
+                if let Ok(reached) = from_body(&frame.body, link.limits())
+                    && let Some(relays) = self.relay.learn(reached)
+                {
+                    shared.paths.lock().resolved(TokioClock.now(), link.node(), &relays);
                 }
             }
             _ => unsupported(link, &frame),

@@ -29,6 +29,9 @@ pub(super) const CARRIED: Kind = Kind(FIRST_KIND + 4);
 /// The relay did not carry something: the body is [`Uncarried`].
 pub(super) const UNCARRIED: Kind = Kind(FIRST_KIND + 5);
 
+/// Where the sender is reached now: the body is as that of its record.
+pub(super) const REACHED: Kind = Kind(FIRST_KIND + 6);
+
 /// How many bytes stand before the payload of a datagram: the node, and two ports.
 pub(super) const HEAD_LEN: usize = 36;
 

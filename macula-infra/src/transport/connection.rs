@@ -289,7 +289,7 @@ impl Connection {
 }
 
 /// The streams that the peer opens.
-pub struct Streams(pub(super) StreamAcceptor);
+pub struct Streams(pub(super) StreamAcceptor, pub(super) Handle);
 
 impl Debug for Streams {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -302,7 +302,11 @@ impl Streams {
         let stream = self.0.accept_receive_stream().await;
         match stream.map_err(|error| Closed::from_quic(&error))? {
             Some(stream) => Ok(stream),
-            None => Err(Closed::There(CloseCode::Dropped)),
+            // The library ends so for a peer that has gone silent too; its handle tells which it is.
+            None => Err(match self.1.ping() {
+                Err(error) => Closed::from_quic(&error),
+                Ok(()) => Closed::There(CloseCode::Dropped),
+            }),
         }
     }
 

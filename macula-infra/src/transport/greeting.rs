@@ -213,7 +213,8 @@ fn fresh(quic: Quic, credentials: &Credentials) -> Result<Fresh, Failed> {
     let (mut handle, streams) = quic.split();
     handle.keep_alive(true).map_err(|error| Closed::from_quic(&error))?;
     let proved = tls::proved_node(&chain);
-    Ok(Fresh { handle, streams: Streams(streams), address, chain, proved, generation })
+    let streams = Streams(streams, handle.clone());
+    Ok(Fresh { handle, streams, address, chain, proved, generation })
 }
 
 /// Judges the peer; none if it is refused and reported only.

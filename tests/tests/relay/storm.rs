@@ -75,6 +75,9 @@ pub(crate) struct Storm {
 impl Storm {
     /// The nodes never reach each other.
     pub(crate) const APART: Self = Self { meets: false, is_gentle: false };
+
+    /// Nor do they break anything off.
+    pub(crate) const GENTLE: Self = Self { is_gentle: true, ..Self::APART };
 }
 
 struct Edge(Life<Seen>);

@@ -9,6 +9,9 @@ pub enum Denial {
     /// The node that was asked does not relay.
     #[error("it does not relay")]
     Off,
+    /// The connection on which it was asked is itself relayed.
+    #[error("the connection to it is relayed itself")]
+    Relayed,
     /// All its places are taken.
     #[error("all its places are taken")]
     Full,

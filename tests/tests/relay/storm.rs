@@ -78,6 +78,9 @@ impl Storm {
 
     /// Nor do they break anything off.
     pub(crate) const GENTLE: Self = Self { is_gentle: true, ..Self::APART };
+
+    /// They do in the end, and nothing breaks when they go over to a direct connection.
+    pub(crate) const MEETING: Self = Self { meets: true, is_gentle: true };
 }
 
 struct Edge(Life<Seen>);

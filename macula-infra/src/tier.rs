@@ -416,8 +416,8 @@ fn services_of(
         _ => {}
     };
     let is_client = is_client(&discovery, &mesh.sockets);
-    let relays = discovery.relay.is_on();
     let uses = (places(&discovery, &mesh.sockets), discovery.relay.gives.serve);
+    let relays = uses.0 > 0 || uses.1;
     let relay = relay::worker(mesh.relay.clone(), own.node, uses, entropy.clone())?;
     let membership_worker = membership::worker(
         membership::Parts {

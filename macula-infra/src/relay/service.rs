@@ -39,6 +39,9 @@ impl Service for RelayService {
     }
 
     fn open(&self, link: &Arc<Link>) -> Arc<dyn Session> {
+        if is_overlay(link.peer().address) {
+            ::metrics::gauge!(metrics::RELAYED).increment(1.0);
+        }
         let places = self.0.places();
         if let Some(record) = self.0.record(&places).filter(|_| !places.is_empty()) {
             self.0.tell(link, &record);
@@ -201,6 +204,9 @@ impl Session for Relaying {
 
     fn closed(&self, link: &Arc<Link>, _closed: &Closed) {
         let (shared, node, now) = (&self.relay.0, link.node(), TokioClock.now());
+        if is_overlay(link.peer().address) {
+            ::metrics::gauge!(metrics::RELAYED).decrement(1.0);
+        }
         // The node that has lost its connection asks for its place anew, over the next one.
         shared.ledger.lock().lapse(now, node);
         shared.desk.offer(Input::Closed { relay: node });

@@ -47,11 +47,12 @@ pub(super) fn run(args: &CallArgs) -> Result<(), Failure> {
 }
 
 async fn call(args: &CallArgs, config: Config, question: &Value) -> Result<(), Failure> {
+    let joins = args.addresses.is_empty() && !config.mesh.bootstrap.seeds.is_empty();
     let node = match Node::builder().config(config).start().await {
         Ok(node) => node,
         Err(error) => return Err(super::unstarted(error)),
     };
-    let answer = ask(&node, args, question).await;
+    let answer = ask(&node, args, question, joins).await;
     // What was answered counts, however the node ends.
     let stopped = node.stop().await;
     print(&answer?.to_string())?;
@@ -59,13 +60,20 @@ async fn call(args: &CallArgs, config: Config, question: &Value) -> Result<(), F
     Ok(())
 }
 
-async fn ask(node: &Node, args: &CallArgs, question: &Value) -> Result<Value, Failure> {
+async fn ask(
+    node: &Node,
+    args: &CallArgs,
+    question: &Value,
+    joins: bool,
+) -> Result<Value, Failure> {
     if node.id() == args.node {
         let text = "this configuration is of that very node; ask with the identity of another";
         return Err(Failure::Usage(anyhow!(text)));
     }
     node.mesh().introduce(args.node, args.addresses.iter().copied());
     let actor = node.remote(args.node).handle::<Value, Value>(&args.name);
+    // Where it is, the mesh says in a moment, if the node joins one.
+    let actor = if joins { actor.wait_for_ready() } else { actor };
     let answer = actor.call_within(args.within, question).await;
     Ok(answer.map_err(anyhow::Error::from)?)
 }

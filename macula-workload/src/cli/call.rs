@@ -5,10 +5,15 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
+use macula_core::clock::{Clock as _, TokioClock};
+use macula_workload::remote::{CallError, Unavailability};
 use macula_workload::{Config, Node, NodeId};
 use serde_json::Value;
 
 use super::{Failure, load, log, print, runtime};
+
+/// How often it is looked whether the mesh has said where the node is.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 #[derive(Debug, clap::Args)]
 pub(super) struct CallArgs {
@@ -72,8 +77,19 @@ async fn ask(
     }
     node.mesh().introduce(args.node, args.addresses.iter().copied());
     let actor = node.remote(args.node).handle::<Value, Value>(&args.name);
-    // Where it is, the mesh says in a moment, if the node joins one.
-    let actor = if joins { actor.wait_for_ready() } else { actor };
-    let answer = actor.call_within(args.within, question).await;
-    Ok(answer.map_err(anyhow::Error::from)?)
+    if !joins {
+        return Ok(actor.call_within(args.within, question).await.map_err(anyhow::Error::from)?);
+    }
+    // Where it is, the mesh says in a moment.
+    let actor = actor.wait_for_ready();
+    let deadline = TokioClock.now() + args.within;
+    loop {
+        let left = deadline.saturating_duration_since(TokioClock.now());
+        match actor.call_within(left, question).await {
+            Err(CallError::Unavailable(Unavailability::NoAddress)) if left > LOOK_EVERY => {
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+            answer => return Ok(answer.map_err(anyhow::Error::from)?),
+        }
+    }
 }

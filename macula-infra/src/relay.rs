@@ -23,7 +23,7 @@ pub mod reserver;
 mod service;
 mod wire;
 
-pub(crate) use actor::worker;
+pub(crate) use actor::{RelayActor, worker};
 pub use bug::Bug;
 pub(crate) use service::RelayService;
 

@@ -379,6 +379,18 @@ fn is_client(discovery: &Discovery, sockets: &Sockets) -> bool {
     discovery.role == Role::Client || !listens(discovery, sockets)
 }
 
+/// What keeps places at relays and offers its own, if the node does one or the other.
+fn relay_of(
+    mesh: &Mesh,
+    own: NodeId,
+    discovery: &Discovery,
+    entropy: impl Fn() -> Entropy + Send + Sync + 'static,
+) -> Result<Option<Worker<relay::RelayActor>>, Error> {
+    let uses = (places(discovery, &mesh.sockets), discovery.relay.gives.serve);
+    let acts = uses.0 > 0 || uses.1;
+    Ok(if acts { Some(relay::worker(mesh.relay.clone(), own, uses, entropy)?) } else { None })
+}
+
 /// The supervisor of the services, and the handles to those of its children that are looked at.
 struct Service {
     services: Supervisor,
@@ -416,9 +428,7 @@ fn services_of(
         _ => {}
     };
     let is_client = is_client(&discovery, &mesh.sockets);
-    let uses = (places(&discovery, &mesh.sockets), discovery.relay.gives.serve);
-    let relays = uses.0 > 0 || uses.1;
-    let relay = relay::worker(mesh.relay.clone(), own.node, uses, entropy.clone())?;
+    let relay = relay_of(mesh, own.node, &discovery, entropy.clone())?;
     let membership_worker = membership::worker(
         membership::Parts {
             membership: membership.clone(),
@@ -463,7 +473,7 @@ fn services_of(
     let (pubsub_worker, pubsub) = pubsub_worker.split();
     let services = services.child(membership_worker).child(dht_worker).child(names).child(topics);
     let services = services.child(pubsub_worker);
-    let services = if relays { services.child(relay) } else { services };
+    let services = if let Some(relay) = relay { services.child(relay) } else { services };
     let services = services.child(bootstrap);
     Ok(Service { services, membership: membership_handle, dht: dht_handle, pubsub })
 }

@@ -19,7 +19,7 @@ use macula_core::identity::NodeId;
 
 use crate::tokens::Bucket;
 
-pub use config::Config;
+pub use config::{Config, KIB_PER_S_MAX};
 pub use refusal::{Denial, NotCarried};
 
 /// How long the place of a node is kept whose connection has ended. Whoever has lost a connection,

@@ -6,7 +6,7 @@ use crate::bounds::{Invalid, number, span};
 use crate::tokens::Rate;
 
 /// The most KiB in a second that can be told: so many bytes are a number of 32 bits.
-const KIB_PER_S_MAX: u32 = 4_194_303;
+pub const KIB_PER_S_MAX: u32 = 4_194_303;
 
 /// What a relay gives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

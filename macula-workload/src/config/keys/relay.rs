@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::{Key, limit, put, span};
+use macula_infra::relay::ledger::KIB_PER_S_MAX;
 use macula_infra::relay::{Config, Use};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -16,7 +17,7 @@ const PLACES_MAX: u64 = 100_000;
 const CIRCUITS_MAX: u64 = 1_000_000;
 
 /// How many KiB in a second can be told.
-const KIB_MAX: u64 = 4_194_303;
+const KIB_MAX: u64 = KIB_PER_S_MAX as u64;
 
 const USES: &[(&str, Use)] = &[("auto", Use::Auto), ("always", Use::Always), ("never", Use::Never)];
 

@@ -331,8 +331,8 @@ impl Relay {
         }));
     }
 
-    /// The relays over which a node says that it is reached.
-    async fn reached(&self, node: NodeId) -> Option<Vec<NodeId>> {
+    /// The relays over which a node says that it is reached, in its record in the table.
+    pub(crate) async fn reached(&self, node: NodeId) -> Option<Vec<NodeId>> {
         let got = self.0.dht.get(space::NODE, node.as_bytes(), true).await;
         let record = match got {
             Ok(got) => got.record?,

@@ -166,5 +166,13 @@ async fn goes_on_without_one(is_stopped: bool) {
     numbers.finish();
     assert_eq!(sums.next().await, Ok(None));
     assert_eq!(links(), link, "the connection is the same");
+    let left: Vec<_> = relays.iter().map(|relay| relay.node.infra.mesh.node()).collect();
+    let withdrawn = async {
+        while here.infra.mesh.relay().reached(to).await.as_ref() != Some(&left) {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(WITHIN, withdrawn).await.expect("the lost relay stands in no record");
+    assert_eq!(there.infra.mesh.relay().places(), left);
     stop(relays, [here, there]).await;
 }

@@ -50,7 +50,7 @@ struct Relayed {
 pub(super) async fn measure(scale: usize) -> anyhow::Result<Vec<Measure>> {
     let realm = EphemeralRealm::new()?;
     let nodes = Nodes::direct(&realm).await?;
-    let relayed = Nodes::relayed(&realm).await?;
+    let relayed = Box::pin(Nodes::relayed(&realm)).await?;
     let mut raw = Pair::connect(&realm.member()?, &realm.member()?).await?;
     let mut samples = Samples::default();
     let part = |whole: usize| (whole / scale / ROUNDS).max(1);

@@ -268,11 +268,16 @@ impl Relay {
         self.0.paths.lock().over(node)
     }
 
-    /// How much this node carries for others.
-    #[must_use]
+    /// How much this node carries for others. The gauges show it from then on.
     pub fn carried(&self) -> Carried {
-        let ledger = self.0.ledger.lock();
-        Carried { reservations: ledger.reservations(), circuits: ledger.circuits() }
+        let mut ledger = self.0.ledger.lock();
+        ledger.expire(TokioClock.now());
+        let (reservations, circuits) = (ledger.reservations(), ledger.circuits());
+        drop(ledger);
+        let count = |count: usize| f64::from(u32::try_from(count).unwrap_or(u32::MAX));
+        ::metrics::gauge!(metrics::RESERVATIONS).set(count(reservations));
+        ::metrics::gauge!(metrics::CIRCUITS).set(count(circuits));
+        Carried { reservations, circuits }
     }
 
     /// Sends a datagram of this node on its way.

@@ -34,6 +34,10 @@ const SEARCH_MAX: Duration = Duration::from_secs(30);
 /// The shortest time for which a place is thought to be given, whatever a relay says.
 const LIFETIME_MIN: Duration = Duration::from_secs(10);
 
+/// The longest time after which a relay is asked to keep a place: it keeps the connection in use too,
+/// which the relay would let go of otherwise.
+const RENEW_MAX: Duration = Duration::from_secs(30);
+
 /// How many relays are remembered.
 const RELAYS_MAX: usize = 256;
 
@@ -274,7 +278,7 @@ impl Machine for Reserver {
                 let asked = |state: &State| matches!(state, State::Asked | State::Renewing);
                 if self.relays.get(&relay).is_some_and(asked) {
                     self.set(now, relay, State::Held);
-                    let renew = lifetime.max(LIFETIME_MIN) / 2;
+                    let renew = (lifetime.max(LIFETIME_MIN) / 2).min(RENEW_MAX);
                     self.timers.set(Timer::Relay(relay), now + renew);
                 }
             }

@@ -67,16 +67,16 @@ fn tell<T: Serialize>(link: &Link, kind: Kind, id: u64, body: &T) {
 
 impl Relaying {
     /// The peer wants a place here.
-    fn reserve(&self, link: &Link, id: u64) {
+    fn reserve(&self, link: &Arc<Link>, id: u64) {
+        // A connection to whoever has a place is in use, though nothing goes over it.
+        drop(link.take_up_for_peer());
         if is_overlay(link.peer().address) {
             // What is carried in what is carried would wait for itself.
             return tell(link, DENIED, id, &Denied { why: Denial::Relayed });
         }
-        let mut ledger = self.relay.0.ledger.lock();
-        let reserved = ledger.reserve(TokioClock.now(), link.node(), &link.peer().realm);
-        let count = u32::try_from(ledger.reservations()).unwrap_or(u32::MAX);
-        drop(ledger);
-        ::metrics::gauge!(metrics::RESERVATIONS).set(f64::from(count));
+        let now = TokioClock.now();
+        let reserved = self.relay.0.ledger.lock().reserve(now, link.node(), &link.peer().realm);
+        self.relay.carried();
         match reserved {
             Ok(lifetime) => {
                 let lifetime_ms = u64::try_from(lifetime.as_millis()).unwrap_or(u64::MAX);
@@ -87,7 +87,8 @@ impl Relaying {
     }
 
     /// Carries a datagram of the peer on to the node that it is for.
-    fn carry(&self, link: &Link, body: &Bytes) {
+    fn carry(&self, link: &Arc<Link>, body: &Bytes) {
+        let _in_use = link.take_up_for_peer();
         let shared = &self.relay.0;
         let Some((id, _ports, _payload)) = split(body) else { return refused("malformed") };
         let Ok(to) = NodeId::from_bytes(*id) else { return refused("malformed") };
@@ -207,11 +208,14 @@ impl Session for Relaying {
         if is_overlay(link.peer().address) {
             ::metrics::gauge!(metrics::RELAYED).decrement(1.0);
         }
-        // The node that has lost its connection asks for its place anew, over the next one.
-        shared.ledger.lock().lapse(now, node);
+        let is_replaced = self.relay.is_linked(node);
+        if !is_replaced {
+            // If the node has only lost its connection it asks for its place anew, over the next one.
+            shared.ledger.lock().lapse(now, node);
+        }
         shared.desk.offer(Input::Closed { relay: node });
         let mut paths = shared.paths.lock();
-        if paths.uses(node) && !self.relay.is_linked(node) {
+        if paths.uses(node) && !is_replaced {
             paths.lost(now, node);
         }
     }

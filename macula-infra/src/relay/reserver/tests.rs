@@ -8,7 +8,7 @@ use macula_core::entropy::Entropy;
 use macula_core::identity::{Keypair, NodeId};
 use macula_core::machine::Machine as _;
 
-use super::{ANSWER_WITHIN, AVOIDED_MAX, AVOIDED_MIN, Input, Output, Reserver};
+use super::{ANSWER_WITHIN, AVOIDED_MAX, AVOIDED_MIN, Input, Output, RENEW_MAX, Reserver};
 
 const LIFETIME: Duration = Duration::from_secs(600);
 
@@ -51,7 +51,7 @@ fn places_are_sought_published_and_kept() {
     assert!(said.contains(&Output::Publish(held.iter().copied().collect())), "{said:?}");
     assert!(held.iter().all(|relay| said.contains(&Output::Keep(*relay))));
     let (at, _) = reserver.poll_timeout().unwrap();
-    assert_eq!(at, now + LIFETIME / 2);
+    assert_eq!(at, now + RENEW_MAX.min(LIFETIME / 2));
     reserver.handle_timeout(at);
     let again = outputs(&mut reserver);
     assert_eq!(asked(&again).into_iter().collect::<BTreeSet<_>>(), held);

@@ -2,13 +2,21 @@
 
 use std::os::unix::fs::FileExt as _;
 use std::process::{Command, Output};
+use std::time::Duration;
 
+use macula_core::clock::{Clock as _, TokioClock};
 use serde_json::{Value, json};
 
 use super::{Folders, Running, answered, macula, text, told};
 
 /// How many bytes of a process are looked at at one time.
 const PIECE: usize = 1 << 20;
+
+/// A bound for the worst machine.
+const WITHIN: Duration = Duration::from_secs(60);
+
+/// How often a state is looked for.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// Says why a test was not run.
 #[expect(clippy::print_stderr, reason = "whoever runs the tests has to see it")]
@@ -41,10 +49,51 @@ fn hex(digits: &str) -> u64 {
     u64::from_str_radix(digits, 16).unwrap()
 }
 
-/// What a node tells of those it carries for.
+/// What a node tells of its peers.
+fn peers(folders: &Folders, name: &str) -> Value {
+    told(&["peers", "--config", &folders.configuration(name), "--json"])
+}
+
+/// How many pairs it carries.
 fn circuits(folders: &Folders, name: &str) -> u64 {
-    let peers = told(&["peers", "--config", &folders.configuration(name), "--json"]);
-    peers.get("relayed_circuits").and_then(Value::as_u64).unwrap()
+    peers(folders, name).get("relayed_circuits").and_then(Value::as_u64).unwrap()
+}
+
+/// Runs a node that nobody can dial.
+fn hidden(folders: &Folders, name: &str, node: String, seed: &Running) -> Running {
+    let mut command = macula(&["run", "--config", &folders.configuration(name)]);
+    let seed = format!("mesh.seeds={}", seed.address);
+    command.args(["--set", "transport.listen=[]", "--set", &seed]);
+    Running::run(command, node)
+}
+
+#[test]
+fn a_node_tells_over_which_relay_another_is_reached() {
+    let folders = Folders::new("via");
+    let relay = folders.init("relay", None);
+    let [b, c] = ["b", "c"].map(|name| folders.init(name, Some("relay")));
+    let relay = Running::start_with(&folders, "relay", relay, &["relay.serve=true"]);
+    let b = hidden(&folders, "b", b, &relay);
+    let c = hidden(&folders, "c", c, &relay);
+    let until = TokioClock.now() + WITHIN;
+    let told = loop {
+        let told = peers(&folders, "c");
+        let found = told["peers"].as_array().unwrap();
+        let via = |node: &str| found.iter().find(|peer| peer["node"] == node).map(|p| &p["via"]);
+        if via(&b.node) == Some(&json!(relay.node)) {
+            assert_eq!(via(&relay.node), Some(&Value::Null), "the relay itself is connected");
+            break told;
+        }
+        // Members ping one another about once in a second.
+        assert!(TokioClock.now() < until, "{told}");
+        std::thread::sleep(LOOK_EVERY);
+    };
+    assert_eq!(told["relays"], json!([relay.node]));
+    let of_relay = peers(&folders, "relay");
+    assert_eq!((&of_relay["relayed_nodes"], &of_relay["relayed_circuits"]), (&json!(2), &json!(1)));
+    let tables = macula(&["peers", "--config", &folders.configuration("c")]).output().unwrap();
+    assert!(text(&tables.stdout).contains("via"), "{}", text(&tables.stdout));
+    [b, c, relay].into_iter().for_each(Running::stop);
 }
 
 #[test]
@@ -56,10 +105,8 @@ fn a_relay_has_nothing_of_what_is_said_in_its_memory() {
     let (relay, b) = (folders.init("relay", None), folders.init("b", Some("relay")));
     folders.init("guest", Some("relay"));
     let relay = Running::start_with(&folders, "relay", relay, &["relay.serve=true"]);
+    let b = hidden(&folders, "b", b, &relay);
     let seed = format!("mesh.seeds={}", relay.address);
-    let mut command = macula(&["run", "--config", &folders.configuration("b")]);
-    command.args(["--set", "transport.listen=[]", "--set", &seed]);
-    let b = Running::run(command, b);
 
     // It is put together here, so that no process has it from its command line but the one that asks.
     let needle = format!("{}-{}", "plain", std::process::id().wrapping_mul(0x9e37_79b9));

@@ -364,7 +364,8 @@ fn own_contact(node: NodeId, discovery: &Discovery, sockets: &Sockets) -> Contac
 fn relaying(node: NodeId, discovery: &Discovery, sockets: &Sockets, dht: &Dht) -> Relay {
     let overlay = Overlay::new(node);
     if discovery.relay.is_on() {
-        sockets.attach(overlay.clone());
+        // Whoever can be dialled otherwise only dials there.
+        sockets.attach(overlay.clone(), places(discovery, sockets) > 0);
     }
     Relay::new(overlay, dht.clone(), &discovery.relay)
 }
@@ -399,6 +400,18 @@ fn is_client(discovery: &Discovery, sockets: &Sockets) -> bool {
     discovery.role == Role::Client || !listens(discovery, sockets)
 }
 
+/// What keeps places at relays and offers its own, if the node does one or the other.
+fn relay_of(
+    mesh: &Mesh,
+    own: NodeId,
+    discovery: &Discovery,
+    entropy: impl Fn() -> Entropy + Send + Sync + 'static,
+) -> Result<Option<Worker<relay::RelayActor>>, Error> {
+    let uses = (places(discovery, &mesh.sockets), discovery.relay.gives.serve);
+    let acts = uses.0 > 0 || uses.1;
+    Ok(if acts { Some(relay::worker(mesh.relay.clone(), own, uses, entropy)?) } else { None })
+}
+
 /// The supervisor of the services, and the handles to those of its children that are looked at.
 struct Service {
     services: Supervisor,
@@ -419,23 +432,24 @@ fn services_of(
     let post = Post::new(pool.clone());
     let (book, table) = (pool.book().clone(), dht.clone());
     let (named, called, topics) = (names.clone(), rpc.clone(), pubsub.clone());
+    let relaying = mesh.relay.clone();
     let listener = move |event: &Event, contact: Option<&Contact>| match (event, contact) {
         (Event::Joined { .. } | Event::Returned { .. } | Event::Updated { .. }, Some(contact)) => {
             book.hear(contact.node, &contact.addresses);
             table.heard(vec![contact.directly()]);
+            relaying.changed();
         }
         (Event::Gone { node, .. }, _) => {
             table.gone(*node);
             named.gone(*node);
             called.gone(*node);
             topics.gone(*node);
+            relaying.gone(*node);
         }
         _ => {}
     };
     let is_client = is_client(&discovery, &mesh.sockets);
-    let relays = discovery.relay.is_on();
-    let uses = (places(&discovery, &mesh.sockets), discovery.relay.gives.serve);
-    let relay = relay::worker(mesh.relay.clone(), own.node, uses, entropy.clone())?;
+    let relay = relay_of(mesh, own.node, &discovery, entropy.clone())?;
     let membership_worker = membership::worker(
         membership::Parts {
             membership: membership.clone(),
@@ -480,7 +494,7 @@ fn services_of(
     let (pubsub_worker, pubsub) = pubsub_worker.split();
     let services = services.child(membership_worker).child(dht_worker).child(names).child(topics);
     let services = services.child(pubsub_worker);
-    let services = if relays { services.child(relay) } else { services };
+    let services = if let Some(relay) = relay { services.child(relay) } else { services };
     let services = services.child(bootstrap);
     Ok(Service { services, membership: membership_handle, dht: dht_handle, pubsub })
 }

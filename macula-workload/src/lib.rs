@@ -66,7 +66,8 @@ pub use config::Config;
 pub use macula_core::identity::NodeId;
 pub use macula_core::{path, supervision};
 pub use macula_infra::{
-    access, bootstrap, contact, dht, membership, mesh, names, pool, pubsub, remote, rpc, transport,
+    access, bootstrap, contact, dht, membership, mesh, names, pool, pubsub, relay, remote, rpc,
+    transport,
 };
 pub use macula_platform::registers;
 pub use node::Node;

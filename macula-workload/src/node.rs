@@ -164,8 +164,8 @@ impl Builder {
             membership: config.membership.clone(),
             dht: config.dht.node.clone(),
             limits: config.dht.limits,
+            relay: config.relay,
             saved: saved::read(table_file.as_deref()),
-            ..Discovery::default()
         };
         let about = Arc::new(OnceLock::new());
         let admin = config.admin_socket().map(|path| admin::worker(path, Arc::clone(&about)));

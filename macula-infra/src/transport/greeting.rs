@@ -84,7 +84,7 @@ struct Met {
     claimed: NodeId,
     incarnation: u64,
     listen: Vec<SocketAddr>,
-    realm: [u8; 32],
+    uses_realm: [u8; 32],
 }
 
 /// The dialler's half.
@@ -118,7 +118,7 @@ pub(super) async fn dial(
     }
     let Welcome { node: claimed, incarnation, listen, realm } = read(&frame, &limits)?;
     believe(&me.credentials, &fresh, claimed)?;
-    let met = Met { judged, by_token: None, claimed, incarnation, listen, realm: *realm };
+    let met = Met { judged, by_token: None, claimed, incarnation, listen, uses_realm: *realm };
     Ok(made(fresh, Side::Dialler, met, (control, out, None)))
 }
 
@@ -154,7 +154,7 @@ pub(super) async fn accept(
         listen: me.listen.clone(),
         realm: me.realm.into(),
     };
-    let met = Met { judged, by_token, claimed, incarnation, listen, realm: *realm };
+    let met = Met { judged, by_token, claimed, incarnation, listen, uses_realm: *realm };
     let out = say(&fresh.handle, kind::WELCOME, &welcome, &limits).await?;
     Ok(made(fresh, Side::Acceptor, met, (control, out, Some(counted))))
 }
@@ -216,7 +216,8 @@ fn fresh(quic: Quic, credentials: &Credentials) -> Result<Fresh, Failed> {
     let (mut handle, streams) = quic.split();
     handle.keep_alive(true).map_err(|error| Closed::from_quic(&error))?;
     let proved = tls::proved_node(&chain);
-    Ok(Fresh { handle, streams: Streams(streams), address, chain, proved, generation })
+    let streams = Streams(streams, handle.clone());
+    Ok(Fresh { handle, streams, address, chain, proved, generation })
 }
 
 /// Judges the peer; none if it is refused and reported only.
@@ -275,7 +276,7 @@ fn made(
     met: Met,
     (control, control_out, counted): (Reader, SendStream, Option<Counted>),
 ) -> Connection {
-    let Met { judged, by_token, claimed, mut incarnation, mut listen, realm } = met;
+    let Met { judged, by_token, claimed, mut incarnation, mut listen, uses_realm } = met;
     listen.truncate(LISTEN_MAX);
     let node = fresh.proved.unwrap_or(claimed);
     if fresh.proved.is_none() {
@@ -285,9 +286,9 @@ fn made(
         listen.clear();
     }
     let trusted = judged.is_some();
-    let (roles, not_after) = match judged {
-        Some(judged) => (judged.roles, judged.not_after),
-        None => (Vec::new(), std::time::Duration::MAX),
+    let (roles, realm, not_after) = match judged {
+        Some(judged) => (judged.roles, judged.realm, judged.not_after),
+        None => (Vec::new(), String::new(), std::time::Duration::MAX),
     };
     let opener = Opener {
         handle: fresh.handle,
@@ -299,7 +300,8 @@ fn made(
         address: fresh.address,
         listen,
         roles,
-        uses_realm: realm,
+        uses_realm,
+        realm: realm.into(),
         not_after,
         generation: fresh.generation,
         by_token,

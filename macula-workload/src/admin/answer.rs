@@ -146,11 +146,20 @@ fn peers(mesh: &Mesh) -> Value {
                 "role": format!("{:?}", member.role).to_lowercase(),
                 "life": member.life,
                 "connected": is_connected,
+                "via": mesh.via(node).map(|relay| relay.to_string()),
                 "addresses": member.contact.addresses,
             })
         })
         .collect();
-    json!({ "node": mesh.node().to_string(), "peers": peers })
+    let carried = mesh.relay().carried();
+    let places: Vec<String> = mesh.relay().places().iter().map(ToString::to_string).collect();
+    json!({
+        "node": mesh.node().to_string(),
+        "peers": peers,
+        "relays": places,
+        "relayed_nodes": carried.reservations,
+        "relayed_circuits": carried.circuits,
+    })
 }
 
 fn table(mesh: &Mesh) -> Value {

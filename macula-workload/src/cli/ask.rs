@@ -101,7 +101,7 @@ pub(super) enum DhtCommand {
 pub(super) fn peers(args: &PeersArgs) -> Result<(), Failure> {
     let found = ask(&args.whom, &Request::Peers {})?;
     tell(&args.whom, &found, || {
-        let columns = ["node", "status", "role", "connected", "addresses"];
+        let columns = ["node", "status", "role", "connected", "via", "addresses"];
         table(&columns, list(&found, "peers"))
     })
 }

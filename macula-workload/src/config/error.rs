@@ -356,6 +356,9 @@ pub enum Problem {
         /// Why it is none.
         source: InvalidTopic,
     },
+    /// Values of relaying that are each legal, and not together.
+    #[error("relay: {0}")]
+    Relay(Invalid),
     /// A word that is none of the few.
     #[error(
         "`{key}` must be one of {}, and here is \"{}\"{}",

@@ -32,6 +32,8 @@ pub struct Judged {
     /// The roles that the realm's authority gave it. Without a realm nobody has any: whoever makes
     /// its own certificate would give itself whichever it likes.
     pub roles: Vec<String>,
+    /// The name of that authority, as its certificates have it; empty if the node vouches for itself.
+    pub realm: String,
     /// Whether its hello has to show a join token.
     pub token_due: bool,
 }
@@ -94,6 +96,7 @@ pub fn judge(
             node: found,
             not_after: facts.validity.not_after,
             roles: if trust.realm().is_some() { facts.roles } else { Vec::new() },
+            realm: if facts.issuer == facts.subject { String::new() } else { facts.issuer },
             token_due,
         }),
     }

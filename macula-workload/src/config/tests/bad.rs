@@ -113,6 +113,11 @@ const FILES: &[(&str, &str)] = &[
     ("unknown_table_in_dht", "[dht.store]\ncount_max = 5\n"),
     ("unknown_key_in_cache", "[dht.cache]\nttll = '1s'\n"),
     ("unknown_key_in_mesh", "[mesh]\nseed = ['10.0.0.1:7000']\n"),
+    ("not_a_use", "[relay]\nuse = 'sometimes'\n"),
+    ("places_too_many", "[relay]\nplaces = 9\n"),
+    ("node_over_realm", "[relay]\nserve = true\nkib_per_s = 100000\n"),
+    ("realm_over_all", "[relay]\nreservations_per_realm_max = 2000\n"),
+    ("circuit_lifetime_too_short", "[relay]\ncircuit_lifetime = '1s'\n"),
     ("many_of_the_mesh", "[transport]\nidle_timeout = '1s'\n[pool]\nlive_high = 1\n"),
     (
         "many",

@@ -64,7 +64,7 @@ pub mod prelude;
 
 pub use config::Config;
 pub use macula_core::identity::NodeId;
-pub use macula_core::{path, supervision};
+pub use macula_core::{path, supervision, topic};
 pub use macula_infra::{
     access, bootstrap, contact, dht, membership, mesh, names, pool, pubsub, relay, remote, rpc,
     transport,

@@ -44,7 +44,7 @@ use macula_core::identity::NodeId;
 use macula_core::path::Path;
 use macula_core::supervision::{ChildSpec, Overrides};
 use macula_infra::membership::update::Role;
-use macula_infra::{bootstrap, dht, membership, pool, transport};
+use macula_infra::{bootstrap, dht, membership, pool, pubsub, transport};
 use macula_platform::registers;
 
 use crate::admin::SOCKET;
@@ -89,6 +89,8 @@ pub struct Config {
     pub membership: membership::Config,
     /// The distributed hash table.
     pub dht: Dht,
+    /// Publish and subscribe.
+    pub pubsub: pubsub::Config,
     /// How a node that runs is asked.
     pub admin: Admin,
     /// The platform tier.

@@ -164,6 +164,7 @@ impl Builder {
             membership: config.membership.clone(),
             dht: config.dht.node.clone(),
             limits: config.dht.limits,
+            pubsub: config.pubsub,
             saved: saved::read(table_file.as_deref()),
             ..Discovery::default()
         };

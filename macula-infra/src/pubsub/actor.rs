@@ -207,6 +207,7 @@ pub(crate) fn worker(
             life: Life { node: *life, broker },
             realm: shared.realm,
             sequence: shared.sequence.load(Ordering::Relaxed),
+            config: shared.config,
         };
         // Another life of the actor has to name its sessions otherwise.
         let mut entropy = entropy();

@@ -19,8 +19,8 @@ use super::error::{PublishError, SubscribeError};
 use super::gate::{Gate, Gates, Shut, TOPICS_MAX};
 use super::message::{Event, PAYLOAD_LEN_MAX, PublishOptions, Report};
 use super::metrics;
-use super::proto::Input;
-use super::proto::archive::{Archive, Limits};
+use super::proto::archive::Archive;
+use super::proto::{Config, Input};
 use super::proto::word::{GROUP_LEN_MAX, SubId};
 use super::subscription::{QUEUE_LEN_MAX, SubscribeOptions, Subscribed, Subscription};
 use crate::announcing::{Announced, Change};
@@ -65,6 +65,7 @@ type Prefixes = Arc<Mutex<BTreeMap<Arc<str>, usize>>>;
 pub(super) struct Shared {
     pub(super) me: NodeId,
     pub(super) realm: [u8; 32],
+    pub(super) config: Config,
     pub(super) desk: Desk<Input>,
     pub(super) gates: Gates,
     pub(super) subscribed: Mutex<BTreeMap<SubId, Arc<Subscribed>>>,
@@ -97,7 +98,7 @@ impl PubSub {
         me: NodeId,
         realm: [u8; 32],
         directory: Arc<dyn Directory>,
-        limits: Limits,
+        config: Config,
     ) -> Self {
         let desk = Desk::default();
         let prefixes = Prefixes::default();
@@ -110,10 +111,11 @@ impl PubSub {
         Self(Arc::new(Shared {
             me,
             realm,
-            gates: Gates::new(desk.clone()),
+            config,
+            gates: Gates::new(desk.clone(), config),
             desk,
             subscribed: Mutex::default(),
-            archive: Arc::new(Mutex::new(Archive::new(limits))),
+            archive: Arc::new(Mutex::new(Archive::new(config.kept))),
             sequence: AtomicU64::new(0),
             lives: AtomicU64::new(0),
             directory,

@@ -7,6 +7,8 @@
 
 pub mod archive;
 pub(crate) mod broker;
+mod bug;
+mod config;
 pub(crate) mod flow;
 pub(crate) mod inlet;
 pub(crate) mod intake;
@@ -17,6 +19,9 @@ pub mod tree;
 pub(crate) mod trie;
 pub mod view;
 pub(crate) mod word;
+
+pub use bug::Bug;
+pub use config::Config;
 
 use std::sync::Arc;
 

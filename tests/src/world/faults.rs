@@ -68,6 +68,8 @@ pub enum Part {
     Membership,
     /// The one of the distributed hash table.
     Dht,
+    /// The one that publishes and subscribes.
+    PubSub,
 }
 
 /// How long after a kill that found no actor the next attempt follows.

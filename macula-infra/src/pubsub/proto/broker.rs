@@ -25,7 +25,7 @@ use super::outlet::Outlet;
 use super::subscribers::Subscribers;
 use super::topics::Topics;
 use super::word::{Life, SessionId, Window, Word};
-use super::{Input, Output, TopicId, Weight};
+use super::{Bug, Config, Input, Output, TopicId, Weight};
 
 /// How many sessions a node has at each end.
 pub(crate) const SESSIONS_MAX: usize = 8_192;
@@ -44,6 +44,7 @@ pub(crate) struct Identity {
     pub(crate) realm: [u8; 32],
     /// The number of the last message of an earlier life of the actor.
     pub(crate) sequence: u64,
+    pub(crate) config: Config,
 }
 
 /// What has a deadline.
@@ -96,8 +97,6 @@ pub(crate) struct Broker {
     pending: Pending,
     timers: Deadlines<Timer>,
     out: VecDeque<Output>,
-    #[cfg(test)]
-    pub(super) bug: Option<super::tests::Bug>,
 }
 
 impl Broker {
@@ -115,8 +114,6 @@ impl Broker {
             pending: Pending::default(),
             timers: Deadlines::default(),
             out: VecDeque::new(),
-            #[cfg(test)]
-            bug: None,
         }
     }
 
@@ -133,6 +130,11 @@ impl Broker {
     /// How many sessions there are, as publisher and as subscriber.
     pub(crate) fn sessions(&self) -> (usize, usize) {
         (self.outlets.len(), self.inlets.len())
+    }
+
+    /// Whether a bug was planted.
+    fn has(&self, bug: Bug) -> bool {
+        self.me.config.has(bug)
     }
 
     fn send(&mut self, to: NodeId, session: SessionId, word: Word) {

@@ -260,6 +260,12 @@ impl Outlet {
         self.asked.values_mut().for_each(|answered| *answered = false);
     }
 
+    /// Another life of the other end numbers anew what it says.
+    pub(crate) fn begin_anew(&mut self) {
+        self.version = 0;
+        self.forget_answers();
+    }
+
     /// All that was wanted.
     pub(crate) fn take_wanted(&mut self) -> BTreeMap<Wanted, Standing> {
         (self.version, self.paused) = (0, 0);

@@ -8,8 +8,8 @@ use macula_core::entropy::Entropy;
 use macula_core::identity::NodeId;
 use macula_core::sim::{Address, Faults};
 
-use super::Bug;
 use super::world::{World, ms, node};
+use crate::pubsub::proto::Bug;
 use crate::pubsub::message::{Message, Priority, PublishOptions, Qos, Reason};
 
 const PUBLISHERS: [Address; 2] = [Address(0), Address(1)];

@@ -121,6 +121,18 @@ impl Swim {
         }
     }
 
+    /// A member that others are asked about has said something, be it no answer: it lives. A probe
+    /// may last long where this node trusts its own hearing little, and would know nothing of it.
+    pub(super) fn spoke(&mut self, node: NodeId) {
+        if !self.probed.contains(&node) {
+            return;
+        }
+        let under_way = self.probes.iter().find(|(_, probe)| probe.target == node);
+        if let Some((nonce, Probe { relays: Some(_), .. })) = under_way {
+            self.end_probe(*nonce);
+        }
+    }
+
     fn end_probe(&mut self, nonce: u64) -> Option<Probe> {
         let probe = self.probes.remove(&nonce)?;
         self.probed.remove(&probe.target);

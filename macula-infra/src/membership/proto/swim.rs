@@ -234,6 +234,7 @@ impl Swim {
             Body::Ask { nodes } => self.answer(from, &nodes),
             Body::Tell { updates } => self.told(now, from, updates),
         }
+        self.spoke(from);
         if !answered {
             self.accuse(now, from);
         }

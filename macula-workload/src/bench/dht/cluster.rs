@@ -74,7 +74,7 @@ impl Cluster {
         requests: requests::Config,
     ) -> anyhow::Result<Self> {
         let limits =
-            limits::Config { rate_per_s: 100_000_000, burst: 100_000_000, ..Default::default() };
+            limits::Config { rate_per_s: 1_000_000, burst: 1_000_000, ..Default::default() };
         let dht = node::Config { requests, limits, ..Default::default() };
         let usual = transport::Config::default();
         let mut servers: Vec<Member> = Vec::with_capacity(SERVERS);

@@ -131,6 +131,25 @@ fn who_does_not_answer_is_asked_through_others_and_then_suspected() {
 }
 
 #[test]
+fn who_speaks_while_others_are_asked_about_it_is_not_suspected() {
+    for they_speak in [false, true] {
+        let (mut swim, mut now) = swim(4, Config::default());
+        let until = now + ms(10_000);
+        let mut suspected = 0;
+        // Nobody answers this node. Each says something else, or nothing.
+        while now < until {
+            now = swim.poll_timeout().unwrap().0;
+            suspected += events(&wake(&mut swim, now)).len();
+            for number in (1..=4).filter(|_| they_speak) {
+                drop(tell(&mut swim, now, says(number, vec![], Body::Gossip)));
+            }
+        }
+        assert!(swim.stats().indirect > 0);
+        assert_eq!((suspected, swim.stats().failed) == (0, 0), they_speak);
+    }
+}
+
+#[test]
 fn a_suspect_is_gone_in_time_and_sooner_if_others_agree() {
     for (accusers, wait) in [(vec![1], 4_000), (vec![1, 2], 2_600), (vec![1, 2, 3, 4], 1_200)] {
         let (mut swim, now) = swim(9, Config::default());

@@ -286,7 +286,8 @@ fn ground(config: Config, peers: &SupervisorHandle) -> Result<Ground, Error> {
     let (saved, within) = (discovery.saved.clone(), discovery.dht.query_timeout);
     let dht = Dht::new(credentials.clone(), own.clone(), rules, saved, book.clone(), within);
     let subscriptions = Arc::new(dht.in_space(space::SUB));
-    let pubsub = PubSub::new(credentials.node(), *realm.as_bytes(), subscriptions, discovery.pubsub);
+    let pubsub =
+        PubSub::new(credentials.node(), *realm.as_bytes(), subscriptions, discovery.pubsub);
     let relay = relaying(own.node, &discovery, &sockets, &dht);
     let known = discovery.saved.entries.iter().map(|entry| entry.contact.clone());
     let known = known.take(membership::proto::SEEDS_MAX).collect();

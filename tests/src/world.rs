@@ -125,6 +125,7 @@ pub struct World {
     faults: Faults,
     kills: &'static [Part],
     joins: bool,
+    vanishes: Option<(usize, Duration)>,
     config: Config,
 }
 
@@ -173,6 +174,7 @@ impl World {
             faults: Faults::STORM,
             kills: &[],
             joins: false,
+            vanishes: None,
             config: quick(),
         }
     }
@@ -220,6 +222,12 @@ impl World {
         Self { joins: true, ..self }
     }
 
+    /// A node crashes at this time of the storm, and does not come back.
+    #[must_use]
+    pub fn vanishes(self, node: usize, at: Duration) -> Self {
+        Self { vanishes: Some((node, at)), ..self }
+    }
+
     /// The configuration of all nodes, but for addresses and peers: it begins as one with short
     /// times, so that virtual seconds suffice.
     #[must_use]
@@ -248,6 +256,9 @@ impl World {
             .map_err(|error| format!("the world cannot be made: {error}"))?;
         let mut weather = Weather::new(entropy.fork(), self.faults, self.nodes);
         weather.kill_each(self.kills, self.storm);
+        if let Some((node, at)) = self.vanishes {
+            weather.crash_at(node, at);
+        }
         while running.sim.elapsed() < self.storm || weather.has_kills() {
             if running.sim.elapsed() > self.storm + STORM_LATE_MAX {
                 return Err("an actor is never there to be killed".to_owned());

@@ -135,6 +135,11 @@ impl Weather {
         }
     }
 
+    /// Has a node crash at a time, for good.
+    pub(super) fn crash_at(&mut self, node: usize, at: Duration) {
+        self.schedule(at, Due::Change(Change::Crash(node)));
+    }
+
     /// An actor could not be killed, because it was not there.
     pub(super) fn kill_again(&mut self, now: Duration, node: usize, part: Part) {
         self.kills += 1;

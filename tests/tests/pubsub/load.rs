@@ -35,6 +35,9 @@ const SLOW_MAX_MS: u64 = 40;
 /// The longest pause between two messages of one publisher, in milliseconds.
 const PAUSE_MAX_MS: u64 = 60;
 
+/// How many messages come at one time at most.
+const BURST_MAX: u64 = 6;
+
 /// The pause between two rounds once the storm is over.
 const ROUND: Duration = Duration::from_millis(300);
 
@@ -150,7 +153,10 @@ impl Publisher {
             let priority = Priority::ALL[self.below(2)];
             let at_once = self.entropy.chance(0.3);
             let options = PublishOptions { expiry, priority, ..PublishOptions::default() };
-            self.publish(topic, options, at_once).await;
+            let burst = if self.entropy.chance(0.5) { self.entropy.below(BURST_MAX) } else { 0 };
+            for _ in 0..=burst {
+                self.publish(topic, options, at_once).await;
+            }
             let pause = self.entropy.below(PAUSE_MAX_MS) + 1;
             tokio::time::sleep(Duration::from_millis(pause)).await;
         }

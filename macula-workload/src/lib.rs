@@ -65,7 +65,9 @@ pub mod prelude;
 pub use config::Config;
 pub use macula_core::identity::NodeId;
 pub use macula_core::{path, supervision};
-pub use macula_infra::{bootstrap, contact, dht, membership, mesh, names, pool, remote, transport};
+pub use macula_infra::{
+    bootstrap, contact, dht, membership, mesh, names, pool, pubsub, remote, rpc, transport,
+};
 pub use macula_platform::registers;
 pub use node::Node;
 

@@ -326,8 +326,8 @@ impl Effects<Broker> for Deeds {
                 count(&report);
                 self.shared.gates.tally(topic, &report, freed);
             }
-            Output::Replayed { to, publisher, life } => {
-                self.tell(to, |subscribed| subscribed.replayed(publisher, life));
+            Output::Replayed { to, publisher, replayed } => {
+                self.tell(to, |subscribed| subscribed.replayed(publisher, replayed));
             }
             Output::Misbehaved { peer, why } => {
                 refused("offence");

@@ -5,7 +5,6 @@ use std::fmt::Debug;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use bytes::Bytes;
 use macula_core::identity::NodeId;
@@ -35,9 +34,6 @@ const PREFIXES_MAX: usize = 4_096;
 
 /// How long a queue of a subscription may be, in bytes.
 const QUEUE_BYTES_MAX: usize = 1 << 30;
-
-/// How long an actor with a full mailbox is left alone before it is told again.
-const TELL_AGAIN: Duration = Duration::from_millis(5);
 
 /// What has become of a message that was to be published.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -410,7 +406,7 @@ async fn tell<M: Send + 'static>(handle: &Handle<M>, message: M) {
         message = match handle.send(message).await {
             Ok(()) => return,
             Err(SendError::Full { message, .. }) => {
-                tokio::time::sleep(TELL_AGAIN).await;
+                handle.room().await;
                 message
             }
             Err(error) => {

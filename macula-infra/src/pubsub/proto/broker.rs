@@ -178,7 +178,7 @@ impl Broker {
             self.send_batches(now, node);
         }
         for node in std::mem::take(&mut self.pending.inlets) {
-            self.tell_publisher(node);
+            self.tell_publisher(now, node);
         }
         self.tell_news();
         for (topic, (report, freed)) in std::mem::take(&mut self.pending.tallies) {
@@ -190,6 +190,9 @@ impl Broker {
     fn pass_on(&mut self, now: Instant) {
         while let Some((to, event)) = self.subscribers.poll() {
             self.out.push_back(Output::Tell { to, event });
+        }
+        while let Some((to, publisher, replayed)) = self.subscribers.poll_replay() {
+            self.out.push_back(Output::Replayed { to, publisher, replayed });
         }
         while let Some((wanted, standing)) = self.subscribers.poll_change() {
             self.wanted_changed(now, &wanted, standing);
@@ -233,7 +236,7 @@ impl Machine for Broker {
             match timer {
                 Timer::Retry(node) => self.greet(now, node),
                 Timer::Probe(node) => self.probe(now, node),
-                Timer::Report(node) => self.tell_publisher(node),
+                Timer::Report(node) => self.tell_publisher(now, node),
                 Timer::Seek(id) => self.seek_again(now, id),
                 Timer::Know(id) => self.know(now, id),
                 Timer::Sweep => self.sweep(now),

@@ -348,9 +348,9 @@ impl World {
                     place.report.add(&report);
                     place.waiting -= freed.messages;
                 }
-                Output::Replayed { to, publisher, life } => {
+                Output::Replayed { to, publisher, replayed } => {
                     if let Some(sub) = place.subs.get_mut(&to) {
-                        sub.wish.replayed.insert(publisher, life);
+                        sub.wish.replayed.insert(publisher, replayed);
                     }
                 }
                 Output::Misbehaved { why, .. } => panic!("somebody misbehaves: {why}"),

@@ -299,28 +299,17 @@ fn ground(config: Config, peers: &SupervisorHandle) -> Result<Ground, Error> {
         served.close();
     }
     let own = own_contact(credentials.node(), &discovery, &sockets);
-    let rules = Rules { limits: discovery.limits, ..Rules::new(realm) };
-    let (saved, within) = (discovery.saved.clone(), discovery.dht.query_timeout);
-    let dht = Dht::new(credentials.clone(), own.clone(), rules, saved, book.clone(), within);
-    let subscriptions = Arc::new(dht.in_space(space::SUB));
-    let pubsub = PubSub::new(
-        credentials.node(),
-        *realm.as_bytes(),
-        access.clone(),
-        subscriptions,
-        discovery.pubsub,
-    );
+    let dht = table(&credentials, &own, &discovery, &book);
+    let (node, subscriptions) = (credentials.node(), Arc::new(dht.in_space(space::SUB)));
+    let (of_realm, by) = (*realm.as_bytes(), access.clone());
+    let pubsub = PubSub::new(node, of_realm, by, subscriptions, discovery.pubsub);
     let relay = relaying(own.node, &discovery, &sockets, &dht);
     let known = discovery.saved.entries.iter().map(|entry| entry.contact.clone());
     let known = known.take(membership::proto::SEEDS_MAX).collect();
     let membership = Membership::new(known, &discovery.membership);
     let pool = Pool::new(pool::Ground {
         node: credentials.node(),
-        caps: Caps {
-            limits: config.limits(),
-            body_len_max: config.body_len_max,
-            lane_len_max: config.lane_len_max,
-        },
+        caps: caps(&config),
         services: Services::default()
             .with(Arc::new(RemoteService(served.clone())))
             .with(Arc::new(StreamService(served.clone())))
@@ -334,9 +323,10 @@ fn ground(config: Config, peers: &SupervisorHandle) -> Result<Ground, Error> {
     });
     relay.connect(pool.clone());
     let listen = listening(&discovery, &sockets, &own);
-    let said = *realm.as_bytes();
+    #[cfg(not(test))]
+    let said = of_realm;
     #[cfg(test)]
-    let said = claims.map_or(said, |name| *RealmId::named(&name).as_bytes());
+    let said = claims.map_or(of_realm, |name| *RealmId::named(&name).as_bytes());
     let me = Me { credentials: credentials.clone(), incarnation, listen, realm: said, seed };
     let arrived = pool.clone();
     let endpoint = transport::worker(Parts {
@@ -357,6 +347,25 @@ fn ground(config: Config, peers: &SupervisorHandle) -> Result<Ground, Error> {
     let mut services = services_of(&mesh, own, incarnation, discovery, entropy)?;
     services.services = services.services.child(handlers);
     Ok(Ground { endpoint, policy, mesh, services })
+}
+
+/// What a connection may be used for.
+fn caps(config: &transport::Config) -> Caps {
+    let (body_len_max, lane_len_max) = (config.body_len_max, config.lane_len_max);
+    Caps { limits: config.limits(), body_len_max, lane_len_max }
+}
+
+/// The node's part of the table.
+fn table(
+    credentials: &Credentials,
+    own: &Contact,
+    discovery: &Discovery,
+    book: &AddressBook,
+) -> Dht {
+    let realm = RealmId::named(&discovery.realm);
+    let rules = Rules { limits: discovery.limits, ..Rules::new(realm) };
+    let (saved, within) = (discovery.saved.clone(), discovery.dht.query_timeout);
+    Dht::new(credentials.clone(), own.clone(), rules, saved, book.clone(), within)
 }
 
 /// This node as others know it: where it says that it can be dialled, or else where it listens; and

@@ -72,11 +72,11 @@ impl Service for PubSubService {
     }
 
     fn open(&self, link: &Arc<Link>) -> Arc<dyn Session> {
-        let is_trusted = link.peer().trusted;
-        if is_trusted {
+        let takes_part = takes_part(&self.0.0, link);
+        if takes_part {
             self.0.0.desk.offer(Input::Met { node: link.node() });
         }
-        Arc::new(Hearing { shared: Arc::clone(&self.0.0), is_trusted })
+        Arc::new(Hearing { shared: Arc::clone(&self.0.0), takes_part })
     }
 }
 
@@ -84,8 +84,8 @@ impl Service for PubSubService {
 #[derive(Debug)]
 struct Hearing {
     shared: Arc<Shared>,
-    /// A peer that is only reported says nothing that counts.
-    is_trusted: bool,
+    /// A peer that is only reported says nothing that counts, nor does one of another realm.
+    takes_part: bool,
 }
 
 impl Hearing {
@@ -106,6 +106,11 @@ impl Hearing {
             }
         }
     }
+}
+
+/// Whether a peer is one to which and from which anything is published.
+fn takes_part(shared: &Shared, link: &Link) -> bool {
+    link.peer().trusted && shared.access.is_of_this_realm(link.peer())
 }
 
 /// Holds against a peer what it may do: what it may not publish is marked, and what it may not
@@ -150,14 +155,16 @@ impl Session for Hearing {
         if !matches!(frame.kind, WORD | BATCH) {
             return unsupported(link, &frame);
         }
-        if self.is_trusted {
+        if self.takes_part {
             self.heard(link, (frame.kind, frame.id), &frame.body, link.limits());
+        } else {
+            self.shared.access.refused(link.node(), Action::Publish, OTHER_REALM);
         }
     }
 
     fn bulk(self: Arc<Self>, link: Arc<Link>, about: Frame, body: Body) -> BoxFuture<'static, ()> {
         Box::pin(async move {
-            if !matches!(about.kind, WORD | BATCH) || !self.is_trusted {
+            if !matches!(about.kind, WORD | BATCH) || !self.takes_part {
                 return;
             }
             let Ok(Long { len }) = from_body(&about.body, link.limits()) else { return };
@@ -220,7 +227,7 @@ pub(crate) fn worker(
             inbox.push(Input::Subscribe { id: of.id, wish: Box::new(of.wish()) });
         }
         drop(subscribed);
-        for link in pool.links().iter().filter(|link| link.peer().trusted) {
+        for link in pool.links().iter().filter(|link| takes_part(&shared, link)) {
             inbox.push(Input::Met { node: link.node() });
         }
         let deeds = Deeds {

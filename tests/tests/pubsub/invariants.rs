@@ -45,7 +45,8 @@ fn nothing_fails(history: &History<'_>) -> Verdict {
 
 fn what_is_got_was_published_and_wanted(history: &History<'_>) -> Verdict {
     for got in &history.got {
-        let sent = history.sent.get(&got.op).ok_or(format!("nobody has published {got:x?}"))?;
+        let sent =
+            history.sent.get(&got.op).ok_or_else(|| format!("nobody has published {got:x?}"))?;
         if sent.topic != got.topic || !wants(got.by.0, got.topic) {
             return Err(format!("{got:x?} was published to another topic: {sent:?}"));
         }

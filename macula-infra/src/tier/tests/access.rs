@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::FutureExt as _;
 use macula_core::identity::{Authority, Keypair, Validity};
 use macula_core::topic::{Pattern, Topic};
 
@@ -16,7 +17,9 @@ use crate::dht::key::{Key, RealmId};
 use crate::dht::proto::node::{Answer, Command, Quorum};
 use crate::dht::proto::records::Condition;
 use crate::dht::rules::space;
-use crate::pubsub::{PublishError, PublishOptions, Published, SubscribeError, SubscribeOptions};
+use crate::pubsub::{
+    Event, PublishError, PublishOptions, Published, SubscribeError, SubscribeOptions,
+};
 use crate::remote::{CallError, Context, Refusal, ServeError, Unavailability};
 use crate::rpc::{CallOptions, Options, StreamReceiver, StreamSender};
 use crate::tier::{Config, Discovery};
@@ -222,120 +225,161 @@ async fn who_may_not_publish_or_subscribe_is_refused_and_put_down() {
     tokio::time::timeout(WITHIN, publishing).await.expect("it is refused");
     while let Ok(event) = tokio::time::timeout(WITHIN, heard.next()).await {
         match event {
-            Some(crate::pubsub::Event::Message(message)) => {
+            Some(Event::Message(message)) => {
                 assert_eq!(message.payload, Bytes::from("truth"));
                 break;
             }
-            Some(crate::pubsub::Event::Gap(_)) => {}
+            Some(Event::Gap(_)) => {}
             other => panic!("{other:?}"),
         }
     }
     stop([server, outlaw, client]).await;
 }
 
-/// A node that uses the names of a realm without being of it gets nothing there by any way.
+/// Two nodes of a realm, one that uses its names without being of it, and one that is certified
+/// elsewhere.
+struct Realms {
+    one: Node,
+    two: Node,
+    intruder: Node,
+    stranger: Node,
+}
+
+/// Where there is a record in the realm, and what it says.
+const THERE: (&str, &[u8]) = (space::ANY, b"secret");
+const SAID: &[u8] = b"of the realm";
+
+const FOREVER: Duration = Duration::from_secs(600);
+
+impl Realms {
+    async fn start() -> Self {
+        let one = of_realm(1, None, None).await;
+        let two = of_realm(2, Some(&one), None).await;
+        let intruder = of_realm(3, Some(&one), Some("shops")).await;
+        for (node, others) in [(&one, 1), (&two, 1), (&intruder, 2)] {
+            has_members(node, 2).await;
+            // It finds them, and they do not put anything there.
+            finds(node, others).await;
+        }
+        let valid = Validity::from_now(NOW, Duration::from_secs(86_400));
+        let other = Authority::with_key("elsewhere", Keypair::from_seed([98; 32]), valid);
+        let stranger = node_of(Config::new(credentials(&other.unwrap(), 4), 1)).await;
+        let (mesh, options) = (&one.infra.mesh, Options::default());
+        mesh.rpc().advertise(&topic("game.double"), &options, double).unwrap().keep();
+        mesh.rpc().advertise_stream(&topic("game.echo"), &options, echo).unwrap().keep();
+        mesh.serve("vault", &one.counter, Ask::Add).unwrap().keep();
+        announced(&one).await;
+        tokio::time::timeout(WITHIN, mesh.announced()).await.unwrap();
+        let (dht, value) = (two.infra.mesh.dht(), Bytes::from_static(SAID));
+        let put = dht.put(THERE, value, FOREVER, Condition::Any, Quorum::One).await;
+        assert!(put.unwrap().1.is_reached());
+        Self { one, two, intruder, stranger }
+    }
+
+    /// Whoever is certified elsewhere is not let in, nor dialled.
+    async fn keep_strangers_out(&self) {
+        let (stranger, one) = (&self.stranger.infra.mesh, &self.one.infra.mesh);
+        stranger.introduce(one.node(), one.listening());
+        assert!(stranger.connect(one.node()).await.is_err());
+        let two = &self.two.infra.mesh;
+        two.introduce(stranger.node(), stranger.listening());
+        assert!(two.connect(stranger.node()).await.is_err());
+        assert!(!refused(&self.two, None, "connect").is_empty());
+    }
+
+    /// Names, procedures and streams are not found.
+    async fn hide_names(&self) {
+        let nobody = self.intruder.infra.mesh.locate("vault").await;
+        assert!(nobody.is_err(), "{nobody:?}");
+        let no_provider =
+            |name: &str| Err(CallError::Unavailable(Unavailability::NoProvider(name.to_owned())));
+        assert_eq!(doubled(&self.intruder, "game.double").await, no_provider("game.double"));
+        let opened = opened(&self.intruder).await.map(drop);
+        assert_eq!(opened, no_provider("game.echo").map(drop));
+    }
+
+    /// Whoever knows where they are is refused.
+    async fn refuse_calls(&self) {
+        let (mesh, id) = (&self.intruder.infra.mesh, self.one.infra.mesh.node());
+        let knowing = async {
+            while !is_forbidden(&doubled(&self.intruder, "game.double").await) {
+                mesh.names.believe("!game.double", id).await;
+            }
+            while !is_forbidden(&opened(&self.intruder).await.map(drop)) {
+                mesh.names.believe("!game.echo", id).await;
+            }
+        };
+        tokio::time::timeout(WITHIN, knowing).await.expect("they are refused");
+        let counter = mesh.remote(id).handle::<u64, u64>("counter");
+        assert!(is_forbidden(&counter.call(&1).await));
+        assert!(is_forbidden(&counter.monitor().await.map(drop)));
+        let by_name = mesh.remote(id).handle::<u64, u64>("!game.double");
+        assert!(is_forbidden(&by_name.call(&1).await));
+        assert_eq!(refused(&self.one, Some(&self.intruder), "call").len(), 5);
+    }
+
+    /// The table shows neither records nor providers, and takes none.
+    async fn close_the_table(&self) {
+        let (one, two) = (self.one.infra.mesh.node(), self.two.infra.mesh.dht());
+        let dht = self.intruder.infra.mesh.dht();
+        let key = |space, name: &[u8]| Key::of_name(RealmId::named("games"), space, name);
+        let fresh = Command::Get { key: key(THERE.0, THERE.1), fresh: true };
+        let got = dht.ask(WITHIN, fresh).await;
+        assert!(matches!(&got, Ok(Answer::Value(got)) if got.record.is_none()), "{got:?}");
+        let find = || Command::Find { key: key(space::NAME, b"rpc/game.double"), max: 20 };
+        let shown = |found: &Result<Answer, crate::dht::Error>| match found {
+            Ok(Answer::Providers(found)) => {
+                found.providers.iter().any(|found| found.provider().node() == one)
+            }
+            other => panic!("{other:?}"),
+        };
+        assert!(shown(&two.ask(WITHIN, find()).await), "those of the realm find it");
+        assert!(!shown(&dht.ask(WITHIN, find()).await));
+        let lies = Bytes::from("lies");
+        let put = dht.put(THERE, lies.clone(), FOREVER, Condition::Any, Quorum::All).await;
+        assert!(!put.unwrap().1.is_reached());
+        let provided = dht.provide(THERE, lies, FOREVER, Quorum::All).await;
+        assert!(!provided.unwrap().is_reached());
+        assert!(refused(&self.one, Some(&self.intruder), "store").len() >= 2);
+        let got = two.get(THERE.0, THERE.1, true).await.unwrap();
+        let value = got.record.map(|record| record.record().value.clone());
+        assert_eq!(value, Some(Bytes::from_static(SAID)));
+    }
+
+    /// What is published from elsewhere reaches nobody, and nobody there hears anything.
+    async fn keep_topics_apart(&self) {
+        let (room, all) = (topic("game.one.chat"), "game.**".parse::<Pattern>().unwrap());
+        let of = |node: &Node| node.infra.mesh.pubsub().clone();
+        let options = SubscribeOptions::default();
+        let mut chat = of(&self.one).subscribe(&all, &options).unwrap();
+        let intruder = of(&self.intruder);
+        let lies = intruder.publish(&room, Bytes::from("lies"), PublishOptions::default()).await;
+        assert!(matches!(lies, Ok(Published::NoSubscribers)), "{lies:?}");
+        let mut spy = intruder.subscribe(&all, &options).unwrap();
+        let two = of(&self.two);
+        let heard = async {
+            loop {
+                let truth = Bytes::from("truth");
+                let _told = two.publish(&room, truth, PublishOptions::default()).await.unwrap();
+                if let Some(event) = chat.next().now_or_never() {
+                    break event;
+                }
+            }
+        };
+        let heard = tokio::time::timeout(WITHIN, heard).await.expect("the realm goes on");
+        assert!(matches!(heard, Some(Event::Message(message)) if message.payload == "truth"));
+        assert!(spy.next().now_or_never().is_none());
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_crosses_from_another_realm() {
-    let one = of_realm(1, None, None).await;
-    let two = of_realm(2, Some(&one), None).await;
-    let intruder = of_realm(3, Some(&one), Some("shops")).await;
-    for (node, others) in [(&one, 1), (&two, 1), (&intruder, 2)] {
-        has_members(node, 2).await;
-        // It finds them, and they do not put anything there.
-        finds(node, others).await;
-    }
-    let other = Authority::with_key(
-        "elsewhere",
-        Keypair::from_seed([98; 32]),
-        Validity::from_now(NOW, Duration::from_secs(86_400)),
-    );
-    let stranger = node_of(Config::new(credentials(&other.unwrap(), 4), 1)).await;
-    let mesh = &intruder.infra.mesh;
-    let (id, dht, forever) = (one.infra.mesh.node(), mesh.dht(), Duration::from_secs(600));
-
-    // What there is in the realm.
-    let rpc = one.infra.mesh.rpc();
-    rpc.advertise(&topic("game.double"), &Options::default(), double).unwrap().keep();
-    rpc.advertise_stream(&topic("game.echo"), &Options::default(), echo).unwrap().keep();
-    one.infra.mesh.serve("vault", &one.counter, Ask::Add).unwrap().keep();
-    announced(&one).await;
-    tokio::time::timeout(WITHIN, one.infra.mesh.announced()).await.unwrap();
-    let (there, value) = ((space::ANY, &b"secret"[..]), Bytes::from("of the realm"));
-    let put = two.infra.mesh.dht().put(there, value.clone(), forever, Condition::Any, Quorum::One);
-    assert!(put.await.unwrap().1.is_reached());
-    let room = topic("game.one.chat");
-    let all: Pattern = "game.**".parse().unwrap();
-    let mut chat = one.infra.mesh.pubsub().subscribe(&all, &SubscribeOptions::default()).unwrap();
-
-    // 1, 2: whoever is certified elsewhere is not let in, nor dialled.
-    let at_one = one.infra.mesh.listening();
-    stranger.infra.mesh.introduce(id, at_one);
-    assert!(stranger.infra.mesh.connect(id).await.is_err());
-    two.infra.mesh.introduce(stranger.infra.mesh.node(), stranger.infra.mesh.listening());
-    assert!(two.infra.mesh.connect(stranger.infra.mesh.node()).await.is_err());
-    assert!(!refused(&two, None, "connect").is_empty());
-
-    // 3 to 5: names, procedures and streams are not found.
-    let nobody = mesh.locate("vault").await;
-    assert!(nobody.is_err(), "{nobody:?}");
-    let no_provider =
-        |name: &str| Err(CallError::Unavailable(Unavailability::NoProvider(name.to_owned())));
-    assert_eq!(doubled(&intruder, "game.double").await, no_provider("game.double"));
-    assert_eq!(opened(&intruder).await.map(drop), no_provider("game.echo").map(drop));
-
-    // 6 to 10: whoever knows where they are is refused.
-    let knowing = async {
-        while !is_forbidden(&doubled(&intruder, "game.double").await) {
-            mesh.names.believe("!game.double", id).await;
-        }
-        while !is_forbidden(&opened(&intruder).await.map(drop)) {
-            mesh.names.believe("!game.echo", id).await;
-        }
-    };
-    tokio::time::timeout(WITHIN, knowing).await.expect("they are refused");
-    let counter = mesh.remote(id).handle::<u64, u64>("counter");
-    assert!(is_forbidden(&counter.call(&1).await));
-    assert!(is_forbidden(&counter.monitor().await.map(drop)));
-    let by_name = mesh.remote(id).handle::<u64, u64>("!game.double");
-    assert!(is_forbidden(&by_name.call(&1).await));
-    assert_eq!(refused(&one, Some(&intruder), "call").len(), 5);
-
-    // 11, 12: the table shows neither records nor providers.
-    let key = Key::of_name(RealmId::named("games"), space::ANY, b"secret");
-    let got = dht.ask(WITHIN, Command::Get { key, fresh: true }).await;
-    assert!(matches!(&got, Ok(Answer::Value(got)) if got.record.is_none()), "{got:?}");
-    let key = Key::of_name(RealmId::named("games"), space::ANY, b"rpc/game.double");
-    let found = dht.ask(WITHIN, Command::Find { key, max: 20 }).await;
-    assert!(!format!("{found:?}").contains(&format!("{id:?}")), "{found:?}");
-
-    // 13, 14: nor does it take any.
-    let put = dht.put(there, Bytes::from("lies"), forever, Condition::Any, Quorum::All).await;
-    assert!(!put.unwrap().1.is_reached());
-    let provided = dht.provide(there, Bytes::new(), forever, Quorum::All).await;
-    assert!(!provided.unwrap().is_reached());
-    assert!(refused(&one, Some(&intruder), "store").len() >= 2);
-    let got = two.infra.mesh.dht().get(there.0, there.1, true).await.unwrap();
-    assert_eq!(got.record.map(|record| record.record().value.clone()), Some(value));
-
-    // 15, 16: what it publishes reaches nobody, and it hears nothing.
-    let published = mesh.pubsub().publish(&room, Bytes::from("lies"), PublishOptions::default());
-    assert!(matches!(published.await, Ok(Published::NoSubscribers)));
-    let mut spy = mesh.pubsub().subscribe(&all, &SubscribeOptions::default()).unwrap();
-    let two_says = two.infra.mesh.pubsub();
-    let waiting = async {
-        loop {
-            let _told = two_says
-                .publish(&room, Bytes::from("truth"), PublishOptions::default())
-                .await
-                .unwrap();
-            if let Some(Some(crate::pubsub::Event::Message(message))) =
-                futures_util::FutureExt::now_or_never(chat.next())
-            {
-                break assert_eq!(message.payload, Bytes::from("truth"));
-            }
-        }
-    };
-    tokio::time::timeout(WITHIN, waiting).await.expect("the realm goes on");
-    assert!(futures_util::FutureExt::now_or_never(spy.next()).is_none());
+    let realms = Realms::start().await;
+    realms.keep_strangers_out().await;
+    realms.hide_names().await;
+    realms.refuse_calls().await;
+    realms.close_the_table().await;
+    realms.keep_topics_apart().await;
+    let Realms { one, two, intruder, stranger } = realms;
     stop([one, two, intruder, stranger]).await;
 }

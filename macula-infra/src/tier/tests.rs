@@ -25,10 +25,15 @@ pub(crate) fn authority() -> Authority {
 }
 
 pub(crate) fn credentials(authority: &Authority, seed: u8) -> Credentials {
+    believing(&[authority], authority, seed)
+}
+
+/// Of a node that one authority vouches for, and that believes several.
+fn believing(believed: &[&Authority], authority: &Authority, seed: u8) -> Credentials {
     let key = Keypair::from_seed([seed; 32]);
     let valid = Validity::from_now(NOW, Duration::from_secs(3_600));
     let certificate = authority.issue(key.node_id(), valid, &[]).unwrap();
-    let authorities = vec![authority.certificate().clone()];
+    let authorities = believed.iter().map(|authority| authority.certificate().clone()).collect();
     let trust = Trust::Realm(Realm { authorities, revocation_lists: Vec::new() });
     let showing = Showing { key, chain: vec![certificate] };
     Credentials::new(&showing, trust, Enforcement::Enforce, || NOW).unwrap()

@@ -10,6 +10,7 @@ use macula_core::supervision::Handle;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::access::Access;
 use crate::dht::Dht;
 use crate::link::Link;
 use crate::membership::Membership;
@@ -111,6 +112,12 @@ impl Mesh {
     #[must_use]
     pub fn named<Q, R>(&self, name: &str) -> NamedHandle<Q, R> {
         self.names.handle(name)
+    }
+
+    /// Who may do what, and what was refused.
+    #[must_use]
+    pub fn access(&self) -> &Access {
+        self.calling.served.access()
     }
 
     /// Procedures, whoever provides them.

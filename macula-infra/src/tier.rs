@@ -31,6 +31,7 @@ use macula_core::supervision::{
     ChildSpec, Handle, Strategy, Supervisor, SupervisorHandle, TaskSupervisor, Worker,
 };
 
+use crate::access::{self, Access};
 use crate::announcing;
 use crate::bootstrap;
 use crate::bounds::Invalid;
@@ -86,6 +87,9 @@ pub enum Error {
     /// The table's configuration cannot stand, or what it is to believe.
     #[error("dht: {0}")]
     Dht(Invalid),
+    /// The rules of access cannot stand.
+    #[error("access: {0}")]
+    Access(Invalid),
     /// An id in the tree is none; never for the built-in ones.
     #[error(transparent)]
     InvalidId(#[from] InvalidId),
@@ -110,6 +114,11 @@ pub struct Config {
     pub seed: Option<u64>,
     /// How the node finds others, and is found.
     pub discovery: Discovery,
+    /// Who may do what.
+    pub access: access::Rules,
+    /// Which realm it says that it is of, if that is not the one whose names it uses.
+    #[cfg(test)]
+    pub(crate) claims: Option<String>,
     /// What tells of the node to the outside: children of `telemetry`.
     pub telemetry: Vec<ChildSpec>,
 }
@@ -166,6 +175,9 @@ impl Config {
             sockets: None,
             seed: None,
             discovery: Discovery::default(),
+            access: access::Rules::default(),
+            #[cfg(test)]
+            claims: None,
             telemetry: Vec::new(),
         }
     }
@@ -211,6 +223,7 @@ pub fn spec(config: Config) -> Result<(ChildSpec, Infrastructure), Error> {
     config.discovery.membership.check().map_err(Error::Membership)?;
     config.discovery.relay.check().map_err(Error::Relay)?;
     config.discovery.dht.check().map_err(Error::Dht)?;
+    config.access.check().map_err(Error::Access)?;
     config.discovery.limits.check().map_err(Error::Dht)?;
     let mut config = config;
     let told = std::mem::take(&mut config.telemetry);
@@ -266,21 +279,26 @@ fn ground(config: Config, peers: &SupervisorHandle) -> Result<Ground, Error> {
         sockets,
         seed,
         discovery,
+        access,
         telemetry: _,
+        #[cfg(test)]
+        claims,
     } = config;
     let sockets = Arc::new(sockets.map_or_else(|| Sockets::bind(&config), Ok)?);
-    let (current, served) = (Current::default(), Served::default());
+    let realm = RealmId::named(&discovery.realm);
+    let access = Access::new(credentials.clone(), *realm.as_bytes(), access);
+    let (current, served) = (Current::default(), Served::new(access.clone()));
     if discovery.role == Role::Bootstrap {
         served.close();
     }
     let own = own_contact(credentials.node(), &discovery, &sockets);
-    let (limits, realm) = (discovery.limits, RealmId::named(&discovery.realm));
-    let rules = Rules { limits, ..Rules::new(realm) };
+    let rules = Rules { limits: discovery.limits, ..Rules::new(realm) };
     let (saved, within) = (discovery.saved.clone(), discovery.dht.query_timeout);
     let dht = Dht::new(credentials.clone(), own.clone(), rules, saved, book.clone(), within);
     let subscriptions = Arc::new(dht.in_space(space::SUB));
     let kept = pubsub::proto::archive::Limits::default();
-    let pubsub = PubSub::new(credentials.node(), *realm.as_bytes(), subscriptions, kept);
+    let pubsub =
+        PubSub::new(credentials.node(), *realm.as_bytes(), access.clone(), subscriptions, kept);
     let relay = relaying(own.node, &discovery, &sockets, &dht);
     let known = discovery.saved.entries.iter().map(|entry| entry.contact.clone());
     let known = known.take(membership::proto::SEEDS_MAX).collect();
@@ -297,7 +315,7 @@ fn ground(config: Config, peers: &SupervisorHandle) -> Result<Ground, Error> {
             .with(Arc::new(StreamService(served.clone())))
             .with(Arc::new(MembershipService(membership.clone())))
             .with(Arc::new(PubSubService(pubsub.clone())))
-            .with(Arc::new(DhtService { dht: dht.clone(), book: book.clone() }))
+            .with(Arc::new(DhtService { dht: dht.clone(), book: book.clone(), access }))
             .with(Arc::new(RelayService(relay.clone()))),
         book,
         current: current.clone(),
@@ -305,7 +323,10 @@ fn ground(config: Config, peers: &SupervisorHandle) -> Result<Ground, Error> {
     });
     relay.connect(pool.clone());
     let listen = listening(&discovery, &sockets, &own);
-    let me = Me { credentials: credentials.clone(), incarnation, listen, seed };
+    let said = *realm.as_bytes();
+    #[cfg(test)]
+    let said = claims.map_or(said, |name| *RealmId::named(&name).as_bytes());
+    let me = Me { credentials: credentials.clone(), incarnation, listen, realm: said, seed };
     let arrived = pool.clone();
     let endpoint = transport::worker(Parts {
         config,

@@ -213,6 +213,8 @@ pub struct Opener {
     pub listen: Vec<SocketAddr>,
     /// The roles in its certificate.
     pub roles: Vec<String>,
+    /// The realm whose names it says that it uses, as the hash of the realm's name.
+    pub uses_realm: [u8; 32],
     /// Its realm: the name of the authority that has issued its certificate. Empty if it has none
     /// but itself, or is only reported.
     pub realm: Arc<str>,

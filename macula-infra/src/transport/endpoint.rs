@@ -55,6 +55,8 @@ pub struct Me {
     pub incarnation: u64,
     /// Where it can be dialled.
     pub listen: Vec<SocketAddr>,
+    /// The realm whose names it uses, as the hash of the realm's name.
+    pub realm: [u8; 32],
     /// The seed of the QUIC stack's randomness, in simulations only.
     pub seed: Option<u64>,
 }

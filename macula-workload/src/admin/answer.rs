@@ -10,6 +10,8 @@ use serde_json::{Value, json};
 
 use super::Request;
 
+mod rpc;
+
 /// Answers a request, in words if there is no answer.
 pub(super) async fn answer(mesh: &Mesh, request: Request) -> Result<Value, String> {
     let dht = mesh.dht();
@@ -76,6 +78,12 @@ pub(super) async fn answer(mesh: &Mesh, request: Request) -> Result<Value, Strin
             }))
         }
         Request::DhtTable {} => Ok(table(mesh)),
+        Request::Audit {} => Ok(audit(mesh)),
+        Request::RpcList {} => Ok(rpc::list(mesh)),
+        Request::RpcProviders { procedure } => rpc::providers(mesh, &procedure).await,
+        Request::RpcCall { procedure, question, within_ms } => {
+            rpc::call(mesh, &procedure, &question, Duration::from_millis(within_ms)).await
+        }
     }
 }
 
@@ -108,6 +116,19 @@ fn outcome(sequence: u64, stored: &Stored) -> Value {
         "wanted": stored.wanted,
         "nodes": nodes,
     })
+}
+
+fn audit(mesh: &Mesh) -> Value {
+    let refused = mesh.access().audit().recent().into_iter().map(|entry| {
+        json!({
+            "at_s": entry.at.as_secs(),
+            "node": entry.node.map(|node| node.to_string()),
+            "action": entry.action,
+            "name": entry.name,
+            "why": entry.why,
+        })
+    });
+    json!({ "refused": refused.collect::<Vec<_>>() })
 }
 
 fn peers(mesh: &Mesh) -> Value {

@@ -1,4 +1,4 @@
-//! `macula peers` and `macula dht`: questions to a node that runs, through its admin socket.
+//! `macula peers`, `macula audit` and `macula dht`: questions to a node that runs, through its admin socket.
 
 use std::path::PathBuf;
 
@@ -24,6 +24,12 @@ pub(super) struct Whom {
 
 #[derive(Debug, clap::Args)]
 pub(super) struct PeersArgs {
+    #[command(flatten)]
+    whom: Whom,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct AuditArgs {
     #[command(flatten)]
     whom: Whom,
 }
@@ -100,6 +106,13 @@ pub(super) fn peers(args: &PeersArgs) -> Result<(), Failure> {
     })
 }
 
+pub(super) fn audit(args: &AuditArgs) -> Result<(), Failure> {
+    let found = ask(&args.whom, &Request::Audit {})?;
+    tell(&args.whom, &found, || {
+        table(&["at_s", "node", "action", "name", "why"], list(&found, "refused"))
+    })
+}
+
 pub(super) fn dht(command: &DhtCommand) -> Result<(), Failure> {
     match command {
         DhtCommand::Get { place: Place { name, space }, whom } => {
@@ -148,7 +161,7 @@ pub(super) fn dht(command: &DhtCommand) -> Result<(), Failure> {
     }
 }
 
-fn ask(whom: &Whom, request: &Request) -> Result<Value, Failure> {
+pub(super) fn ask(whom: &Whom, request: &Request) -> Result<Value, Failure> {
     let socket = match &whom.socket {
         Some(socket) => socket.clone(),
         None => {
@@ -162,12 +175,16 @@ fn ask(whom: &Whom, request: &Request) -> Result<Value, Failure> {
     admin::ask(&socket, request).map_err(|error| Failure::Ran(error.into()))
 }
 
-fn tell(whom: &Whom, answer: &Value, text: impl FnOnce() -> String) -> Result<(), Failure> {
+pub(super) fn tell(
+    whom: &Whom,
+    answer: &Value,
+    text: impl FnOnce() -> String,
+) -> Result<(), Failure> {
     let text = if whom.json { answer.to_string() } else { text() };
     Ok(print(text.trim_end())?)
 }
 
-fn list<'a>(answer: &'a Value, name: &str) -> &'a [Value] {
+pub(super) fn list<'a>(answer: &'a Value, name: &str) -> &'a [Value] {
     answer.get(name).and_then(Value::as_array).map_or(&[], Vec::as_slice)
 }
 
@@ -194,7 +211,7 @@ fn fields(answer: &Value) -> String {
 }
 
 /// Rows under their columns, each as wide as it has to be.
-fn table(columns: &[&str], rows: &[Value]) -> String {
+pub(super) fn table(columns: &[&str], rows: &[Value]) -> String {
     let heads = columns.iter().map(|column| (*column).to_owned()).collect();
     let cells =
         rows.iter().map(|row| columns.iter().map(|column| word(row.get(*column))).collect());

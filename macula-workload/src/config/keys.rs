@@ -1,5 +1,6 @@
 //! Every key that is legal, where it is legal, and what its value means.
 
+mod access;
 mod dht;
 mod membership;
 mod mesh;
@@ -18,6 +19,9 @@ use super::error::{Error, Fault, Place, Problem};
 use super::item::{Item, Key, Read, read_table};
 use super::{Config, Node, registers};
 
+pub(super) use access::ACCESS;
+#[cfg(test)]
+pub(super) use access::RULE;
 pub(super) use dht::{CACHE, DHT, LIMITS, PROVIDERS, PUBLISHED, RECORDS, REQUESTS, TABLE};
 pub(super) use membership::MEMBERSHIP;
 pub(super) use mesh::{ADMIN, MESH};
@@ -67,6 +71,10 @@ pub(super) static TOP: &[Key<Config>] = &[
         },
     },
     Key { name: "dht", read: |config, item| said(config, item, |config| item.table(config, DHT)) },
+    Key {
+        name: "access",
+        read: |config, item| said(config, item, |config| item.table(&mut config.access, ACCESS)),
+    },
     Key {
         name: "relay",
         read: |config, item| said(config, item, |config| item.table(&mut config.relay, RELAY)),

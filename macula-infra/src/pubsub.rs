@@ -44,5 +44,6 @@ pub use error::{PublishError, SubscribeError};
 pub use message::{
     Event, Gap, Message, Missed, PAYLOAD_LEN_MAX, Priority, PublishOptions, Qos, Reason, Report,
 };
+pub use proto::Config;
 pub use proto::word::{GROUP_LEN_MAX, Replay};
 pub use subscription::{QUEUE_LEN_MAX, SubscribeOptions, Subscription};

@@ -84,6 +84,9 @@ pub enum Error {
     /// The relay's configuration cannot stand.
     #[error("relay: {0}")]
     Relay(Invalid),
+    /// The configuration of pub/sub cannot stand.
+    #[error("pubsub: {0}")]
+    PubSub(Invalid),
     /// The table's configuration cannot stand, or what it is to believe.
     #[error("dht: {0}")]
     Dht(Invalid),
@@ -140,6 +143,8 @@ pub struct Discovery {
     pub dht: dht::proto::node::Config,
     /// How the node is reached over others, and they over it.
     pub relay: relay::Config,
+    /// The settings of pub/sub.
+    pub pubsub: pubsub::Config,
     /// The bounds of what the table believes: the same in all of the mesh.
     pub limits: dht::rules::Limits,
     /// The routing table of an earlier life.
@@ -156,6 +161,7 @@ impl Default for Discovery {
             membership: membership::config::Config::default(),
             dht: dht::proto::node::Config::default(),
             relay: relay::Config::default(),
+            pubsub: pubsub::Config::default(),
             limits: dht::rules::Limits::default(),
             saved: dht::proto::table::Snapshot::default(),
         }
@@ -222,6 +228,7 @@ pub fn spec(config: Config) -> Result<(ChildSpec, Infrastructure), Error> {
     config.discovery.bootstrap.check().map_err(Error::Bootstrap)?;
     config.discovery.membership.check().map_err(Error::Membership)?;
     config.discovery.relay.check().map_err(Error::Relay)?;
+    config.discovery.pubsub.check().map_err(Error::PubSub)?;
     config.discovery.dht.check().map_err(Error::Dht)?;
     config.access.check().map_err(Error::Access)?;
     config.discovery.limits.check().map_err(Error::Dht)?;
@@ -296,9 +303,13 @@ fn ground(config: Config, peers: &SupervisorHandle) -> Result<Ground, Error> {
     let (saved, within) = (discovery.saved.clone(), discovery.dht.query_timeout);
     let dht = Dht::new(credentials.clone(), own.clone(), rules, saved, book.clone(), within);
     let subscriptions = Arc::new(dht.in_space(space::SUB));
-    let kept = pubsub::proto::archive::Limits::default();
-    let pubsub =
-        PubSub::new(credentials.node(), *realm.as_bytes(), access.clone(), subscriptions, kept);
+    let pubsub = PubSub::new(
+        credentials.node(),
+        *realm.as_bytes(),
+        access.clone(),
+        subscriptions,
+        discovery.pubsub,
+    );
     let relay = relaying(own.node, &discovery, &sockets, &dht);
     let known = discovery.saved.entries.iter().map(|entry| entry.contact.clone());
     let known = known.take(membership::proto::SEEDS_MAX).collect();

@@ -5,8 +5,9 @@
 
 mod actor;
 mod answer;
+mod topics;
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Take, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -19,8 +20,8 @@ pub(crate) use actor::worker;
 /// The name of the socket in the folder of a node's identity.
 pub const SOCKET: &str = "admin.sock";
 
-/// The longest line, in bytes.
-const LINE_LEN_MAX: u64 = 1 << 20;
+/// The longest line, in bytes: one with the longest message, of which JSON may make more.
+const LINE_LEN_MAX: u64 = 8 << 20;
 
 /// How long a client waits for its answer: longer than any command takes.
 const ANSWER_WITHIN: Duration = Duration::from_secs(60);
@@ -89,6 +90,31 @@ pub enum Request {
         /// For how many milliseconds the node waits.
         within_ms: u64,
     },
+    /// That something is published.
+    Publish {
+        /// The topic.
+        topic: String,
+        /// What it says.
+        value: String,
+        /// Whether all of its subscribers have to get it.
+        at_least_once: bool,
+        /// Whether it is the value of its topic from now on.
+        retain: bool,
+        /// Whether it is kept for those who subscribe later.
+        keep: bool,
+    },
+    /// What is published to topics that a pattern matches: after the answer one event a line, until
+    /// the client goes.
+    Subscribe {
+        /// The pattern.
+        pattern: String,
+        /// The queue group.
+        group: Option<String>,
+        /// How many of the last messages of each topic are wanted that were kept.
+        last: Option<u32>,
+        /// Whether the retained message of each topic is wanted.
+        retained: bool,
+    },
 }
 
 /// Why a running node was not asked, or has no answer.
@@ -137,18 +163,70 @@ enum Response {
 ///
 /// [`Error`].
 pub fn ask(path: &Path, request: &Request) -> Result<Value, Error> {
-    let not_there = |source| Error::NotThere { path: path.to_owned(), source };
-    let cut_off = |source| Error::CutOff { path: path.to_owned(), source };
-    let no_answer = |why: String| Error::NoAnswer { path: path.to_owned(), why };
-    let mut stream = UnixStream::connect(path).map_err(not_there)?;
-    stream.set_read_timeout(Some(ANSWER_WITHIN)).map_err(cut_off)?;
-    let mut line = serde_json::to_vec(request).map_err(|error| no_answer(error.to_string()))?;
-    line.push(b'\n');
-    stream.write_all(&line).map_err(cut_off)?;
-    let mut answer = String::new();
-    BufReader::new(stream.take(LINE_LEN_MAX)).read_line(&mut answer).map_err(cut_off)?;
-    match serde_json::from_str(&answer).map_err(|error| no_answer(error.to_string()))? {
-        Response::Ok(value) => Ok(value),
-        Response::Error(why) => Err(Error::Refused(why)),
+    Asking::begin(path, request).map(|(answer, _asking)| answer)
+}
+
+/// Asks a node, and goes on reading what it tells after its answer. `each` says whether it wants
+/// more; the answer is the first.
+///
+/// # Errors
+///
+/// [`Error`], also when the node ends.
+pub fn follow(
+    path: &Path,
+    request: &Request,
+    mut each: impl FnMut(Value) -> bool,
+) -> Result<(), Error> {
+    let (mut told, mut asking) = Asking::begin(path, request)?;
+    asking
+        .read
+        .get_ref()
+        .get_ref()
+        .set_read_timeout(None)
+        .map_err(|source| asking.cut_off(source))?;
+    while each(told) {
+        told = asking.next()?;
+    }
+    Ok(())
+}
+
+/// A talk with a node.
+struct Asking<'a> {
+    path: &'a Path,
+    read: BufReader<Take<UnixStream>>,
+}
+
+impl<'a> Asking<'a> {
+    /// Says what is wanted, and waits for the answer.
+    fn begin(path: &'a Path, request: &Request) -> Result<(Value, Self), Error> {
+        let not_there = |source| Error::NotThere { path: path.to_owned(), source };
+        let stream = UnixStream::connect(path).map_err(not_there)?;
+        let mut asking = Self { path, read: BufReader::new(stream.take(LINE_LEN_MAX)) };
+        let line = serde_json::to_string(request);
+        let line = line.map_err(|error| asking.no_answer(error.to_string()))?;
+        let stream = asking.read.get_mut().get_mut();
+        let said = stream
+            .set_read_timeout(Some(ANSWER_WITHIN))
+            .and_then(|()| stream.write_all(format!("{line}\n").as_bytes()));
+        said.map_err(|source| asking.cut_off(source))?;
+        Ok((asking.next()?, asking))
+    }
+
+    fn next(&mut self) -> Result<Value, Error> {
+        self.read.get_mut().set_limit(LINE_LEN_MAX);
+        let mut answer = String::new();
+        self.read.read_line(&mut answer).map_err(|source| self.cut_off(source))?;
+        match serde_json::from_str(&answer).map_err(|error| self.no_answer(error.to_string()))? {
+            Response::Ok(value) => Ok(value),
+            Response::Error(why) => Err(Error::Refused(why)),
+        }
+    }
+
+    fn cut_off(&self, source: std::io::Error) -> Error {
+        Error::CutOff { path: self.path.to_owned(), source }
+    }
+
+    fn no_answer(&self, why: String) -> Error {
+        Error::NoAnswer { path: self.path.to_owned(), why }
     }
 }

@@ -1,6 +1,7 @@
 //! `macula bench`: each subsystem beside the raw layer below it, in the same run.
 
 mod dht;
+mod pubsub;
 mod report;
 mod rpc;
 mod supervision;
@@ -12,6 +13,7 @@ pub(crate) fn run(suite: SuiteName, amounts: Amounts) -> anyhow::Result<Suite> {
     match suite {
         SuiteName::Supervision => supervision::run(amounts),
         SuiteName::Rpc => rpc::run(amounts),
+        SuiteName::Pubsub => pubsub::run(amounts),
         SuiteName::Dht => dht::run(amounts),
     }
 }
@@ -34,6 +36,8 @@ pub(crate) enum SuiteName {
     Supervision,
     /// Calls to an actor on another node, and what connections cost, beside raw QUIC.
     Rpc,
+    /// Published messages between nodes, beside frames on one raw QUIC stream.
+    Pubsub,
     /// The distributed hash table: simulated meshes of up to 10,000 nodes, or 100,000 with --large,
     /// and real ones on the loopback interface. It takes some minutes.
     Dht,

@@ -12,6 +12,7 @@ mod realm;
 mod rpc;
 mod run;
 mod term;
+mod topics;
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -89,6 +90,12 @@ enum Command {
     /// Ask a node that runs about the distributed hash table.
     #[command(subcommand)]
     Dht(ask::DhtCommand),
+    /// Publish a message through a node that runs, and say to how many it is on its way.
+    Pub(topics::PubArgs),
+    /// Print what is published to topics that a pattern matches, through a node that runs.
+    ///
+    /// It goes on until it is ended, or there are as many as --count says.
+    Sub(topics::SubArgs),
     /// Measure a subsystem beside the raw layer below it, in the same run.
     Bench(BenchArgs),
 }
@@ -176,6 +183,8 @@ pub(crate) fn main() -> ExitCode {
         Command::Audit(args) => ask::audit(&args),
         Command::Rpc(command) => rpc::run(&command),
         Command::Dht(command) => ask::dht(&command),
+        Command::Pub(args) => topics::publish(&args),
+        Command::Sub(args) => topics::subscribe(&args),
         Command::Bench(args) => run_bench(&args),
     };
     let (error, code) = match done {

@@ -44,7 +44,7 @@ use macula_core::identity::NodeId;
 use macula_core::path::Path;
 use macula_core::supervision::{ChildSpec, Overrides};
 use macula_infra::membership::update::Role;
-use macula_infra::{access, bootstrap, dht, membership, pool, relay, transport};
+use macula_infra::{access, bootstrap, dht, membership, pool, pubsub, relay, transport};
 use macula_platform::registers;
 
 use crate::admin::SOCKET;
@@ -93,6 +93,8 @@ pub struct Config {
     pub access: access::Rules,
     /// How the node is reached over others, and they over it.
     pub relay: relay::Config,
+    /// Publish and subscribe.
+    pub pubsub: pubsub::Config,
     /// How a node that runs is asked.
     pub admin: Admin,
     /// The platform tier.

@@ -167,6 +167,7 @@ impl Builder {
             dht: config.dht.node.clone(),
             limits: config.dht.limits,
             relay: config.relay,
+            pubsub: config.pubsub,
             saved: saved::read(table_file.as_deref()),
         };
         let about = Arc::new(OnceLock::new());

@@ -350,6 +350,25 @@ fn the_bench_prints_one_object_with_both_sides_of_each_ratio() {
 }
 
 #[test]
+fn the_bench_of_pubsub_has_all_figures() {
+    let suite = told(&["bench", "pubsub", "--json", "--scale", "10000"]);
+    assert_eq!(suite["suite"], "pubsub");
+    let results = suite["results"].as_array().unwrap();
+    for name in [
+        "one_to_one",
+        "acknowledged",
+        "raw_single",
+        "latency",
+        "batching_gain",
+        "fan_out_32",
+        "wildcards_100k",
+    ] {
+        let figure = results.iter().find(|result| result["name"] == name);
+        assert!(figure.is_some_and(|figure| figure["value"].as_f64() > Some(0.0)), "{name}");
+    }
+}
+
+#[test]
 fn the_bench_of_the_table_has_all_figures_and_says_its_seed() {
     let arguments = ["bench", "dht", "--json", "--scale", "1000", "--seed", "7", "--large"];
     let suite = told(&arguments);

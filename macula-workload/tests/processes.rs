@@ -355,6 +355,28 @@ fn procedures_are_called_and_who_may_not_is_refused_and_put_down() {
 }
 
 #[test]
+fn what_is_published_at_one_node_is_followed_at_another() {
+    let folders = Folders::new("topics");
+    let (a, b) = (folders.init("a", None), folders.init("b", Some("a")));
+    let a = Running::start(&folders, "a", a);
+    let seed = format!("mesh.seeds={}", a.address);
+    let mut b = Running::start_with(&folders, "b", b, &[&seed]);
+    b.says(&format!("joined node={}", a.node));
+    let (at_a, at_b) = (folders.configuration("a"), folders.configuration("b"));
+    let publish = ["pub", "room.1", "hello", "--retain", "--config", &at_a, "--json"];
+    assert_eq!(told(&publish), json!({ "subscribers": 0 }));
+    // It is retained, so it does not matter who is first.
+    let follow = ["sub", "room.*", "--retained", "--count", "1", "--config", &at_b, "--json"];
+    let heard = told(&follow);
+    assert_eq!((&heard["topic"], &heard["value"]), (&json!("room.1"), &json!("hello")));
+    assert_eq!((&heard["publisher"], &heard["replayed"]), (&json!(a.node), &json!(true)));
+    let wrong = macula(&["pub", "room..1", "hello", "--config", &at_a]).output().unwrap();
+    assert_eq!(wrong.status.code(), Some(1), "{}", text(&wrong.stdout));
+    b.stop();
+    a.stop();
+}
+
+#[test]
 fn calls_that_cannot_be_made_say_why() {
     let folders = Folders::new("wrong");
     let node = folders.init("a", None);

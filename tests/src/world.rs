@@ -128,6 +128,7 @@ pub struct World {
     apart: &'static [(usize, usize)],
     met_at_last: bool,
     crashing: usize,
+    vanishes: Option<(usize, Duration)>,
     config: Config,
     of_each: fn(usize, &mut Config),
 }
@@ -180,6 +181,7 @@ impl World {
             apart: &[],
             met_at_last: false,
             crashing: NODES_MAX,
+            vanishes: None,
             config: quick(),
             of_each: |_, _| {},
         }
@@ -252,6 +254,12 @@ impl World {
         Self { of_each, ..self }
     }
 
+    /// A node crashes at this time of the storm, and does not come back.
+    #[must_use]
+    pub fn vanishes(self, node: usize, at: Duration) -> Self {
+        Self { vanishes: Some((node, at)), ..self }
+    }
+
     /// The configuration of all nodes, but for addresses and peers: it begins as one with short
     /// times, so that virtual seconds suffice.
     #[must_use]
@@ -285,6 +293,9 @@ impl World {
             running.change(Change::Part(*a, *b), &mut weather);
         }
         weather.kill_each(self.kills, self.storm);
+        if let Some((node, at)) = self.vanishes {
+            weather.crash_at(node, at);
+        }
         while running.sim.elapsed() < self.storm || weather.has_kills() {
             if running.sim.elapsed() > self.storm + STORM_LATE_MAX {
                 return Err("an actor is never there to be killed".to_owned());

@@ -75,6 +75,14 @@ fn tenants() {
 }
 
 #[test]
+fn chat() {
+    let said = run("chat");
+    assert!(said.contains("the moderator hears chat.garden: it rains"), "{said}");
+    assert!(said.contains("a late guest hears chat.garden: it rains"), "{said}");
+    assert!(said.ends_with("copies were delivered, none was lost\n"), "{said}");
+}
+
+#[test]
 fn pinning() {
     let said = run("pinning");
     assert!(said.contains("a friend is answered: 42"), "{said}");

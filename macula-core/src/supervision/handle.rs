@@ -207,6 +207,15 @@ impl<M: Send + 'static> Handle<M> {
             .unwrap_or_else(|_elapsed| Err(CallError::Timeout(timeout)))
     }
 
+    /// Waits until the mailbox has room, or the actor has come or gone.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped, nothing happens.
+    pub async fn room(&self) {
+        self.0.room().await;
+    }
+
     /// Waits until the actor is up, and says in which incarnation; none if it will not be.
     pub async fn ready(&self) -> Option<u64> {
         (self.0.settled().await == Presence::Up).then(|| self.0.incarnation())

@@ -208,6 +208,7 @@ pub(crate) fn worker(
             life: Life { node: *life, broker },
             realm: shared.realm,
             sequence: shared.sequence.load(Ordering::Relaxed),
+            config: shared.config,
         };
         // Another life of the actor has to name its sessions otherwise.
         let mut entropy = entropy();
@@ -326,8 +327,8 @@ impl Effects<Broker> for Deeds {
                 count(&report);
                 self.shared.gates.tally(topic, &report, freed);
             }
-            Output::Replayed { to, publisher, life } => {
-                self.tell(to, |subscribed| subscribed.replayed(publisher, life));
+            Output::Replayed { to, publisher, replayed } => {
+                self.tell(to, |subscribed| subscribed.replayed(publisher, replayed));
             }
             Output::Misbehaved { peer, why } => {
                 refused("offence");

@@ -5,7 +5,6 @@ use std::fmt::Debug;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use bytes::Bytes;
 use macula_core::identity::NodeId;
@@ -18,9 +17,9 @@ use super::error::{PublishError, SubscribeError};
 use super::gate::{Gate, Gates, Shut, TOPICS_MAX};
 use super::message::{Event, PAYLOAD_LEN_MAX, PublishOptions, Report};
 use super::metrics;
-use super::proto::Input;
-use super::proto::archive::{Archive, Limits};
+use super::proto::archive::Archive;
 use super::proto::word::{GROUP_LEN_MAX, SubId};
+use super::proto::{Config, Input};
 use super::subscription::{QUEUE_LEN_MAX, SubscribeOptions, Subscribed, Subscription};
 use crate::access::{Access, Action, Name};
 use crate::announcing::{Announced, Change};
@@ -35,9 +34,6 @@ const PREFIXES_MAX: usize = 4_096;
 
 /// How long a queue of a subscription may be, in bytes.
 const QUEUE_BYTES_MAX: usize = 1 << 30;
-
-/// How long an actor with a full mailbox is left alone before it is told again.
-const TELL_AGAIN: Duration = Duration::from_millis(5);
 
 /// What has become of a message that was to be published.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,6 +62,7 @@ pub(super) struct Shared {
     pub(super) me: NodeId,
     pub(super) realm: [u8; 32],
     pub(super) access: Access,
+    pub(super) config: Config,
     pub(super) desk: Desk<Input>,
     pub(super) gates: Gates,
     pub(super) subscribed: Mutex<BTreeMap<SubId, Arc<Subscribed>>>,
@@ -99,7 +96,7 @@ impl PubSub {
         realm: [u8; 32],
         access: Access,
         directory: Arc<dyn Directory>,
-        limits: Limits,
+        config: Config,
     ) -> Self {
         let desk = Desk::default();
         let prefixes = Prefixes::default();
@@ -113,10 +110,11 @@ impl PubSub {
             me,
             realm,
             access,
-            gates: Gates::new(desk.clone()),
+            config,
+            gates: Gates::new(desk.clone(), config),
             desk,
             subscribed: Mutex::default(),
-            archive: Arc::new(Mutex::new(Archive::new(limits))),
+            archive: Arc::new(Mutex::new(Archive::new(config.kept))),
             sequence: AtomicU64::new(0),
             lives: AtomicU64::new(0),
             directory,
@@ -409,7 +407,7 @@ async fn tell<M: Send + 'static>(handle: &Handle<M>, message: M) {
         message = match handle.send(message).await {
             Ok(()) => return,
             Err(SendError::Full { message, .. }) => {
-                tokio::time::sleep(TELL_AGAIN).await;
+                handle.room().await;
                 message
             }
             Err(error) => {

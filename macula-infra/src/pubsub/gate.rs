@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, Semaphore, watch};
 
 use super::message::{PublishOptions, Reason, Report};
-use super::proto::{Input, TopicId, Weight};
+use super::proto::{Bug, Config, Input, TopicId, Weight};
 use crate::desk::Desk;
 
 /// How much room a topic has for messages that wait for their turn: as many as this if they are
@@ -159,6 +159,7 @@ fn cost(len: usize) -> u32 {
 
 /// All topics.
 pub(super) struct Gates {
+    config: Config,
     desk: Desk<Input>,
     gates: DashMap<Topic, Arc<Gate>>,
     by_id: DashMap<TopicId, Arc<Gate>>,
@@ -181,8 +182,9 @@ impl Debug for Gates {
 }
 
 impl Gates {
-    pub(super) fn new(desk: Desk<Input>) -> Self {
+    pub(super) fn new(desk: Desk<Input>, config: Config) -> Self {
         Self {
+            config,
             desk,
             gates: DashMap::new(),
             by_id: DashMap::new(),
@@ -276,7 +278,7 @@ impl Gates {
             drop(tally);
             gate.room.close();
             let lost = report.pending();
-            if lost > 0 {
+            if lost > 0 && !self.config.has(Bug::ForgetsWhatItHad) {
                 *report.dropped.entry(Reason::Restarted).or_default() += lost;
             }
             self.remember(topic, &report);

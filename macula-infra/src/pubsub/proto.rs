@@ -7,6 +7,8 @@
 
 pub mod archive;
 pub(crate) mod broker;
+mod bug;
+mod config;
 pub(crate) mod flow;
 pub(crate) mod inlet;
 pub(crate) mod intake;
@@ -18,6 +20,9 @@ pub(crate) mod trie;
 pub mod view;
 pub(crate) mod word;
 
+pub use bug::Bug;
+pub use config::Config;
+
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -25,7 +30,7 @@ use macula_core::identity::NodeId;
 use macula_core::topic::Topic;
 
 use super::message::{Event, PublishOptions, Report};
-use subscribers::{Room, Wish};
+use subscribers::{Replayed, Room, Wish};
 use word::{FlowId, SessionId, SubId, Word};
 
 /// A topic that something is published to.
@@ -105,8 +110,9 @@ pub(crate) enum Output {
     /// What has become of a topic's messages since this was said last, and the room that is free
     /// again.
     Tally { topic: TopicId, report: Report, freed: Weight },
-    /// A publisher's node has replayed all that it had to a subscription.
-    Replayed { to: SubId, publisher: NodeId, life: u64 },
+    /// The replay of a publisher's node to a subscription is so far. Another life of the actor has to
+    /// know it, so that nothing is replayed twice.
+    Replayed { to: SubId, publisher: NodeId, replayed: Replayed },
     /// A node breaks the protocol, or is none of ours.
     Misbehaved { peer: NodeId, why: &'static str },
 }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Debug;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use macula_core::identity::NodeId;
 use macula_core::topic::Pattern;
 use parking_lot::Mutex;
@@ -12,11 +13,18 @@ use tokio::sync::Notify;
 use super::client::Shared;
 use super::message::{Event, Qos};
 use super::proto::Input;
-use super::proto::subscribers::{Room, Wish, weight};
+use super::proto::subscribers::{REPLAYED_MAX, Replayed, Room, Wish, weight};
 use super::proto::word::{Replay, SubId, Wanted};
 
 /// The longest queue, in messages.
 pub const QUEUE_LEN_MAX: usize = 1 << 20;
+
+/// With so many events before it, a short payload is copied when it is queued: else it would keep all
+/// of the batch that it came in.
+const COPY_AT: usize = 256;
+
+/// A payload of more bytes is not: it is most of its batch.
+const COPY_LEN_MAX: usize = 4_096;
 
 /// How somebody subscribes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -89,8 +97,8 @@ pub(super) struct Subscribed {
     capacity: Room,
     /// The prefix under which it is announced.
     pub(super) announced: Arc<str>,
-    /// Whose kept messages it has got, and of which life.
-    replayed: Mutex<BTreeMap<NodeId, u64>>,
+    /// Whose kept messages it has got, and how far.
+    replayed: Mutex<BTreeMap<NodeId, Replayed>>,
     queue: Mutex<Queue>,
     news: Notify,
 }
@@ -146,6 +154,7 @@ impl Subscribed {
     pub(super) fn tell(&self, event: Event) {
         let Room { messages, bytes } = weight(&event);
         let mut queue = self.queue.lock();
+        let event = if queue.events.len() < COPY_AT { event } else { alone(event) };
         queue.held.0 += messages;
         queue.held.1 += bytes;
         queue.events.push_back(event);
@@ -153,8 +162,13 @@ impl Subscribed {
         self.news.notify_one();
     }
 
-    pub(super) fn replayed(&self, publisher: NodeId, life: u64) {
-        self.replayed.lock().insert(publisher, life);
+    /// So far is the replay of a publisher's node.
+    pub(super) fn replayed(&self, publisher: NodeId, replayed: Replayed) {
+        let mut all = self.replayed.lock();
+        if all.len() >= REPLAYED_MAX && !all.contains_key(&publisher) {
+            all.pop_first();
+        }
+        all.insert(publisher, replayed);
     }
 
     /// Nothing comes any more.
@@ -180,6 +194,17 @@ impl Subscribed {
             Room { messages, bytes }
         });
         Some((event, read))
+    }
+}
+
+/// A message whose payload keeps nothing else, if it is short.
+fn alone(event: Event) -> Event {
+    match event {
+        Event::Message(mut message) if message.payload.len() <= COPY_LEN_MAX => {
+            message.payload = Bytes::copy_from_slice(&message.payload);
+            Event::Message(message)
+        }
+        event => event,
     }
 }
 

@@ -8,17 +8,23 @@ use std::time::Duration;
 use macula_core::path::InvalidId;
 use macula_core::supervision::Worker;
 use macula_infra::mesh::Mesh;
+use macula_infra::pubsub::{Replay, SubscribeOptions};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
+use tokio::io::Take;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 
 use super::answer::answer;
-use super::{LINE_LEN_MAX, Request, Response};
+use super::{LINE_LEN_MAX, Request, Response, topics};
 
 /// How many clients are served at one time. Others wait.
 const CLIENTS_MAX: usize = 16;
+
+/// How many of them subscribe at one time, in one process. More are refused.
+const FOLLOWERS_MAX: usize = 64;
 
 /// How long a client has to say what it wants.
 const ASK_WITHIN: Duration = Duration::from_secs(10);
@@ -125,15 +131,18 @@ async fn listen(listener: &UnixListener, owner: u32, mesh: &Arc<OnceLock<Mesh>>)
         }
         let mesh = Arc::clone(mesh);
         clients.spawn(async move {
-            if let Err(error) = serve(client, &mesh).await {
+            if let Err(error) = serve(client, &mesh, turn).await {
                 tracing::debug!(%error, "a client of the admin socket");
             }
-            drop(turn);
         });
     }
 }
 
-async fn serve(client: UnixStream, mesh: &OnceLock<Mesh>) -> std::io::Result<()> {
+async fn serve(
+    client: UnixStream,
+    mesh: &OnceLock<Mesh>,
+    turn: OwnedSemaphorePermit,
+) -> std::io::Result<()> {
     let (read, mut write) = client.into_split();
     let mut line = Vec::new();
     let mut read = BufReader::new(read.take(LINE_LEN_MAX));
@@ -141,6 +150,14 @@ async fn serve(client: UnixStream, mesh: &OnceLock<Mesh>) -> std::io::Result<()>
     let len =
         asked.map_err(|_elapsed| std::io::Error::other("it does not say what it wants"))??;
     let is_cut = !line.ends_with(b"\n") && u64::try_from(len).unwrap_or(u64::MAX) >= LINE_LEN_MAX;
+    if let (Ok(Request::Subscribe { pattern, group, last, retained }), Some(mesh)) =
+        (serde_json::from_slice(&line), mesh.get())
+    {
+        drop(turn);
+        let replay = Replay { last, within: None, retained };
+        let options = SubscribeOptions { group, replay, ..SubscribeOptions::default() };
+        return follow((read, write), mesh, &pattern, &options).await;
+    }
     let response = match (serde_json::from_slice::<Request>(&line), mesh.get()) {
         (Err(_), _) if is_cut => {
             Response::Error(format!("the request has more than {LINE_LEN_MAX} bytes"))
@@ -152,9 +169,44 @@ async fn serve(client: UnixStream, mesh: &OnceLock<Mesh>) -> std::io::Result<()>
             Err(why) => Response::Error(why),
         },
     };
-    let mut line = serde_json::to_vec(&response)?;
+    say(&mut write, &response).await
+}
+
+async fn say(write: &mut OwnedWriteHalf, response: &Response) -> std::io::Result<()> {
+    let mut line = serde_json::to_vec(response)?;
     line.push(b'\n');
     write.write_all(&line).await
+}
+
+/// Tells of what is published until the client goes, or the node ends. A client that reads slowly
+/// makes the subscription slow, and nobody else.
+async fn follow(
+    (mut read, mut write): (BufReader<Take<OwnedReadHalf>>, OwnedWriteHalf),
+    mesh: &Mesh,
+    pattern: &str,
+    options: &SubscribeOptions,
+) -> std::io::Result<()> {
+    static FOLLOWERS: Semaphore = Semaphore::const_new(FOLLOWERS_MAX);
+    let subscribed = match FOLLOWERS.try_acquire() {
+        Ok(turn) => topics::subscribe(mesh, pattern, options).map(|subscribed| (subscribed, turn)),
+        Err(_none) => Err(format!("there are {FOLLOWERS_MAX} who subscribe already")),
+    };
+    let ((answer, mut subscription), _turn) = match subscribed {
+        Ok(subscribed) => subscribed,
+        Err(why) => return say(&mut write, &Response::Error(why)).await,
+    };
+    say(&mut write, &Response::Ok(answer)).await?;
+    let mut rest = [0];
+    loop {
+        tokio::select! {
+            event = subscription.next() => {
+                let Some(event) = event else { return Ok(()) };
+                say(&mut write, &Response::Ok(topics::told(event))).await?;
+            }
+            // It says nothing more; what it does is to go.
+            _gone = read.read(&mut rest) => return Ok(()),
+        }
+    }
 }
 
 #[cfg(test)]

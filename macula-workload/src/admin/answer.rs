@@ -6,9 +6,10 @@ use bytes::Bytes;
 use macula_infra::dht::proto::node::{Quorum, Stored};
 use macula_infra::dht::proto::records::Condition;
 use macula_infra::mesh::Mesh;
+use macula_infra::pubsub::{PublishOptions, Qos};
 use serde_json::{Value, json};
 
-use super::Request;
+use super::{Request, topics};
 
 mod rpc;
 
@@ -84,6 +85,12 @@ pub(super) async fn answer(mesh: &Mesh, request: Request) -> Result<Value, Strin
         Request::RpcCall { procedure, question, within_ms } => {
             rpc::call(mesh, &procedure, &question, Duration::from_millis(within_ms)).await
         }
+        Request::Publish { topic, value, at_least_once, retain, keep } => {
+            let qos = if at_least_once { Qos::AtLeastOnce } else { Qos::AtMostOnce };
+            let options = PublishOptions { qos, retain, keep, ..PublishOptions::default() };
+            topics::publish(mesh, &topic, value, options).await
+        }
+        Request::Subscribe { .. } => Err("it is no question with one answer".to_owned()),
     }
 }
 

@@ -19,7 +19,7 @@ pub(super) struct Whom {
     socket: Option<PathBuf>,
     /// Print one JSON object.
     #[arg(long)]
-    json: bool,
+    pub(super) json: bool,
 }
 
 #[derive(Debug, clap::Args)]
@@ -162,17 +162,17 @@ pub(super) fn dht(command: &DhtCommand) -> Result<(), Failure> {
 }
 
 pub(super) fn ask(whom: &Whom, request: &Request) -> Result<Value, Failure> {
-    let socket = match &whom.socket {
-        Some(socket) => socket.clone(),
-        None => {
-            let config = load(whom.config.as_deref(), &[])?;
-            let socket = config.admin_socket();
-            socket
-                .context("the configuration has no admin socket: set admin.socket")
-                .map_err(Failure::Usage)?
-        }
-    };
-    admin::ask(&socket, request).map_err(|error| Failure::Ran(error.into()))
+    admin::ask(&socket(whom)?, request).map_err(|error| Failure::Ran(error.into()))
+}
+
+/// The socket at which the node is asked.
+pub(super) fn socket(whom: &Whom) -> Result<PathBuf, Failure> {
+    if let Some(socket) = &whom.socket {
+        return Ok(socket.clone());
+    }
+    let config = load(whom.config.as_deref(), &[])?;
+    let none = "the configuration has no admin socket: set admin.socket";
+    config.admin_socket().context(none).map_err(Failure::Usage)
 }
 
 pub(super) fn tell(
@@ -201,7 +201,7 @@ fn word(value: Option<&Value>) -> String {
 }
 
 /// All that is no list, a line for each.
-fn fields(answer: &Value) -> String {
+pub(super) fn fields(answer: &Value) -> String {
     let all = answer.as_object().into_iter().flatten();
     let plain = all.filter(|(_, value)| !value.is_array());
     plain

@@ -68,6 +68,8 @@ pub enum Part {
     Membership,
     /// The one of the distributed hash table.
     Dht,
+    /// The one that publishes and subscribes.
+    PubSub,
 }
 
 /// How long after a kill that found no actor the next attempt follows.
@@ -152,6 +154,11 @@ impl Weather {
             let (node, part) = kills.swap_remove(self.pick(kills.len()));
             self.schedule(end / places * place, Due::Change(Change::Kill(node, part)));
         }
+    }
+
+    /// Has a node crash at a time, for good.
+    pub(super) fn crash_at(&mut self, node: usize, at: Duration) {
+        self.schedule(at, Due::Change(Change::Crash(node)));
     }
 
     /// An actor could not be killed, because it was not there.

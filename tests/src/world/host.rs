@@ -100,6 +100,7 @@ impl<S> Host<S> {
         let handle = match part {
             Part::Membership => &parts.membership,
             Part::Dht => &parts.dht,
+            Part::PubSub => &parts.pubsub,
         };
         let actor = handle.actor_ref();
         actor.inspect(|actor| actor.kill()).is_some()

@@ -88,6 +88,7 @@ fn every_actor_was_killed_and_restarted(history: &History<'_>) -> Verdict {
         let name = match part {
             Part::Membership => "/membership",
             Part::Dht => "/dht",
+            Part::PubSub => "/pubsub",
         };
         let last = *at + RESTARTED_WITHIN;
         let seen = history.restarted.iter().any(|(of, what, when)| {

@@ -25,7 +25,7 @@ use super::outlet::Outlet;
 use super::subscribers::Subscribers;
 use super::topics::Topics;
 use super::word::{Life, SessionId, Window, Word};
-use super::{Input, Output, TopicId, Weight};
+use super::{Bug, Config, Input, Output, TopicId, Weight};
 
 /// What a node of another realm is told, and why it is audited.
 pub(crate) const OTHER_REALM: &str = "it is of another realm";
@@ -47,6 +47,7 @@ pub(crate) struct Identity {
     pub(crate) realm: [u8; 32],
     /// The number of the last message of an earlier life of the actor.
     pub(crate) sequence: u64,
+    pub(crate) config: Config,
 }
 
 /// What has a deadline.
@@ -99,8 +100,6 @@ pub(crate) struct Broker {
     pending: Pending,
     timers: Deadlines<Timer>,
     out: VecDeque<Output>,
-    #[cfg(test)]
-    pub(super) bug: Option<super::tests::Bug>,
 }
 
 impl Broker {
@@ -118,8 +117,6 @@ impl Broker {
             pending: Pending::default(),
             timers: Deadlines::default(),
             out: VecDeque::new(),
-            #[cfg(test)]
-            bug: None,
         }
     }
 
@@ -136,6 +133,11 @@ impl Broker {
     /// How many sessions there are, as publisher and as subscriber.
     pub(crate) fn sessions(&self) -> (usize, usize) {
         (self.outlets.len(), self.inlets.len())
+    }
+
+    /// Whether a bug was planted.
+    fn has(&self, bug: Bug) -> bool {
+        self.me.config.has(bug)
     }
 
     fn send(&mut self, to: NodeId, session: SessionId, word: Word) {
@@ -179,7 +181,7 @@ impl Broker {
             self.send_batches(now, node);
         }
         for node in std::mem::take(&mut self.pending.inlets) {
-            self.tell_publisher(node);
+            self.tell_publisher(now, node);
         }
         self.tell_news();
         for (topic, (report, freed)) in std::mem::take(&mut self.pending.tallies) {
@@ -191,6 +193,9 @@ impl Broker {
     fn pass_on(&mut self, now: Instant) {
         while let Some((to, event)) = self.subscribers.poll() {
             self.out.push_back(Output::Tell { to, event });
+        }
+        while let Some((to, publisher, replayed)) = self.subscribers.poll_replay() {
+            self.out.push_back(Output::Replayed { to, publisher, replayed });
         }
         while let Some((wanted, standing)) = self.subscribers.poll_change() {
             self.wanted_changed(now, &wanted, standing);
@@ -234,7 +239,7 @@ impl Machine for Broker {
             match timer {
                 Timer::Retry(node) => self.greet(now, node),
                 Timer::Probe(node) => self.probe(now, node),
-                Timer::Report(node) => self.tell_publisher(node),
+                Timer::Report(node) => self.tell_publisher(now, node),
                 Timer::Seek(id) => self.seek_again(now, id),
                 Timer::Know(id) => self.know(now, id),
                 Timer::Sweep => self.sweep(now),

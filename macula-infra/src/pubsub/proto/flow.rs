@@ -15,8 +15,7 @@ use macula_core::topic::Topic;
 use super::super::message::{Missed, Outcome, Priority, Qos};
 use super::TopicId;
 use super::word::{
-    BATCH_ENTRIES_MAX, Batch, Carried, Entry, Failure, FlowId, FlowReport, Missing, Route, SubId,
-    Window,
+    Batch, Carried, Entry, Failure, FlowId, FlowReport, Missing, Route, SubId, Window,
 };
 
 /// How many bytes a batch has, more or less.
@@ -196,7 +195,7 @@ impl Flow {
     pub(crate) fn batch(
         &mut self,
         now: Instant,
-        window: Window,
+        (window, entries_max): (Window, usize),
         ended: &mut Vec<(Copy, Outcome)>,
     ) -> Option<Batch> {
         if self.long.is_some_and(|long| long >= self.received && self.cursor > long) {
@@ -205,7 +204,7 @@ impl Flow {
         self.long = None;
         let (first, mut len) = (self.cursor, 0);
         let mut entries = Vec::new();
-        while entries.len() < BATCH_ENTRIES_MAX && len < BATCH_LEN {
+        while entries.len() < entries_max && len < BATCH_LEN {
             if !self.is_flying(self.cursor) && !self.take_off(now, window, ended) {
                 break;
             }

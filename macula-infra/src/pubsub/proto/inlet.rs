@@ -1,10 +1,13 @@
 //! A subscriber's end of a session: what comes from one node, and what it was told is wanted.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use super::intake::Intake;
-use super::word::{FLOWS, FlowId, Interest, Life, SessionId, Standing, SubId, Wanted, Word};
+use super::word::{
+    FLOWS, FlowId, Interest, Life, Replay, SessionId, Standing, SubId, Wanted, Word,
+};
+use macula_core::topic::Pattern;
 
 /// Of how many prefixes a publisher may ask.
 const ASKED_MAX: usize = 65_536;
@@ -12,6 +15,9 @@ const ASKED_MAX: usize = 65_536;
 /// How many bytes of patterns are told in one message, more or less: they have to come in their
 /// order, and so within frames.
 const PORTION_LEN: usize = 24 * 1024;
+
+/// How many such messages go at one time: fewer than a lane has room for.
+const PORTIONS_MAX: usize = 16;
 
 /// What a pattern costs beside itself there.
 const ENTRY_LEN: usize = 48;
@@ -29,6 +35,8 @@ pub(crate) struct Inlet {
     pub(crate) version: u64,
     /// What stands otherwise than was told.
     untold: BTreeMap<Wanted, Standing>,
+    /// What is to be said in its order, a portion at a time.
+    unsaid: VecDeque<Word>,
     /// The subscriptions to which was asked to replay.
     pub(crate) replaying: BTreeSet<SubId>,
 }
@@ -47,6 +55,7 @@ impl Inlet {
             asked: BTreeSet::new(),
             version: 0,
             untold: BTreeMap::new(),
+            unsaid: VecDeque::new(),
             replaying: BTreeSet::new(),
         }
     }
@@ -82,40 +91,54 @@ impl Inlet {
         self.untold.insert(wanted.clone(), standing);
     }
 
-    /// Says what stands otherwise than was told.
+    /// Says what stands otherwise than was told, and whatever else waits to be said: so much that a
+    /// lane has room for it.
     pub(crate) fn news(&mut self) -> Vec<Word> {
-        if self.untold.is_empty() {
-            return Vec::new();
-        }
-        let untold = std::mem::take(&mut self.untold).into_iter().collect();
-        self.interests(Vec::new(), untold)
+        self.tell_changes();
+        self.unsaid.drain(..self.unsaid.len().min(PORTIONS_MAX)).collect()
     }
 
-    /// Says what is wanted, in portions.
-    pub(crate) fn interests(
-        &mut self,
-        mut anew: Vec<Arc<str>>,
-        entries: Vec<(Wanted, Standing)>,
-    ) -> Vec<Word> {
+    /// Has it said what stands otherwise.
+    pub(crate) fn tell_changes(&mut self) {
+        if !self.untold.is_empty() {
+            let untold = std::mem::take(&mut self.untold).into_iter().collect();
+            self.interests(Vec::new(), untold);
+        }
+    }
+
+    /// Whether more waits to be said.
+    pub(crate) fn has_more(&self) -> bool {
+        !self.unsaid.is_empty()
+    }
+
+    /// Asks for what was before a subscription, once all is said that waits.
+    pub(crate) fn replay(&mut self, sub: SubId, of: (Pattern, Replay), max: usize) {
+        let (pattern, replay) = of;
+        let max = u32::try_from(max).unwrap_or(u32::MAX);
+        self.unsaid.push_back(Word::Replay { sub, pattern, replay, max });
+    }
+
+    /// Has it said what is wanted, in portions.
+    pub(crate) fn interests(&mut self, mut anew: Vec<Arc<str>>, entries: Vec<(Wanted, Standing)>) {
         let mut interest = |entries: Vec<_>| {
             self.version += 1;
             let (version, anew) = (self.version, std::mem::take(&mut anew));
             Word::Interest(Interest { version, anew, entries })
         };
-        let (mut words, mut portion, mut len) = (Vec::new(), Vec::new(), 0);
+        let (mut words, mut portion, mut len) = (VecDeque::new(), Vec::new(), 0);
         for (wanted, standing) in entries {
             let group = wanted.group.as_ref().map_or(0, |group| group.len());
             len += wanted.pattern.as_str().len() + group + ENTRY_LEN;
             portion.push((wanted, standing));
             if len >= PORTION_LEN {
-                words.push(interest(std::mem::take(&mut portion)));
+                words.push_back(interest(std::mem::take(&mut portion)));
                 len = 0;
             }
         }
         if words.is_empty() || !portion.is_empty() {
-            words.push(interest(portion));
+            words.push_back(interest(portion));
         }
-        words
+        self.unsaid.append(&mut words);
     }
 
     /// Says what has been received and handed on since it was last said.

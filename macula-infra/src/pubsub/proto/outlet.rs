@@ -69,6 +69,8 @@ pub(crate) struct Outlet {
     pub(crate) state: State,
     flows: [Flow; FLOWS],
     window: Window,
+    /// How many messages share a batch at most.
+    batch_max: usize,
     /// The subscriber's end, if it has ever been there.
     pub(crate) other: Option<Life>,
     /// The prefixes that it is asked of, and whether it has answered.
@@ -83,7 +85,7 @@ pub(crate) struct Outlet {
 }
 
 impl Outlet {
-    pub(crate) fn new(session: SessionId, now: Instant) -> Self {
+    pub(crate) fn new(session: SessionId, now: Instant, batch_max: usize) -> Self {
         let mut ids = FlowId::all();
         // There are as many flows as ids.
         let flow =
@@ -93,6 +95,7 @@ impl Outlet {
             state: State::Greeting,
             flows: std::array::from_fn(flow),
             window: Window { messages: 0, bytes: 0 },
+            batch_max,
             other: None,
             asked: BTreeMap::new(),
             version: 0,
@@ -177,7 +180,7 @@ impl Outlet {
         if self.state != State::Open {
             return None;
         }
-        self.flows.iter_mut().find_map(|flow| flow.batch(now, self.window, ended))
+        self.flows.iter_mut().find_map(|flow| flow.batch(now, (self.window, self.batch_max), ended))
     }
 
     /// The other end says how far it is. Says whether that can be.
@@ -258,6 +261,12 @@ impl Outlet {
     /// All has to be asked again.
     pub(crate) fn forget_answers(&mut self) {
         self.asked.values_mut().for_each(|answered| *answered = false);
+    }
+
+    /// Another life of the other end numbers anew what it says.
+    pub(crate) fn begin_anew(&mut self) {
+        self.version = 0;
+        self.forget_answers();
     }
 
     /// All that was wanted.

@@ -25,7 +25,7 @@ const COARSE_AT: usize = 1_024;
 const GAPS_MAX: usize = 64;
 
 /// How many nodes' replays a subscription remembers.
-const REPLAYED_MAX: usize = 4_096;
+pub(crate) const REPLAYED_MAX: usize = 4_096;
 
 /// Room for messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,13 +60,13 @@ pub(crate) struct Wish {
     pub(crate) capacity: Room,
     /// What it has room for now.
     pub(crate) room: Room,
-    /// Whose messages were replayed to it by an earlier life of the actor.
-    pub(crate) replayed: BTreeMap<NodeId, u64>,
+    /// Whose messages were replayed to it in an earlier life of the actor, and how far.
+    pub(crate) replayed: BTreeMap<NodeId, Replayed>,
 }
 
 /// How far the replay of one publisher's node is.
-#[derive(Debug, Clone, Copy)]
-struct Replayed {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Replayed {
     /// Which life of the node.
     life: u64,
     /// Which flows have passed the point up to which was replayed.
@@ -145,6 +145,8 @@ pub(crate) struct Subscribers {
     /// Those that want to have what was before them.
     replaying: BTreeSet<SubId>,
     out: VecDeque<(SubId, Event)>,
+    /// How far replays are, where that has changed.
+    replays: VecDeque<(SubId, NodeId, Replayed)>,
     changes: VecDeque<(Wanted, Standing)>,
     /// The prefixes that have their first pattern.
     fresh: Vec<Arc<str>>,
@@ -158,6 +160,11 @@ impl Subscribers {
     /// The next thing to tell a subscription.
     pub(crate) fn poll(&mut self) -> Option<(SubId, Event)> {
         self.out.pop_front()
+    }
+
+    /// The next replay that is further than it was.
+    pub(crate) fn poll_replay(&mut self) -> Option<(SubId, NodeId, Replayed)> {
+        self.replays.pop_front()
     }
 
     /// What stands otherwise than it was told.
@@ -203,8 +210,7 @@ impl Subscribers {
             self.replaying.insert(id);
         }
         let is_short = wish.room.is_below(wish.capacity, 1);
-        let done = |life: &u64| Replayed { flows: u8::MAX, ..Replayed::new(*life) };
-        let replayed = wish.replayed.iter().map(|(node, life)| (*node, done(life))).collect();
+        let replayed = wish.replayed.clone();
         self.subs.insert(
             id,
             Sub { wish, told: told.clone(), is_short, gaps: BTreeMap::new(), replayed },
@@ -370,8 +376,11 @@ impl Subscribers {
         let mut failure = None;
         for id in targets {
             let Some(sub) = self.subs.get_mut(&id) else { continue };
-            if carried.route.only.is_some() && !sub.is_fresh(origin, carried.sequence) {
-                continue;
+            if carried.route.only.is_some() {
+                if !sub.is_fresh(origin, carried.sequence) {
+                    continue;
+                }
+                self.replays.push_back((id, origin.publisher, *sub.replayed_by(origin)));
             }
             if sub.wish.room.is_there() {
                 sub.wish.room.spend(carried.payload.len());
@@ -398,12 +407,12 @@ impl Subscribers {
         }
     }
 
-    /// A publisher has replayed all that it had in this flow. Says whether that was all of it.
-    pub(crate) fn cut(&mut self, origin: Origin, id: SubId) -> bool {
-        let Some(sub) = self.subs.get_mut(&id) else { return false };
+    /// A publisher has replayed all that it had in this flow.
+    pub(crate) fn cut(&mut self, origin: Origin, id: SubId) {
+        let Some(sub) = self.subs.get_mut(&id) else { return };
         let replayed = sub.replayed_by(origin);
         replayed.flows |= 1 << origin.flow.number();
-        replayed.flows == u8::MAX
+        self.replays.push_back((id, origin.publisher, *replayed));
     }
 
     /// How many messages may be replayed to a subscription, so that they have room.

@@ -1,7 +1,7 @@
 //! The subscriber's ends of sessions, and whatever other nodes say.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use macula_core::identity::NodeId;
 use macula_core::topic::Topic;
@@ -13,6 +13,9 @@ use super::super::subscribers::{Handed, Origin, Takers};
 use super::super::word::{Batch, Entry, Failure, FlowId, Life, SessionId, Word};
 use super::{Broker, OTHER_REALM, REPORT_DELAY, SESSIONS_MAX, Timer, WINDOW};
 
+/// How long it is waited before more is told of what is wanted, if there is much.
+const MORE_AFTER: Duration = Duration::from_millis(20);
+
 /// After how many entries a publisher is told at once, and not only after a while.
 const REPORT_AT: usize = 512;
 
@@ -20,7 +23,7 @@ impl Broker {
     pub(super) fn word(&mut self, now: Instant, from: NodeId, session: SessionId, word: Word) {
         match word {
             Word::Hello { realm, life, is_new } => {
-                self.greeted(from, session, (realm, life), is_new);
+                self.greeted(now, from, (session, is_new), (realm, life));
             }
             Word::News { prefixes } => {
                 for prefix in prefixes {
@@ -33,7 +36,7 @@ impl Broker {
                     return self.send(from, session, Word::Reset);
                 }
                 match word {
-                    Word::Ask { prefixes } => self.asked(from, prefixes),
+                    Word::Ask { prefixes } => self.asked(now, from, prefixes),
                     Word::Batch(batch) => self.batch(now, from, batch),
                     _ => self.drop_inlet(from),
                 }
@@ -71,10 +74,10 @@ impl Broker {
     /// A publisher begins a session, or goes on with one.
     fn greeted(
         &mut self,
+        now: Instant,
         from: NodeId,
-        session: SessionId,
+        (session, is_new): (SessionId, bool),
         (realm, life): ([u8; 32], Life),
-        is_new: bool,
     ) {
         if realm != self.me.realm {
             self.out.push_back(Output::Misbehaved { peer: from, why: OTHER_REALM });
@@ -97,7 +100,7 @@ impl Broker {
         let (version, received) = (inlet.version, inlet.received());
         let welcome = Word::Welcome { life: self.me.life, window: WINDOW, version, received };
         self.send(from, session, welcome);
-        self.tell_publisher(from);
+        self.tell_publisher(now, from);
     }
 
     pub(super) fn drop_inlet(&mut self, node: NodeId) {
@@ -107,7 +110,7 @@ impl Broker {
     }
 
     /// A publisher asks what is wanted.
-    fn asked(&mut self, from: NodeId, prefixes: Vec<Arc<str>>) {
+    fn asked(&mut self, now: Instant, from: NodeId, prefixes: Vec<Arc<str>>) {
         let Some(inlet) = self.inlets.get_mut(&from) else { return };
         let (mut entries, mut replays) = (Vec::new(), Vec::new());
         for prefix in &prefixes {
@@ -123,14 +126,11 @@ impl Broker {
                 }
             }
         }
-        let session = inlet.session;
-        for word in inlet.interests(prefixes, entries) {
-            self.send(from, session, word);
-        }
+        inlet.interests(prefixes, entries);
         for (sub, pattern, replay) in replays {
-            let max = u32::try_from(self.subscribers.room_of(sub)).unwrap_or(u32::MAX);
-            self.send(from, session, Word::Replay { sub, pattern, replay, max });
+            inlet.replay(sub, (pattern, replay), self.subscribers.room_of(sub));
         }
+        self.tell_publisher(now, from);
     }
 
     fn batch(&mut self, now: Instant, from: NodeId, batch: Batch) {
@@ -161,11 +161,14 @@ impl Broker {
     }
 
     /// Tells a publisher what has come, and what stands otherwise.
-    pub(super) fn tell_publisher(&mut self, node: NodeId) {
+    pub(super) fn tell_publisher(&mut self, now: Instant, node: NodeId) {
         self.timers.clear(Timer::Report(node));
         let Some(inlet) = self.inlets.get_mut(&node) else { return };
         let session = inlet.session;
         let words: Vec<Word> = inlet.news().into_iter().chain(inlet.report(self.me.life)).collect();
+        if inlet.has_more() {
+            self.timers.set(Timer::Report(node), now + MORE_AFTER);
+        }
         for word in words {
             self.send(node, session, word);
         }
@@ -215,10 +218,7 @@ impl Broker {
                         Some(Failure::Expired)
                     }
                     Entry::Cut(sub) => {
-                        if self.subscribers.cut(origin, *sub) {
-                            let (to, life) = (*sub, origin.life.node);
-                            self.out.push_back(Output::Replayed { to, publisher: from, life });
-                        }
+                        self.subscribers.cut(origin, *sub);
                         None
                     }
                 };

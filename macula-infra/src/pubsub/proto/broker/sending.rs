@@ -8,9 +8,9 @@ use super::super::super::message::{Outcome, Qos, Reason};
 use super::super::flow::Copy;
 use super::super::outlet::{Heard, Interested, Outlet, State};
 use super::super::word::{
-    FlowReport, Interest, Life, SessionId, Standing, SubId, Wanted, Window, Word,
+    FLOWS, FlowReport, Interest, Life, SessionId, Standing, SubId, Wanted, Window, Word,
 };
-use super::super::{Output, Unsent};
+use super::super::{Bug, Output, Unsent};
 use super::{ANSWER_WITHIN, Broker, GIVE_UP_AFTER, SESSIONS_MAX, Timer};
 
 impl Broker {
@@ -24,7 +24,7 @@ impl Broker {
                 return None;
             }
             let session = SessionId(self.entropy.next_u64());
-            self.outlets.insert(node, Outlet::new(session, now));
+            self.outlets.insert(node, Outlet::new(session, now, self.me.config.batch_messages_max));
             self.timers.set(Timer::Retry(node), now);
         }
         self.outlets.get_mut(&node)
@@ -123,11 +123,7 @@ impl Broker {
         (life, window): (Life, Window),
         (version, received): (u64, &[u64]),
     ) {
-        #[cfg(test)]
-        let received = match self.bug {
-            Some(super::super::tests::Bug::NeverSendsAgain) => &[u64::MAX; 8],
-            _ => received,
-        };
+        let received = if self.has(Bug::NeverSendsAgain) { &[u64::MAX; FLOWS] } else { received };
         let Some(outlet) = self.outlets.get_mut(&node) else { return };
         if !outlet.welcomed(life, window, received) {
             return self.renew(now, node, Some(life));
@@ -143,21 +139,18 @@ impl Broker {
     }
 
     /// The other end knows nothing of the session: it has begun a new life. `life` is that, if it is
-    /// known.
+    /// known. Subscriptions outlive an actor, so what was wanted still is as long as nothing else is
+    /// said.
     pub(super) fn renew(&mut self, now: Instant, node: NodeId, life: Option<Life>) {
-        self.unwanted(now, node);
         let session = SessionId(self.entropy.next_u64());
+        let resends = self.has(Bug::ResendsWhatMayBeThere);
         let Some(outlet) = self.outlets.get_mut(&node) else { return };
         let is_same_node =
             life.zip(outlet.other).is_none_or(|(now, before)| now.node == before.node);
-        #[cfg(test)]
-        let resends = self.bug == Some(super::super::tests::Bug::ResendsWhatMayBeThere);
-        #[cfg(not(test))]
-        let resends = false;
+        outlet.begin_anew();
         let (flying, waiting) = outlet.abandon();
         outlet.session = session;
         (outlet.state, outlet.other, outlet.since) = (State::Greeting, None, now);
-        outlet.forget_answers();
         let mut lost = Vec::new();
         for mut copy in flying {
             copy.may_be_there = true;
@@ -175,6 +168,9 @@ impl Broker {
             if let Some(flow) = outlet.flow(copy.stored.flow()) {
                 flow.push(copy);
             }
+        }
+        if !is_same_node {
+            self.unwanted(now, node);
         }
         self.ended(lost);
         self.greet(now, node);

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::super::subscribers::{Room, Wish};
 use super::super::topics::Audience;
-use super::super::word::{FlowId, PREFIXES_MAX, Route, Standing, SubId, Wanted, Word};
+use super::super::word::{FlowId, PREFIXES_MAX, Route, Standing, SubId, Wanted};
 use super::Broker;
 
 impl Broker {
@@ -14,21 +14,19 @@ impl Broker {
         if replay.is_wanted() {
             self.replay_here(now, id, &wanted, replay);
             let prefix = wanted.pattern.prefix();
-            let asked: Vec<_> = self
-                .inlets
-                .iter_mut()
-                .filter(|(_, inlet)| inlet.is_asked(prefix))
-                .filter_map(|(node, inlet)| {
-                    inlet.replaying.insert(id).then_some((*node, inlet.session))
-                })
-                .collect();
             // What is wanted is told first, so that nothing falls between the two.
             self.pass_on(now);
-            let max = u32::try_from(self.subscribers.room_of(id)).unwrap_or(u32::MAX);
-            for (node, session) in asked {
-                self.tell_publisher(node);
-                let pattern = wanted.pattern.clone();
-                self.send(node, session, Word::Replay { sub: id, pattern, replay, max });
+            let max = self.subscribers.room_of(id);
+            let mut asked = Vec::new();
+            for (node, inlet) in &mut self.inlets {
+                if inlet.is_asked(prefix) && inlet.replaying.insert(id) {
+                    inlet.tell_changes();
+                    inlet.replay(id, (wanted.pattern.clone(), replay), max);
+                    asked.push(*node);
+                }
+            }
+            for node in asked {
+                self.tell_publisher(now, node);
             }
         }
     }

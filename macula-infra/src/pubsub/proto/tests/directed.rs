@@ -111,6 +111,28 @@ fn a_late_subscriber_gets_what_was_kept_and_then_what_comes() {
 }
 
 #[test]
+fn an_actor_that_is_killed_while_something_is_replayed_to_it_repeats_nothing() {
+    let slow = Faults { delay_max: ms(20), ..Faults::NONE };
+    for after in 0..80 {
+        let mut world = World::new(after, 2, slow);
+        known(&mut world, ONE, "a.b", 0);
+        for number in 0..40 {
+            let priority = Priority::ALL[number % 4];
+            assert!(world.publish(ONE, "a.b", PublishOptions { priority, ..kept() }));
+        }
+        let all = Replay { last: Some(100), ..Replay::default() };
+        let id = world.subscribe_with(TWO, "a.*", None, (50, all));
+        world.run(ms(after));
+        world.restart(TWO, false);
+        world.run(ms(3_000));
+        let mut seen: Vec<u64> =
+            world.seen(TWO, id).iter().map(|message| message.sequence).collect();
+        seen.sort_unstable();
+        assert_eq!(seen, (1..=40).collect::<Vec<_>>(), "killed after {after} ms");
+    }
+}
+
+#[test]
 fn a_slow_subscriber_slows_nobody_and_its_publisher_is_told() {
     let mut world = World::new(4, 3, Faults::NONE);
     let slow = world.subscribe(TWO, "a", None, 64);

@@ -8,9 +8,9 @@ use macula_core::entropy::Entropy;
 use macula_core::identity::NodeId;
 use macula_core::sim::{Address, Faults};
 
-use super::Bug;
 use super::world::{World, ms, node};
 use crate::pubsub::message::{Message, Priority, PublishOptions, Qos, Reason};
+use crate::pubsub::proto::Bug;
 
 const PUBLISHERS: [Address; 2] = [Address(0), Address(1)];
 const SUBSCRIBERS: [Address; 3] = [Address(2), Address(3), Address(4)];

@@ -16,8 +16,7 @@ use super::super::archive::{Archive, Limits};
 use super::super::broker::{Broker, Identity};
 use super::super::subscribers::{Room, Wish, weight};
 use super::super::word::{Life, SessionId, SubId, Wanted, Word};
-use super::super::{Input, Output, TopicId, Weight};
-use super::Bug;
+use super::super::{Bug, Config, Input, Output, TopicId, Weight};
 use crate::pubsub::message::{Event, Message, PublishOptions, Qos, Reason, Report};
 use crate::pubsub::proto::word::Replay;
 
@@ -148,10 +147,10 @@ impl World {
                 life: place.life,
                 realm: REALM,
                 sequence: place.sequence,
+                config: Config { bug: *planted.borrow(), ..Config::default() },
             };
             let archive = Arc::clone(&place.archive);
             let mut broker = Broker::new(identity, archive, birth.entropy);
-            broker.bug = *planted.borrow();
             for (id, sub) in &mut place.subs {
                 let held = sub.unread.iter().map(weight);
                 let held = held.fold((0, 0), |(m, b), room| (m + room.messages, b + room.bytes));
@@ -349,9 +348,9 @@ impl World {
                     place.report.add(&report);
                     place.waiting -= freed.messages;
                 }
-                Output::Replayed { to, publisher, life } => {
+                Output::Replayed { to, publisher, replayed } => {
                     if let Some(sub) = place.subs.get_mut(&to) {
-                        sub.wish.replayed.insert(publisher, life);
+                        sub.wish.replayed.insert(publisher, replayed);
                     }
                 }
                 Output::Misbehaved { why, .. } => panic!("somebody misbehaves: {why}"),

@@ -1,0 +1,151 @@
+//! What has to hold, whatever the weather and whatever is killed.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use macula_infra::pubsub::{Reason, Report};
+use macula_tests::world::{Entry, Part};
+
+use super::history::{Got, History, Living};
+use super::load::{QUEUE_LEN, SLOW, is_promised, wants};
+use super::seen::{End, Op, Seen};
+
+type Verdict = Result<(), String>;
+
+/// Checks them all.
+pub(crate) fn check(entries: &[Entry<Seen>], crashes: bool) -> Verdict {
+    let history = History::of(entries);
+    every_actor_was_killed(&history)?;
+    nothing_fails(&history)?;
+    what_is_got_was_published_and_wanted(&history)?;
+    nothing_comes_twice(&history)?;
+    the_order_holds(&history)?;
+    what_is_counted_was_seen(&history)?;
+    what_is_promised_arrives(&history, crashes)
+}
+
+fn every_actor_was_killed(history: &History<'_>) -> Verdict {
+    let is_killed = |node: &usize| {
+        history.killed.iter().any(|((of, _), part, _)| of == node && *part == Part::PubSub)
+    };
+    match history.lives.keys().find(|node| !is_killed(node)) {
+        Some(node) => Err(format!("the pub/sub of node {node} was never killed")),
+        None => Ok(()),
+    }
+}
+
+/// Publishing gives a result, and no error.
+fn nothing_fails(history: &History<'_>) -> Verdict {
+    for (op, sent) in &history.sent {
+        if let Some(End::Failed(why)) = sent.end {
+            return Err(format!("{op:x?} was not published: {why}"));
+        }
+    }
+    Ok(())
+}
+
+fn what_is_got_was_published_and_wanted(history: &History<'_>) -> Verdict {
+    for got in &history.got {
+        let sent = history.sent.get(&got.op).ok_or(format!("nobody has published {got:x?}"))?;
+        if sent.topic != got.topic || !wants(got.by.0, got.topic) {
+            return Err(format!("{got:x?} was published to another topic: {sent:?}"));
+        }
+        if sent.end == Some(&End::Not) {
+            return Err(format!("{got:x?} is not on its way, its publisher was told"));
+        }
+    }
+    Ok(())
+}
+
+/// What is not promised comes once. What is may come again if one of the two ends was begun anew.
+fn nothing_comes_twice(history: &History<'_>) -> Verdict {
+    let mut first: BTreeMap<(usize, Op), &Got> = BTreeMap::new();
+    for got in &history.got {
+        let Some(before) = first.insert((got.by.0, got.op), got) else { continue };
+        let ends = [got.by.0, got.op.by().0];
+        let is_killed = history.killed.iter().any(|((node, _), part, at)| {
+            *part == Part::PubSub && ends.contains(node) && *at <= got.at
+        });
+        let is_crashed = history.crashed.keys().any(|(node, _)| ends.contains(node));
+        if !is_promised(got.topic) || !(is_killed || is_crashed) {
+            return Err(format!("{got:x?} came twice, and before that {before:x?}"));
+        }
+    }
+    Ok(())
+}
+
+/// Messages of one topic and priority come in the order of their publisher; those that come again
+/// aside.
+fn the_order_holds(history: &History<'_>) -> Verdict {
+    let mut last: BTreeMap<(Living, Living, usize, u8), u64> = BTreeMap::new();
+    let mut seen: BTreeSet<(Living, Op)> = BTreeSet::new();
+    for got in history.got.iter().filter(|got| seen.insert((got.by, got.op))) {
+        let last = last.entry((got.by, got.op.by(), got.topic, got.priority)).or_default();
+        if got.sequence <= *last {
+            return Err(format!("{got:x?} came after {last}"));
+        }
+        *last = got.sequence;
+    }
+    Ok(())
+}
+
+fn of(report: &Report, reason: Reason) -> u64 {
+    report.dropped.get(&reason).copied().unwrap_or_default()
+}
+
+/// Each copy of a message ends once, and as its subscriber saw it.
+fn what_is_counted_was_seen(history: &History<'_>) -> Verdict {
+    for (by, (at, told)) in &history.settled {
+        if !history.lives_on(*by) {
+            continue;
+        }
+        let report = &told.all;
+        let ended = report.delivered + report.expired + report.dropped();
+        if report.accepted != ended {
+            return Err(format!("{by:?} has told of {ended} ends: {report:?}"));
+        }
+        let is_counted = |got: &&Got| {
+            got.op.by() == *by && history.sent.get(&got.op).is_some_and(|sent| sent.at <= *at)
+        };
+        let copies: BTreeSet<(Living, Op)> =
+            history.got.iter().filter(is_counted).map(|got| (got.by, got.op)).collect();
+        let seen = u64::try_from(copies.len()).unwrap();
+        // What waits for a slow subscriber is lost with its node.
+        let crashed = history.crashed.keys().filter(|(node, _)| SLOW.contains(node)).count();
+        let unread = u64::try_from(crashed * QUEUE_LEN).unwrap();
+        let unknown = of(report, Reason::NodeLost) + of(report, Reason::Restarted);
+        if seen + unread < report.delivered || seen > report.delivered + unknown {
+            return Err(format!("{seen} copies of {by:?} were seen, and told was {report:?}"));
+        }
+    }
+    Ok(())
+}
+
+/// What is promised is dropped only if its subscriber's node is lost.
+fn what_is_promised_arrives(history: &History<'_>, crashes: bool) -> Verdict {
+    for (by, (_, told)) in &history.settled {
+        let report = &told.promised;
+        let lost = of(report, Reason::NodeLost) + of(report, Reason::NodeGone);
+        let allowed = if crashes { lost } else { 0 };
+        let allowed = allowed + of(report, Reason::Restarted);
+        if report.expired > 0 || report.dropped() > allowed {
+            return Err(format!("{by:?} has lost what was promised: {report:?}"));
+        }
+    }
+    if crashes {
+        return Ok(());
+    }
+    let mut seen: BTreeMap<Op, BTreeSet<usize>> = BTreeMap::new();
+    for got in &history.got {
+        seen.entry(got.op).or_default().insert(got.by.0);
+    }
+    for (op, sent) in history.sent.iter().filter(|(_, sent)| is_promised(sent.topic)) {
+        let Some(End::Accepted(subscribers)) = sent.end else { continue };
+        let by = seen.get(op).map_or(0, BTreeSet::len);
+        let is_killed = history.killed.iter().any(|(of, _, at)| *of == op.by() && *at >= sent.at);
+        let is_over = history.settled.get(&op.by()).is_some_and(|(told, _)| *told > sent.at);
+        if is_over && by < *subscribers && !is_killed {
+            return Err(format!("{op:x?} was accepted for {subscribers}, and {by} have got it"));
+        }
+    }
+    Ok(())
+}

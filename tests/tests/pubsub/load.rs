@@ -1,0 +1,211 @@
+//! The scenario: every node subscribes, and publishes all the time; two of them are slow.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use macula_core::entropy::Entropy;
+use macula_core::topic::{Pattern, Topic};
+use macula_infra::pubsub::{
+    Event, Priority, PubSub, PublishOptions, Published, Qos, Report, SubscribeOptions, Subscription,
+};
+use macula_tests::world::{Life, Log, Look, Scenario};
+
+use super::history::History;
+use super::invariants;
+use super::seen::{End, Op, Seen, Told};
+
+/// How long faults come.
+pub(crate) const STORM: Duration = Duration::from_secs(8);
+
+/// What is published to. Those with a `p` are promised to arrive.
+pub(crate) const TOPICS: [&str; 4] = ["p.a", "p.b", "q.a", "q.b.c"];
+
+/// What each node subscribes to.
+pub(crate) const PATTERNS: [&str; 5] = ["**", "p.*", "q.**", "*.a", "p.a"];
+
+/// The nodes whose subscribers are slow while faults come.
+pub(crate) const SLOW: [usize; 2] = [2, 4];
+
+/// How many messages wait for one of them.
+pub(crate) const QUEUE_LEN: usize = 16;
+
+/// How long a slow one takes for a message at most, in milliseconds.
+const SLOW_MAX_MS: u64 = 40;
+
+/// The longest pause between two messages of one publisher, in milliseconds.
+const PAUSE_MAX_MS: u64 = 60;
+
+/// How many messages come at one time at most.
+const BURST_MAX: u64 = 6;
+
+/// The pause between two rounds once the storm is over.
+const ROUND: Duration = Duration::from_millis(300);
+
+/// How often it is looked whether all has ended.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// Whether a topic's messages are promised to arrive.
+pub(crate) fn is_promised(topic: usize) -> bool {
+    TOPICS[topic].starts_with('p')
+}
+
+/// Whether a node subscribes to a topic.
+pub(crate) fn wants(node: usize, topic: usize) -> bool {
+    PATTERNS[node].parse::<Pattern>().unwrap().matches(&name(topic))
+}
+
+fn name(topic: usize) -> Topic {
+    TOPICS[topic].parse().unwrap()
+}
+
+/// The scenario. Nodes crash, or they do not.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Load {
+    pub(crate) crashes: bool,
+}
+
+impl Scenario for Load {
+    type Seen = Seen;
+
+    async fn live(&self, mut life: Life<Seen>) {
+        let is_slow = SLOW.contains(&life.index);
+        let queue_len = if is_slow { QUEUE_LEN } else { 8_192 };
+        let options = SubscribeOptions { queue_len, ..SubscribeOptions::default() };
+        let pattern = PATTERNS[life.index].parse().unwrap();
+        let subscription = life.node.mesh().pubsub().subscribe(&pattern, &options).unwrap();
+        let entropy = life.entropy.fork();
+        life.spawn(read(life.clone(), subscription, entropy));
+        let publishers = (0..2).map(|kind| {
+            let entropy = life.entropy.fork();
+            Publisher { life: life.clone(), kind, entropy, count: 0 }
+        });
+        let publishers: Vec<Publisher> = publishers.collect();
+        let storms = publishers.into_iter().map(|publisher| tokio::spawn(publisher.storm()));
+        let storms: Vec<_> = storms.collect();
+        for storm in storms {
+            storm.await.unwrap();
+        }
+        let entropy = life.entropy.fork();
+        Publisher { life, kind: 2, entropy, count: 0 }.rounds().await;
+    }
+
+    fn healed(&self, look: &Look<'_, Seen>) -> bool {
+        let is_up = look.nodes().iter().all(Option::is_some);
+        is_up && look.log().read(|entries| History::of(entries).is_settled(look.since()))
+    }
+
+    fn check(&self, log: &Log<Seen>) -> Result<(), String> {
+        log.read(|entries| invariants::check(entries, self.crashes))
+    }
+}
+
+/// Reads what comes, more or less fast.
+async fn read(life: Life<Seen>, mut subscription: Subscription, mut entropy: Entropy) {
+    let is_slow = SLOW.contains(&life.index);
+    while let Some(event) = subscription.next().await {
+        match event {
+            Event::Message(message) => {
+                let text = std::str::from_utf8(&message.payload).unwrap();
+                let topic = TOPICS.iter().position(|topic| *topic == message.topic.as_str());
+                life.saw(Seen::Got {
+                    op: Op(text.parse().unwrap()),
+                    topic: topic.unwrap(),
+                    sequence: message.sequence,
+                    priority: u8::try_from(place(message.priority)).unwrap(),
+                });
+            }
+            Event::Gap(gap) => life.saw(Seen::Missed { count: gap.count }),
+            other => panic!("{other:?}"),
+        }
+        if is_slow && life.now() < STORM {
+            tokio::time::sleep(Duration::from_millis(entropy.below(SLOW_MAX_MS))).await;
+        }
+    }
+}
+
+fn place(priority: Priority) -> usize {
+    Priority::ALL.iter().position(|of| *of == priority).unwrap()
+}
+
+/// What publishes, one message after the other.
+struct Publisher {
+    life: Life<Seen>,
+    kind: u64,
+    entropy: Entropy,
+    count: u64,
+}
+
+impl Publisher {
+    fn pubsub(&self) -> PubSub {
+        self.life.node.mesh().pubsub().clone()
+    }
+
+    fn below(&mut self, of: usize) -> usize {
+        usize::try_from(self.entropy.below(u64::try_from(of).unwrap())).unwrap()
+    }
+
+    async fn storm(mut self) {
+        while self.life.now() < STORM {
+            let half = TOPICS.len() / 2;
+            let topic = self.below(half) + if self.kind == 0 { 0 } else { half };
+            let expiry = (!is_promised(topic) && self.entropy.chance(0.3))
+                .then(|| Duration::from_millis(self.entropy.below(500) + 1));
+            let priority = Priority::ALL[self.below(2)];
+            let at_once = self.entropy.chance(0.3);
+            let options = PublishOptions { expiry, priority, ..PublishOptions::default() };
+            let burst = if self.entropy.chance(0.5) { self.entropy.below(BURST_MAX) } else { 0 };
+            for _ in 0..=burst {
+                self.publish(topic, options, at_once).await;
+            }
+            let pause = self.entropy.below(PAUSE_MAX_MS) + 1;
+            tokio::time::sleep(Duration::from_millis(pause)).await;
+        }
+    }
+
+    /// Publishes to each topic, waits until all has ended, and says so.
+    async fn rounds(mut self) {
+        loop {
+            for topic in 0..TOPICS.len() {
+                self.publish(topic, PublishOptions::default(), false).await;
+            }
+            while self.pubsub().delivery_report_of_all().pending() > 0 {
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+            let mut promised = Report::default();
+            for topic in (0..TOPICS.len()).filter(|topic| is_promised(*topic)) {
+                let report = self.pubsub().delivery_report(&name(topic));
+                promised.accepted += report.accepted;
+                promised.delivered += report.delivered;
+                promised.expired += report.expired;
+                for (reason, count) in report.dropped {
+                    *promised.dropped.entry(reason).or_default() += count;
+                }
+            }
+            let all = self.pubsub().delivery_report_of_all();
+            self.life.saw(Seen::Settled(Told { all, promised }));
+            tokio::time::sleep(ROUND).await;
+        }
+    }
+
+    async fn publish(&mut self, topic: usize, options: PublishOptions, at_once: bool) {
+        self.count += 1;
+        let by = (u64::try_from(self.life.index).unwrap(), self.life.number);
+        let op = Op::new(by, self.kind, self.count);
+        let qos = if is_promised(topic) { Qos::AtLeastOnce } else { Qos::AtMostOnce };
+        let (options, payload) = (PublishOptions { qos, ..options }, Bytes::from(op.0.to_string()));
+        self.life.saw(Seen::Asked { op, topic });
+        let (pubsub, to) = (self.pubsub(), name(topic));
+        let published = if at_once {
+            pubsub.try_publish(&to, payload, options)
+        } else {
+            pubsub.publish(&to, payload, options).await
+        };
+        let end = match published {
+            Ok(Published::Accepted { subscribers }) => End::Accepted(subscribers),
+            Ok(Published::NoSubscribers | Published::WouldBlock) => End::Not,
+            Err(macula_infra::pubsub::PublishError::Expired { .. }) => End::Not,
+            Err(error) => End::Failed(error.to_string()),
+        };
+        self.life.saw(Seen::Ended { op, end });
+    }
+}

@@ -30,10 +30,24 @@ pub(crate) fn credentials(authority: &Authority, seed: u8) -> Credentials {
 }
 
 fn credentials_with(authority: &Authority, seed: u8, roles: &[&str]) -> Credentials {
+    credentials_of(&[authority], authority, seed, roles)
+}
+
+/// Of a node that one authority vouches for, and that believes several.
+fn believing(believed: &[&Authority], authority: &Authority, seed: u8) -> Credentials {
+    credentials_of(believed, authority, seed, &[])
+}
+
+fn credentials_of(
+    believed: &[&Authority],
+    authority: &Authority,
+    seed: u8,
+    roles: &[&str],
+) -> Credentials {
     let key = Keypair::from_seed([seed; 32]);
     let valid = Validity::from_now(NOW, Duration::from_secs(3_600));
     let certificate = authority.issue(key.node_id(), valid, roles).unwrap();
-    let authorities = vec![authority.certificate().clone()];
+    let authorities = believed.iter().map(|authority| authority.certificate().clone()).collect();
     let trust = Trust::Realm(Realm { authorities, revocation_lists: Vec::new() });
     let showing = Showing { key, chain: vec![certificate] };
     Credentials::new(&showing, trust, Enforcement::Enforce, || NOW).unwrap()

@@ -2,18 +2,20 @@
 
 use std::time::Duration;
 
+use macula_core::identity::{Authority, Keypair, Validity};
 use tokio::runtime::{Builder, Runtime};
 
 use super::super::{Config, Discovery, transport};
 use super::discovery::{WITHIN, has_members};
 use super::rpc::{announced, topic};
-use super::{Node, authority, credentials, node_of};
+use super::{NOW, Node, authority, believing, credentials, node_of};
 use crate::bootstrap::{self, Seed};
 use crate::dht::rules::space;
-use crate::relay;
+use crate::relay::{self, Carried};
 use crate::remote::{CallError, Context};
 use crate::rpc::{CallOptions, Options, StreamReceiver, StreamSender};
 use crate::transport::overlay::is_overlay;
+use crate::transport::tls::Credentials;
 
 fn seeds(through: Option<&Node>) -> Vec<Seed> {
     let address = through.and_then(|other| other.infra.mesh.listening().first().copied());
@@ -22,6 +24,10 @@ fn seeds(through: Option<&Node>) -> Vec<Seed> {
 
 /// A node that joins through another; it relays, or it cannot be dialled.
 async fn joined(seed: u8, seeds: Vec<Seed>, serves: bool) -> Node {
+    joined_as(credentials(&authority(), seed), seeds, serves).await
+}
+
+async fn joined_as(credentials: Credentials, seeds: Vec<Seed>, serves: bool) -> Node {
     let bootstrap = bootstrap::Config { seeds, ..bootstrap::Config::default() };
     let mut relay = relay::Config { places: 2, uses: relay::Use::Auto, ..relay::Config::default() };
     relay.gives.serve = serves;
@@ -30,7 +36,7 @@ async fn joined(seed: u8, seeds: Vec<Seed>, serves: bool) -> Node {
     if !serves {
         transport.listen.clear();
     }
-    let config = Config { discovery, transport, ..Config::new(credentials(&authority(), seed), 1) };
+    let config = Config { discovery, transport, ..Config::new(credentials, 1) };
     node_of(config).await
 }
 
@@ -98,6 +104,41 @@ async fn two_nodes_that_cannot_be_dialled_call_each_other() {
     let carried = relays.iter().map(|relay| relay.node.infra.mesh.relay().carried());
     assert!(carried.map(|carried| carried.circuits).sum::<usize>() >= 1);
     stop(relays, [here, there]).await;
+}
+
+/// All believe each other, so that it is the relay alone that keeps realms apart.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_crosses_realms_at_a_relay_that_both_use() {
+    let home = authority();
+    let valid = Validity::from_now(NOW, Duration::from_secs(86_400));
+    let away = Authority::with_key("away", Keypair::from_seed([98; 32]), valid).unwrap();
+    let relay = joined_as(believing(&[&home, &away], &home, 1), Vec::new(), true).await;
+    let hidden =
+        |seed, by| joined_as(believing(&[&home, &away], by, seed), seeds(Some(&relay)), false);
+    let (here, there) = (hidden(3, &home).await, hidden(4, &home).await);
+    let stranger = hidden(5, &away).await;
+    let relaying = relay.infra.mesh.relay();
+    let placed = async {
+        while relaying.carried().reservations < 3 {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(WITHIN, placed).await.expect("all have places");
+    for node in [&relay, &here, &there, &stranger] {
+        has_members(node, 3).await;
+    }
+    let to = there.infra.mesh.node();
+    let counter = here.infra.mesh.remote(to).handle::<u64, u64>("counter").wait_for_ready();
+    assert_eq!(counter.call_within(WITHIN, &5).await, Ok(5));
+    let away = stranger.infra.mesh.node();
+    here.infra.mesh.connect(away).await.unwrap_err();
+    stranger.infra.mesh.connect(to).await.unwrap_err();
+    assert_eq!(relaying.carried(), Carried { reservations: 3, circuits: 1 });
+    let links = stranger.infra.mesh.links();
+    assert!(links.iter().all(|link| link.node() == relay.infra.mesh.node()), "{links:?}");
+    for node in [here, there, stranger, relay] {
+        node.root.stop().await;
+    }
 }
 
 async fn stop(relays: impl IntoIterator<Item = Relay>, nodes: [Node; 2]) {

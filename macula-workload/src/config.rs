@@ -246,6 +246,17 @@ impl Config {
         faults.or(self)
     }
 
+    /// Whether two say the same, wherever in their texts they do.
+    #[must_use]
+    pub fn says_the_same(&self, other: &Self) -> bool {
+        let nowhere = |config: &Self| {
+            let mut config = Self { places: BTreeMap::new(), ..config.clone() };
+            config.supervision.values_mut().for_each(Section::forget_places);
+            config
+        };
+        nowhere(self) == nowhere(other)
+    }
+
     /// Where the admin socket is, if there is one.
     #[must_use]
     pub fn admin_socket(&self) -> Option<PathBuf> {

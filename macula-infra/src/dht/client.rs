@@ -32,6 +32,9 @@ use crate::transport::tls::Credentials;
 /// How many records, and how many provided names, are remembered for the actor's next life.
 const PUT_MAX: usize = 4_096;
 
+/// How often a put without a condition is tried, if others put something at the same time.
+const PUTS_MAX: usize = 4;
+
 /// Of how many peers the life is remembered.
 const LIVES_MAX: usize = 65_536;
 
@@ -68,8 +71,13 @@ pub enum Error {
     /// There is no greater sequence number than that of the record that is there.
     #[error("there is no sequence number after {0}")]
     Exhausted(u64),
-    /// Another record was there than was expected. It is as it was.
-    #[error("the record has sequence number {stored}, which was not expected")]
+    /// Another record was there than was expected, or came at the same time, at one at least of the
+    /// nodes that keep it. That one has it still. Others may have taken the new one; in time all go by
+    /// the greater sequence number. Who has to have one winner for certain needs consensus.
+    #[error(
+        "another record with sequence number {stored} is there, which was not expected; some nodes may \
+         have taken the new one"
+    )]
     Conflict {
         /// The sequence number that is there; 0 if there is none.
         stored: u64,
@@ -392,7 +400,7 @@ impl Dht {
         quorum: Quorum,
     ) -> Result<(u64, Stored), Error> {
         lasting(ttl, self.0.rules.limits.record_ttl_max)?;
-        let before = match condition {
+        let mut before = match condition {
             Condition::Sequence(sequence) => sequence,
             Condition::Absent => 0,
             Condition::Any => {
@@ -400,19 +408,30 @@ impl Dht {
                 there.map_or(0, |record| record.record().sequence)
             }
         };
-        let sequence = before.checked_add(1).ok_or(Error::Exhausted(before))?;
-        let record = Record {
-            realm: self.0.rules.realm,
-            space: space.to_owned(),
-            name: name.to_vec(),
-            author: self.0.own.node,
-            sequence,
-            expires_at: self.since_epoch() + ttl,
-            value,
-        };
-        let stored =
-            self.put_signed(record.sign(self.0.credentials.keypair())?, condition, quorum).await?;
-        Ok((sequence, stored))
+        let mut tries = 0;
+        loop {
+            let sequence = before.checked_add(1).ok_or(Error::Exhausted(before))?;
+            let record = Record {
+                realm: self.0.rules.realm,
+                space: space.to_owned(),
+                name: name.to_vec(),
+                author: self.0.own.node,
+                sequence,
+                expires_at: self.since_epoch() + ttl,
+                value: value.clone(),
+            };
+            let signed = record.sign(self.0.credentials.keypair())?;
+            tries += 1;
+            match self.put_signed(signed, condition, quorum).await {
+                // Somebody else was a moment earlier, which does not matter here.
+                Err(Error::Conflict { stored })
+                    if condition == Condition::Any && tries < PUTS_MAX =>
+                {
+                    before = stored.max(sequence);
+                }
+                stored => return Ok((sequence, stored?)),
+            }
+        }
     }
 
     /// Puts a record that somebody has signed.

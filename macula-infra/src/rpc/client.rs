@@ -16,7 +16,7 @@ use super::proto::chooser::{Candidate, Chooser, NoPick};
 use super::proto::course::{Course, Plan, Step, Verdict};
 use super::{Rpc, metrics};
 use crate::names::{Asked, not_found, passes};
-use crate::remote::{CallError, Headers, Refusal, Unavailability, inherited, procedure};
+use crate::remote::{CallError, Headers, Unavailability, inherited, procedure};
 
 /// What a call stands on: its name, its time, and who can be asked.
 pub(super) struct Ground {
@@ -162,17 +162,15 @@ fn verdict<T>(answer: &Result<T, CallError>) -> Verdict {
     match error {
         // It has answered: it is the question that was no good.
         CallError::Failed(_) => Verdict::Answered,
-        CallError::Refused(Refusal::Busy(_) | Refusal::Overloaded(_)) => {
-            Verdict::Failed { may_have_run, is_fault: false }
-        }
+        // Another may not refuse it.
+        CallError::Refused(_) => Verdict::Failed { may_have_run, is_fault: false },
         CallError::Unavailable(why) if passes(why) => {
             Verdict::Failed { may_have_run, is_fault: true }
         }
         CallError::TimedOut { .. } | CallError::RemotePanic | CallError::Interrupted(_) => {
             Verdict::Failed { may_have_run, is_fault: true }
         }
-        CallError::Refused(Refusal::Forbidden(_))
-        | CallError::Unavailable(_)
+        CallError::Unavailable(_)
         | CallError::TooLarge { .. }
         | CallError::Unsupported(_)
         | CallError::NotUnderstood(_) => Verdict::Final,

@@ -49,7 +49,7 @@ pub struct CallOptions {
     /// How many providers are asked at most, one after the other. Three by default.
     pub attempts_max: usize,
     /// Whether a second provider is asked when the first takes longer than 95 % of the calls
-    /// lately. Only where all say that this does no harm. True by default.
+    /// lately; or than a second, as long as few were made. Only where all say that this does no harm. True by default.
     pub hedges: bool,
 }
 

@@ -1,6 +1,6 @@
 //! The supervised actor that listens at the socket.
 
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -97,7 +97,22 @@ impl Actor for Admin {
 
 /// A socket that only its owner may open, and who that is; in the place of one that a process has
 /// left behind. It has its name only once it has its mode.
+///
+/// # Errors
+///
+/// If something else stands there, or a process listens: it is left as it is.
 fn bound(path: &Path) -> std::io::Result<(UnixListener, u32)> {
+    match std::fs::symlink_metadata(path) {
+        Ok(there) if !there.file_type().is_socket() => {
+            return Err(std::io::Error::other("something stands there that is no socket"));
+        }
+        Ok(_) if std::os::unix::net::UnixStream::connect(path).is_ok() => {
+            return Err(std::io::Error::other("another process listens there"));
+        }
+        Ok(_) => {}
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
+    }
     let mut beside = path.as_os_str().to_owned();
     beside.push(format!(".{}.new", std::process::id()));
     let beside = PathBuf::from(beside);

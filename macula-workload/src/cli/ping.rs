@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use macula_workload::remote::ReplyTo;
-use macula_workload::rpc::Options;
+use macula_workload::remote::{ReplyTo, ServeError, Serving};
+use macula_workload::rpc::{Advertised, Options};
 use macula_workload::supervision::{ChildSpec, Handle, Worker};
 use macula_workload::{Node, NodeId};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
@@ -59,12 +59,29 @@ pub(super) fn worker() -> anyhow::Result<(ChildSpec, Handle<Ping>)> {
     Ok(Worker::new("ping", make)?.split())
 }
 
-/// Serves it for as long as the node runs.
+/// Serves it for as long as the node runs; or says that the rules of access do not allow it.
 pub(super) fn serve(node: &Node, handle: &Handle<Ping>) -> anyhow::Result<()> {
     let id = node.id();
     let ping = move |question, reply| Ping { node: id, question, reply };
-    node.serve(NAME, handle, ping)?.keep();
     let options = Options { idempotent: true, ..Options::default() };
-    node.mesh().rpc().advertise_actor(&PROCEDURE.parse()?, &options, handle, ping)?.keep();
+    let advertised = node.rpc().advertise_actor(&PROCEDURE.parse()?, &options, handle, ping);
+    let is_refused = [
+        kept(node.serve(NAME, handle, ping).map(Serving::keep))?,
+        kept(advertised.map(Advertised::keep))?,
+    ];
+    if is_refused.contains(&true) {
+        tracing::warn!(
+            "the rules of access do not allow this node to serve {NAME} and {PROCEDURE}"
+        );
+    }
     Ok(())
+}
+
+/// Whether it is the rules that do not allow it.
+fn kept(served: Result<(), ServeError>) -> anyhow::Result<bool> {
+    match served {
+        Ok(()) => Ok(false),
+        Err(ServeError::Forbidden(_)) => Ok(true),
+        Err(error) => Err(error.into()),
+    }
 }

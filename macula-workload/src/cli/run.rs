@@ -140,7 +140,7 @@ impl<'a> Reload<'a> {
         self.config.tls = std::mem::take(&mut read.tls);
         read.tls = self.config.tls.clone();
         self.config.access = read.access.clone();
-        if read != self.config {
+        if !read.says_the_same(&self.config) {
             tracing::warn!(
                 "beside [tls] and [access] the configuration has changed too: that takes a restart"
             );

@@ -332,6 +332,12 @@ pub enum Problem {
     /// Rules of access that are each legal, and not together.
     #[error("access: {0}")]
     Access(Invalid),
+    /// A key has to be there.
+    #[error("`{key}` is missing")]
+    Missing {
+        /// The key.
+        key: &'static str,
+    },
     /// An array holds more than is taken.
     #[error("`{}` has {found} entries, and at most {max} are taken", shown(.key))]
     TooMany {

@@ -82,7 +82,8 @@ impl Item<'_> {
         read_table(self.text, self.as_table("a table")?, target, keys)
     }
 
-    /// An array of tables that have these keys, at most so many.
+    /// An array of tables that have these keys, at most so many. The first key is missed where it is
+    /// not said.
     pub(super) fn tables<T: Default>(&self, max: usize, keys: &[Key<T>]) -> Result<Vec<T>, Error> {
         let expected = "an array of tables";
         let DeValue::Array(elements) = self.value.get_ref() else {
@@ -96,7 +97,12 @@ impl Item<'_> {
         for value in elements {
             let element = Item { text: self.text, key: self.key, value };
             let mut table = T::default();
-            faults.absorb(element.table(&mut table, keys));
+            let read = faults.absorb(element.table(&mut table, keys));
+            if let (Some(read), Some(first)) = (read, keys.first())
+                && !read.iter().any(|(name, _)| *name == first.name)
+            {
+                faults.absorb(Err::<(), _>(element.fault(Problem::Missing { key: first.name })));
+            }
             tables.push(table);
         }
         faults.or(tables)

@@ -229,6 +229,12 @@ impl Section {
         Self { place, said, backoff: None, keys: BTreeMap::new() }
     }
 
+    /// Forgets where it stands.
+    pub(super) fn forget_places(&mut self) {
+        self.place = Place::WholeFile("".into());
+        self.keys.clear();
+    }
+
     /// What is said, where what is not said of the back-off is as the code has it.
     pub(super) fn over(&self, code: Backoff) -> Override {
         let backoff = self.backoff.map(|said| {

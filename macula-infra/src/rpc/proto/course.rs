@@ -2,13 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use macula_core::identity::NodeId;
 
 use super::balance::Balance;
 use super::bug::Bug;
 use super::chooser::{Candidate, Chooser, Ended, NoPick, Pick, Why};
+
+/// After how long a second provider is asked while little is known of how long answers take.
+const HEDGE_AFTER: Duration = Duration::from_secs(1);
 
 /// What is called, and how.
 #[derive(Debug, Clone)]
@@ -82,7 +85,7 @@ impl Course {
                 let is_harmless = self.plan.candidates.iter().all(|one| one.is_idempotent);
                 if self.plan.hedges && is_harmless && self.plan.attempts_max > 1 {
                     let after = chooser.slow_after(&self.plan.procedure);
-                    self.hedge_at = after.map(|after| now + after);
+                    self.hedge_at = Some(now + after.unwrap_or(HEDGE_AFTER));
                 }
                 Step::Ask(node)
             }

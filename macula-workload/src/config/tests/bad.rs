@@ -41,6 +41,7 @@ const FILES: &[(&str, &str)] = &[
     ("not_a_backoff", "[supervision.workload]\nbackoff = '5s'\n"),
     ("access_word", "[access]\ndefault = 'alow'\n"),
     ("access_rules_no_array", "[access]\nrules = 'none'\n"),
+    ("access_rule_without_effect", "access = { rules = [{}, { effect = 'deny' }] }\n"),
     ("access_rule_key", "[[access.rules]]\neffct = 'deny'\n"),
     ("access_rule_values", "[[access.rules]]\nactions = ['calls']\nnodes = ['ada']\n"),
     ("access_rule_names", "[[access.rules]]\nroles = ['a b']\nnames = ['a..b', '**.a']\n"),

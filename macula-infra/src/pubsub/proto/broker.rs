@@ -1,5 +1,6 @@
 //! All of a node's pub/sub, as one machine.
 
+mod broadcasting;
 mod finding;
 mod gone;
 mod publishing;
@@ -17,14 +18,15 @@ use macula_core::identity::NodeId;
 use macula_core::machine::Machine;
 use parking_lot::Mutex;
 
-use super::super::message::{Outcome, Reason, Report};
+use super::super::message::{Outcome, Qos, Reason, Report};
 use super::archive::Archive;
 use super::flow::Copy;
+use super::grove::{Grown, Planted};
 use super::inlet::Inlet;
 use super::outlet::Outlet;
 use super::subscribers::Subscribers;
 use super::topics::Topics;
-use super::word::{Life, SessionId, Window, Word};
+use super::word::{FlowId, Life, SessionId, TreeId, Window, Word};
 use super::{Bug, Config, Input, Output, TopicId, Weight};
 
 /// How many sessions a node has at each end.
@@ -62,6 +64,10 @@ enum Timer {
     Know(TopicId),
     /// What waits may be over.
     Sweep,
+    /// A broadcast has something to do.
+    Tree(TreeId),
+    /// Parts of a broadcast may have to be invited again.
+    Tend(u64),
 }
 
 /// What is done when there are no more inputs for now.
@@ -90,6 +96,14 @@ pub(crate) struct Broker {
     outlets: BTreeMap<NodeId, Outlet>,
     inlets: BTreeMap<NodeId, Inlet>,
     subscribers: Subscribers,
+    /// The broadcasts of this node.
+    planted: BTreeMap<(TopicId, Qos), Planted>,
+    /// Their numbers.
+    numbers: BTreeMap<u64, (TopicId, Qos)>,
+    /// Those in which it takes part.
+    grown: BTreeMap<TreeId, Grown>,
+    /// Those of them whose messages wait for room.
+    stalled: BTreeSet<TreeId>,
     /// The publishers whose messages wait for room.
     blocked: BTreeSet<NodeId>,
     /// How many connections there are with each node.
@@ -109,6 +123,10 @@ impl Broker {
             outlets: BTreeMap::new(),
             inlets: BTreeMap::new(),
             subscribers: Subscribers::default(),
+            planted: BTreeMap::new(),
+            numbers: BTreeMap::new(),
+            grown: BTreeMap::new(),
+            stalled: BTreeSet::new(),
             blocked: BTreeSet::new(),
             met: BTreeMap::new(),
             pending: Pending::default(),
@@ -130,6 +148,12 @@ impl Broker {
     /// How many sessions there are, as publisher and as subscriber.
     pub(crate) fn sessions(&self) -> (usize, usize) {
         (self.outlets.len(), self.inlets.len())
+    }
+
+    /// How many messages it has sent in its own broadcasts.
+    #[cfg(test)]
+    pub(super) fn broadcast_sent(&self) -> u64 {
+        self.planted.values().map(|planted| planted.tree.sent_payloads()).sum()
     }
 
     /// Whether a bug was planted.
@@ -160,6 +184,9 @@ impl Broker {
                 }
                 how => how,
             };
+            if let Some(named) = self.topics.get_mut(copy.stored.topic_id) {
+                named.direct = named.direct.saturating_sub(1);
+            }
             self.tally(copy.stored.topic_id).end(how);
         }
     }
@@ -210,7 +237,7 @@ impl Machine for Broker {
     fn handle(&mut self, now: Instant, input: Input) {
         match input {
             Input::Open { id, topic } => self.open(now, id, topic),
-            Input::Close { id } => self.close(id),
+            Input::Close { id } => self.close(now, id),
             Input::Seek { id } => self.seek(now, id),
             Input::Publish { topic, payload, options, weight } => {
                 self.publish(now, topic, (payload, options), weight);
@@ -240,6 +267,8 @@ impl Machine for Broker {
                 Timer::Seek(id) => self.seek_again(now, id),
                 Timer::Know(id) => self.know(now, id),
                 Timer::Sweep => self.sweep(now),
+                Timer::Tree(id) => self.tree_due(now, id),
+                Timer::Tend(number) => self.tend(now, number),
             }
         }
         self.pass_on(now);
@@ -265,6 +294,8 @@ impl Timer {
             Self::Seek(_) => "seek",
             Self::Know(_) => "know",
             Self::Sweep => "sweep",
+            Self::Tree(_) => "broadcast",
+            Self::Tend(_) => "tend",
         }
     }
 }

@@ -19,6 +19,7 @@ use macula_core::deadlines::Deadlines;
 use macula_core::entropy::Entropy;
 use macula_core::identity::NodeId;
 use macula_core::machine::Machine;
+use serde::{Deserialize, Serialize};
 
 use super::view::{self, Change, View};
 
@@ -52,11 +53,17 @@ const MISSING_MAX: usize = 256;
 /// How often a publisher is told up to where a node has its messages.
 const ACKS_MAX: u32 = 5;
 
+/// After how many messages a publisher is told at once, and not only at the next pulse.
+const ACK_AT: u64 = 128;
+
+/// How many numbers are told in one message.
+const HAVE_MAX: usize = 1_024;
+
 /// How many messages one question asks for.
 pub const GRAFT_LEN_MAX: usize = 64;
 
 /// A life of a publisher.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Origin {
     /// Its node.
     pub node: NodeId,
@@ -65,7 +72,7 @@ pub struct Origin {
 }
 
 /// How much of a publisher's messages a node has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Digest {
     /// Whose.
     pub origin: Origin,
@@ -78,7 +85,8 @@ pub struct Digest {
 }
 
 /// What nodes of an audience say to each other.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Said {
     /// Something about their views.
     View(view::Said),
@@ -117,13 +125,37 @@ pub enum Said {
         /// The first that it has.
         oldest: u64,
     },
-    /// The sender has all messages of the publisher up to this one.
+    /// The sender has done with all messages of the publisher up to this one.
     Ack {
         /// Whose.
         origin: Origin,
         /// The number.
         upto: u64,
+        /// How many of all so far its subscribers have not got.
+        missed: u64,
     },
+}
+
+/// How many entries a list in one of those has at most.
+pub(crate) const SAID_MAX: usize = HAVE_MAX;
+
+impl Said {
+    /// How many entries the list in it has.
+    pub(crate) const fn len(&self) -> usize {
+        match self {
+            Self::View(view::Said::Shuffle { known, .. } | view::Said::ShuffleReply { known }) => {
+                known.len()
+            }
+            Self::Pulse { digests } => digests.len(),
+            Self::Have { messages } => messages.len(),
+            Self::Graft { messages, .. } => messages.len(),
+            Self::View(_)
+            | Self::Gossip { .. }
+            | Self::Prune
+            | Self::Floor { .. }
+            | Self::Ack { .. } => 0,
+        }
+    }
 }
 
 /// What can happen.
@@ -131,6 +163,23 @@ pub enum Said {
 pub enum Input {
     /// This node becomes one of the audience, of which these are some.
     Join(Vec<NodeId>),
+    /// It gets the messages of a publisher from this number on, and says itself when it has done with
+    /// them.
+    Begin {
+        /// Whose.
+        origin: Origin,
+        /// The first.
+        from: u64,
+    },
+    /// It has done with the messages that it began with, up to this one.
+    Done {
+        /// Whose.
+        origin: Origin,
+        /// The last.
+        upto: u64,
+        /// How many of all so far went to nobody.
+        missed: u64,
+    },
     /// It publishes something.
     Publish(Bytes),
     /// Another node says something.
@@ -178,6 +227,8 @@ pub enum Output {
         by: NodeId,
         /// The number.
         upto: u64,
+        /// How many of all so far it has passed over.
+        missed: u64,
     },
 }
 
@@ -195,6 +246,10 @@ struct Known {
     have: u64,
     seen: u64,
     acked: u64,
+    /// It is told what was done, and not what is there.
+    is_begun: bool,
+    done: u64,
+    missed: u64,
     /// How often that is still told.
     acks: u32,
     /// Those that are missing: who has named each last, and how often was asked for it.
@@ -302,7 +357,9 @@ impl Tree {
         let lazy: Vec<NodeId> =
             self.view.active().filter(|node| !self.eager.contains(node)).collect();
         for to in lazy {
-            self.send(to, Said::Have { messages: messages.clone() });
+            for messages in messages.chunks(HAVE_MAX) {
+                self.send(to, Said::Have { messages: messages.to_vec() });
+            }
         }
     }
 
@@ -417,7 +474,7 @@ impl Tree {
     /// What is before this number and not there is lost.
     fn skip(&mut self, now: Instant, origin: Origin, oldest: u64) {
         let Some(known) = self.known.get_mut(&origin) else { return };
-        let first = known.have + 1;
+        let (first, is_begun) = (known.have + 1, known.is_begun);
         if oldest <= first {
             return;
         }
@@ -430,7 +487,7 @@ impl Tree {
         known.have = oldest - 1;
         let mut next = first;
         for (sequence, payload) in between.range(first..) {
-            if *sequence > next && next > 1 {
+            if *sequence > next && (next > 1 || is_begun) {
                 self.out.push_back(Output::Gap { origin, from: next, to: sequence - 1 });
             }
             let (sequence, payload) = (*sequence, payload.clone());
@@ -438,7 +495,7 @@ impl Tree {
             next = sequence + 1;
         }
         // Whoever has just come has missed nothing.
-        if next < oldest && next > 1 {
+        if next < oldest && (next > 1 || is_begun) {
             self.out.push_back(Output::Gap { origin, from: next, to: oldest - 1 });
         }
         self.deliver(origin);
@@ -462,17 +519,36 @@ impl Tree {
         let me = self.me;
         let mut acks = Vec::new();
         for (origin, known) in self.known.iter_mut().filter(|(origin, _)| **origin != me) {
-            if known.have > known.acked {
-                (known.acked, known.acks) = (known.have, ACKS_MAX);
+            if known.upto() > known.acked {
+                (known.acked, known.acks) = (known.upto(), ACKS_MAX);
             }
             // It may be lost on its way, and nobody confirms it.
             if known.acks > 0 {
                 known.acks -= 1;
-                acks.push((*origin, known.have));
+                acks.push((*origin, known.upto(), known.missed));
             }
         }
-        for (origin, upto) in acks {
-            self.send(origin.node, Said::Ack { origin, upto });
+        for (origin, upto, missed) in acks {
+            self.send(origin.node, Said::Ack { origin, upto, missed });
+        }
+    }
+
+    fn begin(&mut self, origin: Origin, from: u64) {
+        let Some(known) = self.known(origin).filter(|known| !known.is_begun) else { return };
+        let before = from.saturating_sub(1);
+        known.is_begun = true;
+        (known.have, known.seen) = (known.have.max(before), known.seen.max(before));
+        (known.done, known.acked) = (before, before);
+        // It is there, which its publisher does not know yet.
+        known.acks = ACKS_MAX;
+    }
+
+    fn done(&mut self, origin: Origin, upto: u64, missed: u64) {
+        let Some(known) = self.known.get_mut(&origin) else { return };
+        (known.done, known.missed) = (known.done.max(upto), missed);
+        if known.done >= known.acked + ACK_AT {
+            (known.acked, known.acks) = (known.done, ACKS_MAX);
+            self.send(origin.node, Said::Ack { origin, upto, missed });
         }
     }
 
@@ -519,9 +595,9 @@ impl Tree {
                     self.skip(now, origin, oldest);
                 }
             }
-            Said::Ack { origin, upto } => {
+            Said::Ack { origin, upto, missed } => {
                 if origin == self.me && upto <= self.published {
-                    self.out.push_back(Output::Acked { by: from, upto });
+                    self.out.push_back(Output::Acked { by: from, upto, missed });
                 }
             }
         }
@@ -542,6 +618,11 @@ impl Tree {
 }
 
 impl Known {
+    /// Up to where its publisher may believe that all has arrived.
+    const fn upto(&self) -> u64 {
+        if self.is_begun { self.done } else { self.have }
+    }
+
     fn has(&self, sequence: u64) -> bool {
         sequence <= self.have || self.kept.contains_key(&sequence)
     }
@@ -579,6 +660,8 @@ impl Machine for Tree {
                 let first = Duration::from_micros(self.entropy.below(micros));
                 self.timers.set(Timer::Pulse, now + first);
             }
+            Input::Begin { origin, from } => self.begin(origin, from),
+            Input::Done { origin, upto, missed } => self.done(origin, upto, missed),
             Input::Publish(payload) => self.publish(now, payload),
             Input::Said { from, said } => self.hear(now, from, said),
             Input::Gone(node) => self.view.let_go(node),

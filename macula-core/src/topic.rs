@@ -138,16 +138,39 @@ impl Pattern {
     /// Whether it matches a topic.
     #[must_use]
     pub fn matches(&self, topic: &Topic) -> bool {
-        let mut topic = topic.segments();
+        self.covers_all(topic.segments().map(Segment::Exact))
+    }
+
+    /// Whether it matches each topic that another one matches.
+    #[must_use]
+    pub fn covers(&self, other: &Self) -> bool {
+        self.covers_all(other.segments())
+    }
+
+    /// Likewise, for a pattern or a name that is given by its segments.
+    pub fn covers_all<'a>(&self, mut others: impl Iterator<Item = Segment<'a>>) -> bool {
         for segment in self.segments() {
-            match (segment, topic.next()) {
+            match (segment, others.next()) {
                 (Segment::Rest, _) => return true,
-                (Segment::Any, Some(_)) => {}
-                (Segment::Exact(wanted), Some(found)) if wanted == found => {}
+                (Segment::Any, Some(Segment::Exact(_) | Segment::Any)) => {}
+                (Segment::Exact(wanted), Some(Segment::Exact(found))) if wanted == found => {}
                 _ => return false,
             }
         }
-        topic.next().is_none()
+        others.next().is_none()
+    }
+
+    /// Whether there is a topic that both it and a pattern match which is given by its segments.
+    pub fn meets<'a>(&self, mut others: impl Iterator<Item = Segment<'a>>) -> bool {
+        for segment in self.segments() {
+            match (segment, others.next()) {
+                (Segment::Rest, _) | (_, Some(Segment::Rest)) => return true,
+                (Segment::Exact(one), Some(Segment::Exact(other))) if one != other => return false,
+                (_, Some(_)) => {}
+                (_, None) => return false,
+            }
+        }
+        matches!(others.next(), None | Some(Segment::Rest))
     }
 }
 
@@ -305,6 +328,32 @@ mod tests {
                 prop_assert!(prefix.is_empty() || topic.prefixes().any(|of| of == prefix));
             }
             prop_assert!(Pattern::from(topic.clone()).matches(&topic));
+        }
+
+        #[test]
+        fn patterns_cover_and_meet_as_their_topics_say(
+            one in "(a|b|\\*)(\\.(a|b|\\*)){0,2}(\\.\\*\\*)?",
+            other in "(a|b|\\*)(\\.(a|b|\\*)){0,2}(\\.\\*\\*)?",
+        ) {
+            let (one, other): (Pattern, Pattern) = (one.parse().unwrap(), other.parse().unwrap());
+            // With a third letter, and one segment more than any of them, these are all that differ.
+            let mut topics = vec![String::new()];
+            let mut both = 0;
+            let mut only_other = 0;
+            for _ in 0..4 {
+                let longer = topics.iter().flat_map(|topic| {
+                    ["a", "b", "c"].map(|last| format!("{topic}.{last}"))
+                });
+                topics = longer.collect();
+                for topic in &topics {
+                    let topic: Topic = topic.trim_start_matches('.').parse().unwrap();
+                    let (one, other) = (one.matches(&topic), other.matches(&topic));
+                    both += u32::from(one && other);
+                    only_other += u32::from(!one && other);
+                }
+            }
+            prop_assert_eq!(one.covers(&other), only_other == 0, "{} covers {}", &one, &other);
+            prop_assert_eq!(one.meets(other.segments()), both > 0, "{} meets {}", &one, &other);
         }
 
         #[test]

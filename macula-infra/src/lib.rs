@@ -8,7 +8,7 @@
 //! [`relay`] reaches nodes over others. [`mesh`] is what the tiers above see, and [`tier`] the part of
 //! the tree that runs it all.
 
-mod access;
+pub mod access;
 mod announcing;
 pub mod bootstrap;
 pub mod bounds;

@@ -10,6 +10,7 @@ use macula_core::supervision::Handle;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::access::Access;
 use crate::dht::Dht;
 use crate::link::Link;
 use crate::membership::Membership;
@@ -20,6 +21,7 @@ use crate::relay::Relay;
 use crate::remote::{Calling, Remote, ReplyTo, ServeError, Serving};
 use crate::rpc::Rpc;
 use crate::transport::Sockets;
+use crate::transport::overlay::is_overlay;
 use crate::transport::tls::Credentials;
 
 /// The mesh, from one node. Clones are the same.
@@ -112,6 +114,12 @@ impl Mesh {
         self.names.handle(name)
     }
 
+    /// Who may do what, and what was refused.
+    #[must_use]
+    pub fn access(&self) -> &Access {
+        self.calling.served.access()
+    }
+
     /// Procedures, whoever provides them.
     #[must_use]
     pub const fn rpc(&self) -> &Rpc {
@@ -165,6 +173,15 @@ impl Mesh {
     #[must_use]
     pub const fn relay(&self) -> &Relay {
         &self.relay
+    }
+
+    /// The relay that carries the connection to a node. None if it is direct, or there is none.
+    #[must_use]
+    pub fn via(&self, node: NodeId) -> Option<NodeId> {
+        let mut links = self.links();
+        links.retain(|link| link.node() == node && !link.is_leaving());
+        let relayed = links.iter().all(|link| is_overlay(link.peer().address));
+        if relayed && !links.is_empty() { self.relay.via(node) } else { None }
     }
 
     /// Publish and subscribe.

@@ -179,7 +179,7 @@ impl Names {
         left: usize,
         asked: &Asked<'_>,
     ) -> Result<Bytes, CallError> {
-        let answer = match self.connected(node, left, asked.deadline).await {
+        let answer = match self.connected(node, left, asked.name, asked.deadline).await {
             Ok(()) => {
                 let query = Query {
                     remote: self.remote(node),
@@ -199,12 +199,13 @@ impl Names {
         answer
     }
 
-    /// Sees to it that there is a connection to a node, of `left` that may be asked: so it takes
-    /// only a part of the time.
+    /// Sees to it that there is a connection to a node that may serve a name, of `left` that may be
+    /// asked: so it takes only a part of the time.
     pub(crate) async fn connected(
         &self,
         node: NodeId,
         left: usize,
+        name: &str,
         deadline: Instant,
     ) -> Result<(), CallError> {
         let calling = &self.0.calling;
@@ -218,7 +219,7 @@ impl Names {
             let why = format!("no connection to {} within {shown}", node.short());
             return Err(CallError::Unavailable(Unavailability::Unreachable(why)));
         };
-        connected.map(drop)
+        calling.served.may_serve(connected?.link().peer(), name)
     }
 
     /// If what a node has said proves that it does not serve a name, it is forgotten that it does.
@@ -234,6 +235,14 @@ impl Names {
     fn forget(&self, name: &str, node: NodeId) {
         ::metrics::counter!(metrics::FORGOTTEN).increment(1);
         self.0.found.forget(name, node);
+    }
+
+    /// Believes that a node serves a name that nothing is known about.
+    #[cfg(test)]
+    pub(crate) async fn believe(&self, name: &str, node: NodeId) {
+        let found =
+            || async { Ok::<_, DirectoryError>(vec![Provider { node, metadata: Bytes::new() }]) };
+        self.0.found.get(TokioClock.now(), name, found).await.unwrap();
     }
 
     /// A node has gone from the mesh.
@@ -271,6 +280,7 @@ pub(crate) const fn proves_wrong(why: &Unavailability) -> bool {
         why,
         Unavailability::NotServed(_)
             | Unavailability::NoAddress
+            | Unavailability::Unentitled(_)
             | Unavailability::Unreachable(_)
             | Unavailability::BackingOff { .. }
     )

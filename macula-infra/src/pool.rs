@@ -27,6 +27,7 @@ use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use crate::link::{Caps, InFlight, Link, Services};
+use crate::transport::overlay::is_overlay;
 use crate::transport::{CloseCode, Closed, Connection, Current, DialError, Side};
 
 pub(crate) use actor::{PoolActor, worker};
@@ -206,21 +207,23 @@ impl Pool {
         let (endpoint, gone) = self.0.current.get().ok_or(DialError::Down)?;
         let connection = endpoint.dial(address, None).await?;
         let node = connection.opener.node;
-        self.took(connection, gone, |conn, peer, incarnation| Input::Dialed {
+        self.took(connection, gone, |conn, peer, incarnation, relayed| Input::Dialed {
             attempt: proto::ADOPTED,
             conn,
             peer,
             incarnation,
+            relayed,
         });
         Ok(node)
     }
 
     /// Takes a connection that a peer has dialled.
     pub(crate) fn arrived(&self, connection: Connection, endpoint_gone: CancellationToken) {
-        self.took(connection, endpoint_gone, |conn, peer, incarnation| Input::Accepted {
+        self.took(connection, endpoint_gone, |conn, peer, incarnation, relayed| Input::Accepted {
             peer,
             conn,
             incarnation,
+            relayed,
         });
     }
 
@@ -229,7 +232,7 @@ impl Pool {
         &self,
         connection: Connection,
         endpoint_gone: CancellationToken,
-        told: impl FnOnce(ConnId, NodeId, u64) -> Input,
+        told: impl FnOnce(ConnId, NodeId, u64, bool) -> Input,
     ) -> ConnId {
         let shared = &self.0;
         let conn = shared.roster.next_id();
@@ -241,7 +244,8 @@ impl Pool {
         let (link, ends) = Link::new(conn, connection, shared.caps, &shared.services, left);
         shared.current.watch(link.opener());
         let peer = link.peer();
-        shared.roster.join(&link, told(conn, link.node(), peer.incarnation));
+        let told = told(conn, link.node(), peer.incarnation, is_overlay(peer.address));
+        shared.roster.join(&link, told);
         let unread = Unread { pool: self.clone(), link: Some(Arc::clone(&link)) };
         let ended = Box::new(move |_: &Arc<Link>, closed| unread.ended(&closed));
         let worker = crate::link::child(&link, ends, endpoint_gone, ended);
@@ -265,9 +269,12 @@ impl Pool {
     /// All that is live, as the policy's next life has to be told.
     fn adopted(link: &Link) -> Input {
         let (conn, peer, incarnation) = (link.id, link.node(), link.peer().incarnation);
+        let relayed = is_overlay(link.peer().address);
         match link.peer().side {
-            Side::Acceptor => Input::Accepted { peer, conn, incarnation },
-            Side::Dialler => Input::Dialed { attempt: proto::ADOPTED, conn, peer, incarnation },
+            Side::Acceptor => Input::Accepted { peer, conn, incarnation, relayed },
+            Side::Dialler => {
+                Input::Dialed { attempt: proto::ADOPTED, conn, peer, incarnation, relayed }
+            }
         }
     }
 

@@ -26,9 +26,8 @@
 //! # Rooms
 //!
 //! [`proto`] decides, `wire` has the bytes, `gate` is where publishers wait, `subscription` where
-//! messages do, `access` says who may do what, and `actor` carries it all out.
+//! messages do, and `actor` carries it all out.
 
-mod access;
 mod actor;
 mod client;
 mod error;

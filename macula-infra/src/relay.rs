@@ -11,10 +11,11 @@
 //! next one, and QUIC sends again what was lost, so not even a stream breaks. What a relay gives is
 //! bounded ([`ledger`]).
 //!
-//! It is off unless [`Config`] says otherwise: a direct connection does not take the place of a
-//! relayed one yet, and connections to relays that are replaced cost places.
+//! A node relays for others only if [`Config`] says so. It uses relays by itself if it listens
+//! nowhere and says of no address at which it can be dialled: then nobody can dial it.
 
 mod actor;
+mod bug;
 pub mod ledger;
 mod metrics;
 pub mod paths;
@@ -22,7 +23,8 @@ pub mod reserver;
 mod service;
 mod wire;
 
-pub(crate) use actor::worker;
+pub(crate) use actor::{RelayActor, worker};
+pub use bug::Bug;
 pub(crate) use service::RelayService;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -41,14 +43,14 @@ use crate::contact::Contact;
 use crate::desk::Desk;
 use crate::dht::Dht;
 use crate::dht::rules::space;
-use crate::link::InFlight;
+use crate::link::{InFlight, Link};
 use crate::pool::{Class, Pool};
 use crate::post::{Parcel, Post};
 use crate::transport::lane::Lane;
-use crate::transport::overlay::{Datagram, Overlay};
+use crate::transport::overlay::{Datagram, Overlay, is_overlay};
 use ledger::Ledger;
 use paths::{Paths, Way};
-use wire::CARRY;
+use wire::{CARRY, REACHED};
 
 /// How many nodes' records are read at one time.
 const RESOLVING_MAX: usize = 256;
@@ -65,12 +67,12 @@ const NAME: &[u8] = b"relay";
 /// Whether a node keeps places at relays.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Use {
-    /// If it cannot be dialled otherwise.
+    /// If it cannot be dialled otherwise: it listens nowhere, and advertises nothing.
+    #[default]
     Auto,
-    /// In any case.
+    /// In any case: it listens where others do not reach it.
     Always,
     /// Never, and it reaches nobody over relays.
-    #[default]
     Never,
 }
 
@@ -83,12 +85,21 @@ pub struct Config {
     pub places: usize,
     /// What it gives to others.
     pub gives: ledger::Config,
+    /// A bug to plant.
+    #[cfg(any(test, feature = "turmoil"))]
+    pub bug: Option<Bug>,
 }
 
 impl Default for Config {
-    /// Nothing, of others and for others; three places if any.
+    /// Three places for a node that cannot be dialled otherwise; nothing for others.
     fn default() -> Self {
-        Self { uses: Use::Never, places: 3, gives: ledger::Config::default() }
+        Self {
+            uses: Use::Auto,
+            places: 3,
+            gives: ledger::Config::default(),
+            #[cfg(any(test, feature = "turmoil"))]
+            bug: None,
+        }
     }
 }
 
@@ -107,6 +118,19 @@ impl Config {
     #[must_use]
     pub(crate) fn is_on(&self) -> bool {
         self.gives.serve || self.uses != Use::Never
+    }
+
+    /// The bug that was planted.
+    #[cfg(any(test, feature = "turmoil"))]
+    pub(crate) const fn bug(&self) -> Option<Bug> {
+        self.bug
+    }
+
+    /// Only test builds have bugs on purpose.
+    #[cfg(not(any(test, feature = "turmoil")))]
+    #[expect(clippy::unused_self, reason = "its twin for tests needs it")]
+    pub(crate) const fn bug(&self) -> Option<Bug> {
+        None
     }
 
     /// At how many relays a node keeps places.
@@ -137,6 +161,7 @@ struct Shared {
     net: OnceLock<Net>,
     dht: Dht,
     desk: Desk<reserver::Input>,
+    bug: Option<Bug>,
     ledger: Mutex<Ledger>,
     paths: Mutex<Paths>,
     /// The relays at which this node has a place.
@@ -172,8 +197,9 @@ impl Relay {
             net: OnceLock::new(),
             dht,
             desk: Desk::default(),
+            bug: config.bug(),
             ledger: Mutex::new(Ledger::new(config.gives)),
-            paths: Mutex::default(),
+            paths: Mutex::new(Paths::new(config.bug())),
             places: Mutex::default(),
             resolving: Mutex::default(),
         }));
@@ -192,9 +218,29 @@ impl Relay {
         drop(self.0.net.set(Net { pool, post }));
     }
 
-    /// The connection to a node, if there is one.
+    /// The direct connection to a node, if there is one. What is relayed carries nothing itself: two
+    /// QUIC endpoints of this node would wait for each other.
     fn live(&self, node: NodeId) -> Option<InFlight> {
-        self.0.net.get()?.pool.live(node)
+        let in_flight = self.0.net.get()?.pool.live(node);
+        in_flight.filter(|in_flight| !is_overlay(in_flight.link().peer().address))
+    }
+
+    /// Whether there is a direct connection to a node that takes new work, in use or about to be.
+    fn is_linked(&self, node: NodeId) -> bool {
+        let Some(Net { pool, .. }) = self.0.net.get() else { return false };
+        let is_one = |link: &Arc<Link>| link.node() == node && !link.is_leaving();
+        pool.links().iter().any(|link| is_one(link) && !is_overlay(link.peer().address))
+    }
+
+    /// Something has changed in the mesh: a node has come, or may be reached in another way.
+    pub(crate) fn changed(&self) {
+        self.0.desk.offer(reserver::Input::Changed);
+    }
+
+    /// A node has gone.
+    pub(crate) fn gone(&self, node: NodeId) {
+        self.0.desk.offer(reserver::Input::Lost { relay: node });
+        self.0.paths.lock().lost(TokioClock.now(), node);
     }
 
     /// Keeps the connection to a relay, or keeps it no longer.
@@ -216,48 +262,69 @@ impl Relay {
         self.0.places.lock().iter().copied().collect()
     }
 
-    /// How much this node carries for others.
+    /// The relay that carries what this node and another send to each other, if one does.
     #[must_use]
+    pub fn via(&self, node: NodeId) -> Option<NodeId> {
+        self.0.paths.lock().over(node)
+    }
+
+    /// How much this node carries for others. The gauges show it from then on.
     pub fn carried(&self) -> Carried {
-        let ledger = self.0.ledger.lock();
-        Carried { reservations: ledger.reservations(), circuits: ledger.circuits() }
+        let mut ledger = self.0.ledger.lock();
+        ledger.expire(TokioClock.now());
+        let (reservations, circuits) = (ledger.reservations(), ledger.circuits());
+        drop(ledger);
+        let count = |count: usize| f64::from(u32::try_from(count).unwrap_or(u32::MAX));
+        ::metrics::gauge!(metrics::RESERVATIONS).set(count(reservations));
+        ::metrics::gauge!(metrics::CIRCUITS).set(count(circuits));
+        Carried { reservations, circuits }
     }
 
     /// Sends a datagram of this node on its way.
     fn carry(&self, datagram: Datagram) {
-        let way = self.0.paths.lock().way(TokioClock.now(), datagram.node);
-        match way {
-            Way::Over(relay) => self.send(relay, &datagram),
-            Way::Unknown => self.resolve(datagram),
+        let Way { over, asks, waits } = self.way(datagram.node);
+        for relay in over {
+            self.send(relay, &datagram);
+        }
+        if asks || waits {
+            self.resolve(datagram.node, waits.then_some(datagram), asks);
         }
     }
 
+    fn way(&self, node: NodeId) -> Way {
+        let places = self.0.places.lock();
+        self.0.paths.lock().way(TokioClock.now(), node, &places)
+    }
+
     fn send(&self, relay: NodeId, datagram: &Datagram) {
+        let Some(Net { pool, .. }) = self.0.net.get() else { return };
         let body = wire::encode(datagram.node, datagram);
-        if let Some(in_flight) = self.live(relay) {
+        if let Some(in_flight) = pool.live(relay) {
+            let link = in_flight.link();
+            if is_overlay(link.peer().address) {
+                return self.0.paths.lock().lost(TokioClock.now(), relay);
+            }
             // A datagram for which there is no room is a lost one.
-            let lane = in_flight.link().lane(Lane::Relay);
-            return drop(lane.send_raw((CARRY, Flags::default(), 0), &body));
+            return drop(link.lane(Lane::Relay).send_raw((CARRY, Flags::default(), 0), &body));
         }
         let here = self.clone();
         let unsent = Box::new(move || here.0.paths.lock().lost(TokioClock.now(), relay));
         self.post(relay, (CARRY, body), unsent);
     }
 
-    /// Reads the record of a node, and sends what waits for it.
-    fn resolve(&self, datagram: Datagram) {
-        let node = datagram.node;
+    /// Reads the record of a node if that is due, and sends what waits for it.
+    fn resolve(&self, node: NodeId, datagram: Option<Datagram>, asks: bool) {
         let mut resolving = self.0.resolving.lock();
         if let Some(waiting) = resolving.get_mut(&node) {
             if waiting.len() < WAITING_MAX {
-                waiting.push(datagram);
+                waiting.extend(datagram);
             }
             return;
         }
-        if resolving.len() >= RESOLVING_MAX {
+        if !asks || resolving.len() >= RESOLVING_MAX {
             return;
         }
-        resolving.insert(node, vec![datagram]);
+        resolving.insert(node, datagram.into_iter().collect());
         drop(resolving);
         let resolving = Resolving { relay: self.clone(), node };
         drop(tokio::spawn(async move {
@@ -269,8 +336,8 @@ impl Relay {
         }));
     }
 
-    /// The relays over which a node says that it is reached.
-    async fn reached(&self, node: NodeId) -> Option<Vec<NodeId>> {
+    /// The relays over which a node says that it is reached, in its record in the table.
+    pub(crate) async fn reached(&self, node: NodeId) -> Option<Vec<NodeId>> {
         let got = self.0.dht.get(space::NODE, node.as_bytes(), true).await;
         let record = match got {
             Ok(got) => got.record?,
@@ -281,13 +348,33 @@ impl Relay {
         };
         let limits = Limits::for_body(RECORD_LEN_MAX);
         let reached: Reached = from_body(&record.record().value, &limits).ok()?;
+        self.learn(reached)
+    }
+
+    /// Learns where relays are, and which they are.
+    fn learn(&self, reached: Reached) -> Option<Vec<NodeId>> {
         let pool = &self.0.net.get()?.pool;
         let relays = reached.relays.into_iter().filter(|relay| relay.node != pool.node());
         let hear = |relay: Contact| {
             pool.book().hear(relay.node, &relay.addresses);
             relay.node
         };
-        Some(relays.map(hear).collect())
+        Some(relays.take(paths::RELAYS_MAX).map(hear).collect())
+    }
+
+    /// Tells a node that is connected over relays where this one is reached now, so that it need not
+    /// look for the record when relays are lost.
+    fn tell(&self, link: &Link, record: &Bytes) {
+        if is_overlay(link.peer().address) {
+            // If there is no room, there is the record.
+            drop(link.lane(Lane::Relay).send_raw((REACHED, Flags::default(), 0), record));
+        }
+    }
+
+    /// Tells all of them.
+    fn tell_all(&self, record: &Bytes) {
+        let Some(Net { pool, .. }) = self.0.net.get() else { return };
+        pool.links().iter().for_each(|link| self.tell(link, record));
     }
 
     /// The record that says over which relays this node is reached.
@@ -310,8 +397,7 @@ impl Drop for Resolving {
     fn drop(&mut self) {
         let waiting = self.relay.0.resolving.lock().remove(&self.node).unwrap_or_default();
         for datagram in waiting {
-            let way = self.relay.0.paths.lock().way(TokioClock.now(), self.node);
-            if let Way::Over(relay) = way {
+            for relay in self.relay.way(self.node).over {
                 self.relay.send(relay, &datagram);
             }
         }

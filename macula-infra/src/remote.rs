@@ -35,7 +35,7 @@ pub(crate) use query::{Query, decode, encode};
 pub(crate) use questions::WITHIN_MAX;
 pub use reply::ReplyTo;
 pub(crate) use reply::{Answer, Cancelled, Encodes, Ticket, TicketParts, taken};
-pub(crate) use serve::{Answerer, Question, actor, allowed, as_procedure, procedure};
+pub(crate) use serve::{Answerer, Question, actor, as_procedure, procedure};
 pub use serve::{ServeError, Served, Serving};
 pub(crate) use session::{RemoteService, lost_by};
 pub(crate) use wire::Failure;

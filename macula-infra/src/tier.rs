@@ -31,6 +31,7 @@ use macula_core::supervision::{
     ChildSpec, Handle, Strategy, Supervisor, SupervisorHandle, TaskSupervisor, Worker,
 };
 
+use crate::access::{self, Access};
 use crate::announcing;
 use crate::bootstrap;
 use crate::bounds::Invalid;
@@ -89,6 +90,9 @@ pub enum Error {
     /// The table's configuration cannot stand, or what it is to believe.
     #[error("dht: {0}")]
     Dht(Invalid),
+    /// The rules of access cannot stand.
+    #[error("access: {0}")]
+    Access(Invalid),
     /// An id in the tree is none; never for the built-in ones.
     #[error(transparent)]
     InvalidId(#[from] InvalidId),
@@ -113,6 +117,11 @@ pub struct Config {
     pub seed: Option<u64>,
     /// How the node finds others, and is found.
     pub discovery: Discovery,
+    /// Who may do what.
+    pub access: access::Rules,
+    /// Which realm it says that it is of, if that is not the one whose names it uses.
+    #[cfg(test)]
+    pub(crate) claims: Option<String>,
     /// What tells of the node to the outside: children of `telemetry`.
     pub telemetry: Vec<ChildSpec>,
 }
@@ -172,6 +181,9 @@ impl Config {
             sockets: None,
             seed: None,
             discovery: Discovery::default(),
+            access: access::Rules::default(),
+            #[cfg(test)]
+            claims: None,
             telemetry: Vec::new(),
         }
     }
@@ -218,6 +230,7 @@ pub fn spec(config: Config) -> Result<(ChildSpec, Infrastructure), Error> {
     config.discovery.relay.check().map_err(Error::Relay)?;
     config.discovery.pubsub.check().map_err(Error::PubSub)?;
     config.discovery.dht.check().map_err(Error::Dht)?;
+    config.access.check().map_err(Error::Access)?;
     config.discovery.limits.check().map_err(Error::Dht)?;
     let mut config = config;
     let told = std::mem::take(&mut config.telemetry);
@@ -273,21 +286,25 @@ fn ground(config: Config, peers: &SupervisorHandle) -> Result<Ground, Error> {
         sockets,
         seed,
         discovery,
+        access,
         telemetry: _,
+        #[cfg(test)]
+        claims,
     } = config;
     let sockets = Arc::new(sockets.map_or_else(|| Sockets::bind(&config), Ok)?);
-    let (current, served) = (Current::default(), Served::default());
+    let realm = RealmId::named(&discovery.realm);
+    let access = Access::new(credentials.clone(), *realm.as_bytes(), access);
+    let (current, served) = (Current::default(), Served::new(access.clone()));
     if discovery.role == Role::Bootstrap {
         served.close();
     }
     let own = own_contact(credentials.node(), &discovery, &sockets);
-    let (limits, realm) = (discovery.limits, RealmId::named(&discovery.realm));
-    let rules = Rules { limits, ..Rules::new(realm) };
+    let rules = Rules { limits: discovery.limits, ..Rules::new(realm) };
     let (saved, within) = (discovery.saved.clone(), discovery.dht.query_timeout);
     let dht = Dht::new(credentials.clone(), own.clone(), rules, saved, book.clone(), within);
     let subscriptions = Arc::new(dht.in_space(space::SUB));
-    let pubsub =
-        PubSub::new(credentials.node(), *realm.as_bytes(), subscriptions, discovery.pubsub);
+    let (node, access_to) = (credentials.node(), access.clone());
+    let pubsub = PubSub::new(node, *realm.as_bytes(), access_to, subscriptions, discovery.pubsub);
     let relay = relaying(own.node, &discovery, &sockets, &dht);
     let known = discovery.saved.entries.iter().map(|entry| entry.contact.clone());
     let known = known.take(membership::proto::SEEDS_MAX).collect();
@@ -304,7 +321,7 @@ fn ground(config: Config, peers: &SupervisorHandle) -> Result<Ground, Error> {
             .with(Arc::new(StreamService(served.clone())))
             .with(Arc::new(MembershipService(membership.clone())))
             .with(Arc::new(PubSubService(pubsub.clone())))
-            .with(Arc::new(DhtService { dht: dht.clone(), book: book.clone() }))
+            .with(Arc::new(DhtService { dht: dht.clone(), book: book.clone(), access }))
             .with(Arc::new(RelayService(relay.clone()))),
         book,
         current: current.clone(),
@@ -312,7 +329,10 @@ fn ground(config: Config, peers: &SupervisorHandle) -> Result<Ground, Error> {
     });
     relay.connect(pool.clone());
     let listen = listening(&discovery, &sockets, &own);
-    let me = Me { credentials: credentials.clone(), incarnation, listen, seed };
+    let said = *realm.as_bytes();
+    #[cfg(test)]
+    let said = claims.map_or(said, |name| *RealmId::named(&name).as_bytes());
+    let me = Me { credentials: credentials.clone(), incarnation, listen, realm: said, seed };
     let arrived = pool.clone();
     let endpoint = transport::worker(Parts {
         config,
@@ -350,7 +370,8 @@ fn own_contact(node: NodeId, discovery: &Discovery, sockets: &Sockets) -> Contac
 fn relaying(node: NodeId, discovery: &Discovery, sockets: &Sockets, dht: &Dht) -> Relay {
     let overlay = Overlay::new(node);
     if discovery.relay.is_on() {
-        sockets.attach(overlay.clone());
+        // Whoever can be dialled otherwise only dials there.
+        sockets.attach(overlay.clone(), places(discovery, sockets) > 0);
     }
     Relay::new(overlay, dht.clone(), &discovery.relay)
 }
@@ -385,6 +406,18 @@ fn is_client(discovery: &Discovery, sockets: &Sockets) -> bool {
     discovery.role == Role::Client || !listens(discovery, sockets)
 }
 
+/// What keeps places at relays and offers its own, if the node does one or the other.
+fn relay_of(
+    mesh: &Mesh,
+    own: NodeId,
+    discovery: &Discovery,
+    entropy: impl Fn() -> Entropy + Send + Sync + 'static,
+) -> Result<Option<Worker<relay::RelayActor>>, Error> {
+    let uses = (places(discovery, &mesh.sockets), discovery.relay.gives.serve);
+    let acts = uses.0 > 0 || uses.1;
+    Ok(if acts { Some(relay::worker(mesh.relay.clone(), own, uses, entropy)?) } else { None })
+}
+
 /// The supervisor of the services, and the handles to those of its children that are looked at.
 struct Service {
     services: Supervisor,
@@ -405,23 +438,24 @@ fn services_of(
     let post = Post::new(pool.clone());
     let (book, table) = (pool.book().clone(), dht.clone());
     let (named, called, topics) = (names.clone(), rpc.clone(), pubsub.clone());
+    let relaying = mesh.relay.clone();
     let listener = move |event: &Event, contact: Option<&Contact>| match (event, contact) {
         (Event::Joined { .. } | Event::Returned { .. } | Event::Updated { .. }, Some(contact)) => {
             book.hear(contact.node, &contact.addresses);
             table.heard(vec![contact.directly()]);
+            relaying.changed();
         }
         (Event::Gone { node, .. }, _) => {
             table.gone(*node);
             named.gone(*node);
             called.gone(*node);
             topics.gone(*node);
+            relaying.gone(*node);
         }
         _ => {}
     };
     let is_client = is_client(&discovery, &mesh.sockets);
-    let relays = discovery.relay.is_on();
-    let uses = (places(&discovery, &mesh.sockets), discovery.relay.gives.serve);
-    let relay = relay::worker(mesh.relay.clone(), own.node, uses, entropy.clone())?;
+    let relay = relay_of(mesh, own.node, &discovery, entropy.clone())?;
     let membership_worker = membership::worker(
         membership::Parts {
             membership: membership.clone(),
@@ -466,7 +500,7 @@ fn services_of(
     let (pubsub_worker, pubsub) = pubsub_worker.split();
     let services = services.child(membership_worker).child(dht_worker).child(names).child(topics);
     let services = services.child(pubsub_worker);
-    let services = if relays { services.child(relay) } else { services };
+    let services = if let Some(relay) = relay { services.child(relay) } else { services };
     let services = services.child(bootstrap);
     Ok(Service { services, membership: membership_handle, dht: dht_handle, pubsub })
 }

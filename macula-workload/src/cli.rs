@@ -9,6 +9,7 @@ mod identity;
 mod init;
 mod ping;
 mod realm;
+mod rpc;
 mod run;
 mod term;
 mod topics;
@@ -72,7 +73,8 @@ enum Command {
     /// Run a node until SIGINT or SIGTERM, then stop it in order.
     ///
     /// A second signal ends it at once. SIGHUP makes it read the files of its identity anew. It
-    /// serves one actor to other nodes, `node/ping`, which answers with what it is asked.
+    /// serves one actor to other nodes, `node/ping`, which answers with what it is asked, and
+    /// provides it as the procedure `node.ping`; unless it is a bootstrap node, which serves nothing.
     Run(RunArgs),
     /// Ask an actor on another node, and print its answer as JSON.
     ///
@@ -80,6 +82,11 @@ enum Command {
     Call(call::CallArgs),
     /// Show who is in the mesh of a node that runs.
     Peers(ask::PeersArgs),
+    /// Show what a node that runs has refused to others lately, and why.
+    Audit(ask::AuditArgs),
+    /// Call procedures through a node that runs, and find who provides them.
+    #[command(subcommand)]
+    Rpc(rpc::RpcCommand),
     /// Ask a node that runs about the distributed hash table.
     #[command(subcommand)]
     Dht(ask::DhtCommand),
@@ -173,6 +180,8 @@ pub(crate) fn main() -> ExitCode {
         Command::Run(args) => run::run(&args),
         Command::Call(args) => call::run(&args),
         Command::Peers(args) => ask::peers(&args),
+        Command::Audit(args) => ask::audit(&args),
+        Command::Rpc(command) => rpc::run(&command),
         Command::Dht(command) => ask::dht(&command),
         Command::Pub(args) => topics::publish(&args),
         Command::Sub(args) => topics::subscribe(&args),

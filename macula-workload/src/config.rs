@@ -44,7 +44,7 @@ use macula_core::identity::NodeId;
 use macula_core::path::Path;
 use macula_core::supervision::{ChildSpec, Overrides};
 use macula_infra::membership::update::Role;
-use macula_infra::{bootstrap, dht, membership, pool, pubsub, transport};
+use macula_infra::{access, bootstrap, dht, membership, pool, pubsub, relay, transport};
 use macula_platform::registers;
 
 use crate::admin::SOCKET;
@@ -91,6 +91,10 @@ pub struct Config {
     pub dht: Dht,
     /// Publish and subscribe.
     pub pubsub: pubsub::Config,
+    /// Who may do what.
+    pub access: access::Rules,
+    /// How the node is reached over others, and they over it.
+    pub relay: relay::Config,
     /// How a node that runs is asked.
     pub admin: Admin,
     /// The platform tier.
@@ -230,6 +234,14 @@ impl Config {
         if let Err(invalid) = self.dht.node.check().and_then(|()| self.dht.limits.check()) {
             let place = self.place("dht", invalid.key);
             faults.push(Fault { place, problem: Problem::Dht(invalid) });
+        }
+        if let Err(invalid) = self.access.check() {
+            let place = self.place("access", invalid.key);
+            faults.push(Fault { place, problem: Problem::Access(invalid) });
+        }
+        if let Err(invalid) = self.relay.check() {
+            let place = self.place("relay", invalid.key);
+            faults.push(Fault { place, problem: Problem::Relay(invalid) });
         }
         faults.or(self)
     }

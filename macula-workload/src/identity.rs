@@ -137,8 +137,17 @@ impl EphemeralRealm {
     ///
     /// As [`new`](Self::new).
     pub fn member(&self) -> Result<Credentials, Error> {
+        self.member_as(&[])
+    }
+
+    /// Likewise, for a node that the realm gives these roles: each 1 to 64 letters, digits or `- _ .`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Issue`] besides, if one is no role.
+    pub fn member_as(&self, roles: &[&str]) -> Result<Credentials, Error> {
         let key = Keypair::generate()?;
-        let certificate = self.authority.issue(key.node_id(), self.valid, &[])?;
+        let certificate = self.authority.issue(key.node_id(), self.valid, roles)?;
         let authorities = vec![self.authority.certificate().clone()];
         let trust = Trust::Realm(Realm { authorities, revocation_lists: Vec::new() });
         let showing = Showing { key, chain: vec![certificate] };

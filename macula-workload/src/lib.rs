@@ -64,9 +64,10 @@ pub mod prelude;
 
 pub use config::Config;
 pub use macula_core::identity::NodeId;
-pub use macula_core::{path, supervision};
+pub use macula_core::{path, supervision, topic};
 pub use macula_infra::{
-    bootstrap, contact, dht, membership, mesh, names, pool, pubsub, remote, rpc, transport,
+    access, bootstrap, contact, dht, membership, mesh, names, pool, pubsub, relay, remote, rpc,
+    transport,
 };
 pub use macula_platform::registers;
 pub use node::Node;

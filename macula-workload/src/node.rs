@@ -16,7 +16,9 @@ use macula_infra::membership::update::Role;
 use macula_infra::mesh::Mesh;
 use macula_infra::names::{LocateError, NamedHandle};
 use macula_infra::pool::AddressBook;
+use macula_infra::pubsub::PubSub;
 use macula_infra::remote::{Remote, ReplyTo, ServeError, Serving};
+use macula_infra::rpc::Rpc;
 use macula_infra::tier::{Discovery, Infrastructure};
 use macula_infra::transport::Sockets;
 use macula_infra::transport::tls::Credentials;
@@ -165,8 +167,8 @@ impl Builder {
             dht: config.dht.node.clone(),
             limits: config.dht.limits,
             pubsub: config.pubsub,
+            relay: config.relay,
             saved: saved::read(table_file.as_deref()),
-            ..Discovery::default()
         };
         let about = Arc::new(OnceLock::new());
         let admin = config.admin_socket().map(|path| admin::worker(path, Arc::clone(&about)));
@@ -181,6 +183,7 @@ impl Builder {
             book,
             sockets,
             seed,
+            access: config.access.clone(),
         };
         let Tree { root, infrastructure, platform, workload } =
             tree(&config, infrastructure, workloads)?;
@@ -424,6 +427,18 @@ impl Node {
     #[must_use]
     pub fn named<Q, R>(&self, name: &str) -> NamedHandle<Q, R> {
         self.infrastructure.mesh.named(name)
+    }
+
+    /// Procedures, whoever provides them.
+    #[must_use]
+    pub const fn rpc(&self) -> &Rpc {
+        self.infrastructure.mesh.rpc()
+    }
+
+    /// Topics, whoever publishes and subscribes.
+    #[must_use]
+    pub const fn pubsub(&self) -> &PubSub {
+        self.infrastructure.mesh.pubsub()
     }
 
     /// The platform's last-writer-wins registers, which a bootstrap node does not run.

@@ -126,7 +126,11 @@ pub struct World {
     kills: &'static [Part],
     joins: bool,
     vanishes: Option<(usize, Duration)>,
+    apart: &'static [(usize, usize)],
+    met_at_last: bool,
+    crashing: usize,
     config: Config,
+    of_each: fn(usize, &mut Config),
 }
 
 /// A run that has gone well.
@@ -175,7 +179,11 @@ impl World {
             kills: &[],
             joins: false,
             vanishes: None,
+            apart: &[],
+            met_at_last: false,
+            crashing: NODES_MAX,
             config: quick(),
+            of_each: |_, _| {},
         }
     }
 
@@ -228,6 +236,30 @@ impl World {
         Self { vanishes: Some((node, at)), ..self }
     }
 
+    /// Nothing gets from one of each pair to the other, directly: from the beginning on, and for ever.
+    #[must_use]
+    pub fn apart(self, apart: &'static [(usize, usize)]) -> Self {
+        Self { apart, ..self }
+    }
+
+    /// What is [`apart`](Self::apart) is so in the storm only.
+    #[must_use]
+    pub fn met_at_last(self) -> Self {
+        Self { met_at_last: true, ..self }
+    }
+
+    /// Only so many of the first nodes crash.
+    #[must_use]
+    pub fn crashing(self, crashing: usize) -> Self {
+        Self { crashing, ..self }
+    }
+
+    /// What is different for each node, by its index.
+    #[must_use]
+    pub fn of_each(self, of_each: fn(usize, &mut Config)) -> Self {
+        Self { of_each, ..self }
+    }
+
     /// The configuration of all nodes, but for addresses and peers: it begins as one with short
     /// times, so that virtual seconds suffice.
     #[must_use]
@@ -255,6 +287,11 @@ impl World {
         let mut running = Running::new(self, scenario, &mut entropy, log)
             .map_err(|error| format!("the world cannot be made: {error}"))?;
         let mut weather = Weather::new(entropy.fork(), self.faults, self.nodes);
+        weather.crash_only(self.crashing);
+        for (a, b) in self.apart {
+            weather.part_for_good(*a, *b);
+            running.change(Change::Part(*a, *b), &mut weather);
+        }
         weather.kill_each(self.kills, self.storm);
         if let Some((node, at)) = self.vanishes {
             weather.crash_at(node, at);
@@ -268,7 +305,7 @@ impl World {
             }
             running.step()?;
         }
-        running.heal(&mut weather);
+        running.heal(&mut weather, if self.met_at_last { &[] } else { self.apart });
         let since = running.sim.elapsed();
         let healed_after = self.healing(scenario, &mut running)?;
         running.tell_all(&What::Healed);
@@ -363,7 +400,11 @@ impl<S: Scenario> Running<'_, S> {
             let host = Arc::new(Host {
                 index,
                 seed: entropy.next_u64(),
-                config: world.config.clone(),
+                config: {
+                    let mut config = world.config.clone();
+                    (world.of_each)(index, &mut config);
+                    config
+                },
                 joins: world.joins,
                 ids: Arc::clone(&ids),
                 shown,
@@ -445,17 +486,21 @@ impl<S: Scenario> Running<'_, S> {
         }
     }
 
-    fn heal(&mut self, weather: &mut Weather) {
+    fn heal(&mut self, weather: &mut Weather, apart: &[(usize, usize)]) {
         self.sim.set_fail_rate(0.0);
         self.sim.set_max_message_latency(Faults::NONE.latency_max);
         self.tell_all(&What::Calm);
         for change in weather.clear() {
-            self.change(change, weather);
+            if !matches!(change, Change::Mend(a, b) if apart.contains(&(a, b))) {
+                self.change(change, weather);
+            }
         }
         // A link may also be broken by loss.
         for a in 0..self.hosts.len() {
             for b in 0..a {
-                self.sim.release(address(a), address(b));
+                if !apart.contains(&(b, a)) {
+                    self.sim.release(address(a), address(b));
+                }
             }
         }
     }

@@ -69,6 +69,20 @@ fn chat() {
 }
 
 #[test]
+fn matchmaking() {
+    assert_eq!(run("matchmaking"), "40 players, 20 rooms\n");
+}
+
+#[test]
+fn tenants() {
+    let said = run("tenants");
+    assert!(said.contains("each tenant is answered by its own server"), "{said}");
+    assert!(said.contains("blue here: NoSubscribers"), "{said}");
+    assert!(said.contains("refused to call: it uses the names of another realm"), "{said}");
+    assert!(said.contains("refused to call: rule 2 denies it"), "{said}");
+}
+
+#[test]
 fn pinning() {
     let said = run("pinning");
     assert!(said.contains("a friend is answered: 42"), "{said}");

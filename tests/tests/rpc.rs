@@ -3,6 +3,9 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test may panic")]
 
+#[path = "rpc/failover.rs"]
+mod failover;
+
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::time::Duration;

@@ -20,7 +20,8 @@ use super::proto::limits::Offence;
 use super::proto::node::{Bug, Config, Input, Mode, Node, Output, Side};
 use super::proto::requests::{Fault, RequestId};
 use super::proto::time::Moment;
-use super::wire::{BODY_LEN_MAX, Reply, Request};
+use super::wire::{BODY_LEN_MAX, Refusal, Reply, Request};
+use crate::access::Access;
 use crate::contact::Contact;
 use crate::desk::Seat;
 use crate::link::{Link, Service, Session, unsupported};
@@ -53,6 +54,7 @@ pub(crate) type DhtActor = Shell<Node, Deeds, TokioClock>;
 pub(crate) struct DhtService {
     pub(crate) dht: Dht,
     pub(crate) book: AddressBook,
+    pub(crate) access: Access,
 }
 
 impl Service for DhtService {
@@ -61,10 +63,13 @@ impl Service for DhtService {
     }
 
     fn open(&self, link: &Arc<Link>) -> Arc<dyn Session> {
-        self.dht.opened(link.node());
-        let session = Talking { dht: self.dht.clone(), book: self.book.clone() };
+        let is_foreign = !self.access.is_of_this_realm(link.peer());
+        self.dht.opened(link.node(), is_foreign);
+        let Self { dht, book, .. } = self.clone();
+        let session = Talking { dht, book, is_foreign };
         // Nobody is believed to be another, so a peer that is only reported is no part of a table.
-        if link.peer().trusted && can_be_dialled(link) {
+        // Nor is one that would keep what is of another realm.
+        if link.peer().trusted && !is_foreign && can_be_dialled(link) {
             let contact = session.contact(link);
             self.dht.connected(contact, link.peer().incarnation);
         }
@@ -82,20 +87,27 @@ fn can_be_dialled(link: &Link) -> bool {
 struct Talking {
     dht: Dht,
     book: AddressBook,
+    /// Whether the peer uses the names of another realm.
+    is_foreign: bool,
 }
 
 impl Talking {
-    /// The peer, where it can be dialled, if it can.
+    /// The peer, where it can be dialled, if it can be and is to be.
     fn contact(&self, link: &Link) -> Contact {
         let node = link.node();
-        let addresses = if can_be_dialled(link) { self.book.addresses(node) } else { Vec::new() };
+        let addresses = if can_be_dialled(link) && !self.is_foreign {
+            self.book.addresses(node)
+        } else {
+            Vec::new()
+        };
         Contact::new(node, addresses).directly()
     }
 
     fn heard(&self, link: &Link, kind: Kind, id: u64, body: &[u8]) {
         let input = if kind == REQUEST {
             let ops = Request::decode(body).ok().map(|request| request.ops);
-            Input::Request { from: self.contact(link), id, ops }
+            let is_foreign = self.is_foreign;
+            Input::Request { from: self.contact(link), is_foreign, id, ops }
         } else {
             let results = Reply::decode(body).ok().map(|reply| reply.results);
             Input::Reply { from: link.node(), id: RequestId(id), results }
@@ -231,6 +243,11 @@ impl Deeds {
 impl Effects<Node> for Deeds {
     fn apply(&mut self, _now: Instant, output: Output, inbox: &Inbox<Input>) {
         match output {
+            Output::Send { id, to, .. } if self.dht.is_foreign(to.node) => {
+                // It was found before it was known what it is.
+                inbox.push(Input::Gone(to.node));
+                inbox.push(Input::Undelivered { id, fault: Fault::Unreachable });
+            }
             Output::Send { id, to, ops } => {
                 self.dht.requested(id);
                 match (Request { ops }).encode() {
@@ -252,6 +269,9 @@ impl Effects<Node> for Deeds {
             Output::Done { id, answer } => self.dht.done(id, answer),
             Output::Refused { peer, side, refusal } => {
                 tracing::debug!(peer = peer.short(), ?side, %refusal, "something is not taken");
+                if refusal == Refusal::OtherRealm {
+                    self.dht.audit_refusal(peer, &refusal);
+                }
                 let (side, reason) = (side_word(side), refusal.code().to_owned());
                 ::metrics::counter!(metrics::REFUSED, "side" => side, "reason" => reason)
                     .increment(1);

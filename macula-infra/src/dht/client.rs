@@ -1,7 +1,7 @@
 //! The table, as the node's other parts and its users have it.
 
-use std::collections::BTreeMap;
-use std::fmt::Debug;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::{Debug, Display};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -99,6 +99,8 @@ struct Shared {
     saved: Mutex<Snapshot>,
     /// The newest life of each peer that was connected.
     lives: Mutex<BTreeMap<NodeId, u64>>,
+    /// Who uses the names of another realm, and so is no part of this table.
+    foreign: Mutex<BTreeSet<NodeId>>,
     /// How many connections there are to each peer.
     links: Mutex<BTreeMap<NodeId, usize>>,
     /// What this node provides: it is issued anew by the actor's next life.
@@ -144,6 +146,7 @@ impl Dht {
             stats: Mutex::default(),
             saved: Mutex::new(saved),
             lives: Mutex::default(),
+            foreign: Mutex::default(),
             links: Mutex::default(),
             provided: Mutex::default(),
             put: Mutex::default(),
@@ -188,8 +191,19 @@ impl Dht {
         self.0.desk.offer(input);
     }
 
-    /// A connection to a peer has begun.
-    pub(super) fn opened(&self, node: NodeId) {
+    /// A connection to a peer has begun, and it shows whether it uses the names of another realm.
+    pub(super) fn opened(&self, node: NodeId, is_foreign: bool) {
+        let mut foreign = self.0.foreign.lock();
+        if is_foreign {
+            if foreign.len() >= LIVES_MAX {
+                foreign.pop_first();
+            }
+            foreign.insert(node);
+            self.0.desk.offer(Input::Gone(node));
+        } else {
+            foreign.remove(&node);
+        }
+        drop(foreign);
         *self.0.links.lock().entry(node).or_default() += 1;
     }
 
@@ -208,8 +222,14 @@ impl Dht {
     }
 
     /// Somebody says that there are peers.
-    pub(crate) fn heard(&self, contacts: Vec<Contact>) {
+    pub(crate) fn heard(&self, mut contacts: Vec<Contact>) {
+        contacts.retain(|contact| !self.is_foreign(contact.node));
         self.0.desk.offer(Input::Heard(contacts));
+    }
+
+    /// Whether a peer is known to use the names of another realm.
+    pub(super) fn is_foreign(&self, node: NodeId) -> bool {
+        self.0.foreign.lock().contains(&node)
     }
 
     /// A peer has gone.
@@ -238,6 +258,11 @@ impl Dht {
         let put =
             put.into_values().map(|Put { record, .. }| Command::Put { record, condition, quorum });
         provided.chain(put).map(input).collect()
+    }
+
+    /// Says in the audit what a peer has said that does not belong here.
+    pub(super) fn audit_refusal(&self, peer: NodeId, why: &impl Display) {
+        self.0.credentials.put_into_audit(Some(peer), "store", "", &why.to_string());
     }
 
     pub(super) fn sign(&self, provider: &Provider) -> Result<provider::Signed, SignError> {

@@ -7,6 +7,7 @@ use macula_core::supervision::{Root, Supervisor, TreeOptions};
 use tokio_util::sync::CancellationToken;
 
 use super::{Caps, Link, Services};
+use crate::access::{Access, Rules};
 use crate::pool::proto::ConnId;
 use crate::remote::{RemoteService, Served};
 use crate::transport::tls::Credentials;
@@ -43,6 +44,7 @@ impl Idle {
             ..Admission::default()
         };
         let listen = vec![(Ipv4Addr::LOCALHOST, 0).into()];
+        let access = Access::new(acceptor.clone(), [0; 32], Rules::default());
         let config = Config { listen, admission, ..Config::default() };
         let (acceptor, arrivals) = endpoint(config.clone(), acceptor).await?;
         let address = *acceptor.listening().first().ok_or("it does not listen")?;
@@ -55,7 +57,7 @@ impl Idle {
             arrivals,
             _acceptor: acceptor,
             links: Vec::new(),
-            services: Services::default().with(Arc::new(RemoteService(Served::default()))),
+            services: Services::default().with(Arc::new(RemoteService(Served::new(access)))),
             gone: CancellationToken::new(),
         })
     }
@@ -108,6 +110,7 @@ async fn endpoint(
     credentials: Credentials,
 ) -> Result<(Endpoint, tokio::sync::mpsc::Receiver<Connection>), crate::transport::StartError> {
     let sockets = Arc::new(Sockets::bind(&config)?);
-    let me = Me { credentials, incarnation: 1, listen: sockets.listening(), seed: None };
+    let me =
+        Me { credentials, incarnation: 1, listen: sockets.listening(), realm: [0; 32], seed: None };
     Endpoint::start(config, sockets, me).await
 }

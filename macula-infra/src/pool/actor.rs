@@ -70,6 +70,9 @@ impl Effects<Policy> for Deeds {
         let shared = &self.pool.0;
         match output {
             Output::Dial { attempt, peer, address } => self.dial(attempt, peer, address, inbox),
+            Output::Seek { peer } => {
+                inbox.push(Input::Found { peer, addresses: shared.book.addresses(peer) });
+            }
             Output::Abort { attempt } => {
                 if let Some(dial) = self.dials.remove(&attempt) {
                     dial.cancel();
@@ -152,11 +155,12 @@ impl Deeds {
                             format!("node {} answers at {address}", answered.short()),
                         );
                     }
-                    pool.took(connection, gone, |conn, peer, incarnation| Input::Dialed {
+                    pool.took(connection, gone, |conn, peer, incarnation, relayed| Input::Dialed {
                         attempt,
                         conn,
                         peer,
                         incarnation,
+                        relayed,
                     });
                 }
                 Err(error) => failed(&pool, peer, attempt, &error, &inbox),

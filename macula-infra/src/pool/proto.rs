@@ -29,6 +29,14 @@
 //! bound is another lifetime. Only where its place is needed, or the node stops, is the bound
 //! [`drain_timeout`](Config::drain_timeout).
 //!
+//! # Relayed connections
+//!
+//! A connection that others carry is used as long as there is no direct one. While it is, the peer's
+//! direct addresses are dialled from time to time, less often with each failure, which is held
+//! against nobody. A direct connection, whoever dialled it, is used at once, and whoever dialled the
+//! relayed one drains it: what is in flight ends there. A relayed one never takes a direct one's
+//! place, unless the peer dials it because it has lost the direct one.
+//!
 //! A dial that is given up may make a connection all the same, which its acceptor may have begun to
 //! use. So a connection is never simply dropped: it is drained too.
 
@@ -39,6 +47,7 @@ mod peer;
 mod policy;
 mod room;
 mod timer;
+mod upgrade;
 
 use std::net::SocketAddr;
 use std::time::Instant;
@@ -130,6 +139,8 @@ pub enum Input {
         peer: NodeId,
         /// Which life of the peer's.
         incarnation: u64,
+        /// Whether others carry it.
+        relayed: bool,
     },
     /// A dial has not.
     DialFailed {
@@ -146,6 +157,15 @@ pub enum Input {
         conn: ConnId,
         /// Which life of the peer's.
         incarnation: u64,
+        /// Whether others carry it.
+        relayed: bool,
+    },
+    /// Where a peer may be now: the answer to [`Output::Seek`].
+    Found {
+        /// Which peer.
+        peer: NodeId,
+        /// Where.
+        addresses: Vec<SocketAddr>,
     },
     /// A connection is over.
     Closed {
@@ -233,6 +253,11 @@ pub enum Output {
         /// Where.
         address: SocketAddr,
     },
+    /// Say where a peer may be that is connected over others.
+    Seek {
+        /// Which.
+        peer: NodeId,
+    },
     /// Give a dial up.
     Abort {
         /// Which.
@@ -312,6 +337,8 @@ pub struct Stats {
     pub aged: u64,
     /// Connections beside another to the same peer.
     pub duplicates: u64,
+    /// Relayed connections that gave way to direct ones.
+    pub upgraded: u64,
     /// Connections of earlier lives of a peer.
     pub stale: u64,
     /// Connections that peers dialled and for which there was no room.

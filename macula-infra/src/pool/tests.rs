@@ -39,7 +39,8 @@ fn credentials(seed: u8) -> Credentials {
 async fn endpoint(credentials: Credentials) -> (Endpoint, mpsc::Receiver<Connection>) {
     let config = Config::default();
     let sockets = Arc::new(Sockets::bind(&config).unwrap());
-    let me = Me { credentials, incarnation: 1, listen: sockets.listening(), seed: None };
+    let me =
+        Me { credentials, incarnation: 1, listen: sockets.listening(), realm: [0; 32], seed: None };
     Endpoint::start(config, sockets, me).await.unwrap()
 }
 

@@ -18,14 +18,14 @@ use macula_core::wire::{Frame, Kind, Limits, from_body};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-use super::access::{Action, Subject, may};
 use super::client::{PubSub, Shared};
 use super::message::{Event, Priority, Report};
-use super::proto::broker::{Broker, Identity};
+use super::proto::broker::{Broker, Identity, OTHER_REALM};
 use super::proto::word::{Entry, Life, SessionId, Standing, SubId, Word};
 use super::proto::{Input, Output};
 use super::subscription::Subscribed;
 use super::{metrics, wire};
+use crate::access::{Access, Action, Name, Subject};
 use crate::contact::Contact;
 use crate::desk::Seat;
 use crate::link::{Link, Service, Session, unsupported};
@@ -96,7 +96,7 @@ impl Hearing {
         };
         match read {
             Ok(mut word) => {
-                judge(link, &mut word);
+                judge(&self.shared.access, link, &mut word);
                 let (from, session) = (link.node(), SessionId(id));
                 self.shared.desk.offer(Input::Word { from, session, word });
             }
@@ -110,13 +110,14 @@ impl Hearing {
 
 /// Holds against a peer what it may do: what it may not publish is marked, and what it may not
 /// subscribe to is not wanted.
-fn judge(link: &Arc<Link>, word: &mut Word) {
+fn judge(access: &Access, link: &Arc<Link>, word: &mut Word) {
     let subject = Subject::peer(link.peer());
     let is_forbidden = |action, pattern: &str| {
-        let Err(error) = may(subject, action, pattern) else { return false };
-        refused("forbidden");
-        tracing::warn!(%error, "pub/sub");
-        true
+        let is_forbidden = access.may(subject, action, Name::Dotted(pattern)).is_err();
+        if is_forbidden {
+            refused("forbidden");
+        }
+        is_forbidden
     };
     match word {
         Word::Batch(batch) => {
@@ -131,6 +132,10 @@ fn judge(link: &Arc<Link>, word: &mut Word) {
         Word::Interest(interest) => interest.entries.retain(|(wanted, standing)| {
             *standing == Standing::Gone || !is_forbidden(Action::Subscribe, wanted.pattern.as_str())
         }),
+        // Whoever may not publish has no broadcast.
+        Word::Plant(plant) if is_forbidden(Action::Publish, plant.topic.as_str()) => {
+            *word = Word::News { prefixes: Vec::new() };
+        }
         Word::Replay { pattern, replay, .. }
             if is_forbidden(Action::Subscribe, pattern.as_str()) =>
         {
@@ -348,6 +353,9 @@ impl Effects<Broker> for Deeds {
             }
             Output::Misbehaved { peer, why } => {
                 refused("offence");
+                if why == OTHER_REALM {
+                    self.shared.access.refused(peer, Action::Publish, why);
+                }
                 tracing::warn!(peer = peer.short(), why, "a node breaks the protocol of pub/sub");
             }
         }

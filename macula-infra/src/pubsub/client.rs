@@ -13,7 +13,6 @@ use macula_core::supervision::{Handle, SendError};
 use macula_core::topic::{Pattern, Topic};
 use parking_lot::Mutex;
 
-use super::access::{Action, Subject, may};
 use super::error::{PublishError, SubscribeError};
 use super::gate::{Gate, Gates, Shut, TOPICS_MAX};
 use super::message::{Event, PAYLOAD_LEN_MAX, PublishOptions, Report};
@@ -22,6 +21,7 @@ use super::proto::archive::Archive;
 use super::proto::word::{GROUP_LEN_MAX, SubId};
 use super::proto::{Config, Input};
 use super::subscription::{QUEUE_LEN_MAX, SubscribeOptions, Subscribed, Subscription};
+use crate::access::{Access, Action, Name};
 use crate::announcing::{Announced, Change};
 use crate::desk::Desk;
 
@@ -62,6 +62,7 @@ pub(super) struct Shared {
     pub(super) me: NodeId,
     pub(super) realm: [u8; 32],
     pub(super) config: Config,
+    pub(super) access: Access,
     pub(super) desk: Desk<Input>,
     pub(super) gates: Gates,
     pub(super) subscribed: Mutex<BTreeMap<SubId, Arc<Subscribed>>>,
@@ -93,6 +94,7 @@ impl PubSub {
     pub(crate) fn new(
         me: NodeId,
         realm: [u8; 32],
+        access: Access,
         directory: Arc<dyn Directory>,
         config: Config,
     ) -> Self {
@@ -107,6 +109,7 @@ impl PubSub {
         Self(Arc::new(Shared {
             me,
             realm,
+            access,
             config,
             gates: Gates::new(desk.clone(), config),
             desk,
@@ -197,9 +200,8 @@ impl PubSub {
         if len > PAYLOAD_LEN_MAX {
             return Err(PublishError::TooLarge { len });
         }
-        let me = Subject { node: self.0.me, roles: &[] };
-        may(me, Action::Publish, topic.as_str())
-            .map_err(|error| PublishError::Forbidden(error.to_string()))?;
+        let may = self.0.access.may_i(Action::Publish, Name::Dotted(topic.as_str()));
+        may.map_err(|error| PublishError::Forbidden(error.to_string()))?;
         Ok(payload)
     }
 
@@ -355,9 +357,8 @@ impl PubSub {
         };
         queue("messages", *queue_len, QUEUE_LEN_MAX)?;
         queue("bytes", *queue_bytes, QUEUE_BYTES_MAX)?;
-        let me = Subject { node: self.0.me, roles: &[] };
-        may(me, Action::Subscribe, pattern.as_str())
-            .map_err(|error| SubscribeError::Forbidden(error.to_string()))
+        let may = self.0.access.may_i(Action::Subscribe, Name::Dotted(pattern.as_str()));
+        may.map_err(|error| SubscribeError::Forbidden(error.to_string()))
     }
 
     /// Subscribes an actor: `message` makes its own message of each event. While its mailbox is full

@@ -53,7 +53,7 @@ pub(crate) fn worker(
     Worker::with("relay", move |_: &_| {
         let inbox = Inbox::new(INBOX_LEN_MAX);
         let seat = relay.0.desk.begin(&inbox);
-        let reserver = Reserver::new(TokioClock.now(), places, entropy());
+        let reserver = Reserver::new(TokioClock.now(), places, entropy()).with(relay.0.bug);
         let mut deeds = Deeds {
             relay: relay.clone(),
             own,
@@ -122,6 +122,7 @@ impl Deeds {
         self.publishing.abort_all();
         while self.publishing.try_join_next().is_some() {}
         let Some(record) = self.relay.record(relays) else { return };
+        self.relay.tell_all(&record);
         let (dht, own) = (self.relay.0.dht.clone(), self.own);
         self.publishing.spawn(async move {
             let (mut wait, wait_max) = AGAIN;

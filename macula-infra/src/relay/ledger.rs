@@ -2,113 +2,32 @@
 //!
 //! A node that cannot be dialled *reserves* a place at a relay. Others may then send datagrams to
 //! it: a first one opens a *circuit* between the two, over which both send, until nothing has gone
-//! over it for a while. Each sender has its share of bytes. Everything has bounds, so that a relay
-//! gives what it can spare and no more.
+//! over it for a while or its time is over. Each sender has its share of bytes, and so has each
+//! realm. Everything has bounds, so that a relay gives what it can spare and no more.
+//!
+//! Nothing crosses realms: to a node of another realm a place looks like none.
+
+mod config;
+mod refusal;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use macula_core::deadlines::Deadlines;
 use macula_core::identity::NodeId;
 
-use crate::bounds::{Invalid, number, span};
-use crate::tokens::{Bucket, Rate};
+use crate::tokens::Bucket;
 
-/// What a relay gives.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Config {
-    /// Whether the node relays for others.
-    pub serve: bool,
-    /// How many nodes have a place. 1 to 100,000.
-    pub reservations_max: usize,
-    /// How long a place is kept unless it is reserved anew. 10 s to 24 h.
-    pub lifetime: Duration,
-    /// How many pairs of nodes send to each other. 1 to 1,000,000.
-    pub circuits_max: usize,
-    /// Of how many of these one node is a part. 1 to `circuits_max`.
-    pub circuits_per_node_max: usize,
-    /// After how long a circuit over which nothing has gone is closed. 5 s to 1 h.
-    pub circuit_idle: Duration,
-    /// How many KiB one node sends in a second: 1 to 4,194,303. Twice as much at once.
-    pub kib_per_s: u32,
-}
+pub use config::{Config, KIB_PER_S_MAX};
+pub use refusal::{Denial, NotCarried};
 
-impl Default for Config {
-    /// A node that does not relay. One that does gives 1,024 nodes a place for 10 minutes, with
-    /// 4,096 circuits, 256 for a node, closed after a minute, and 4 MiB a second for each sender.
-    fn default() -> Self {
-        Self {
-            serve: false,
-            reservations_max: 1_024,
-            lifetime: Duration::from_secs(600),
-            circuits_max: 4_096,
-            circuits_per_node_max: 256,
-            circuit_idle: Duration::from_secs(60),
-            kib_per_s: 4_096,
-        }
-    }
-}
+/// How long the place of a node is kept whose connection has ended. Whoever has lost a connection,
+/// or replaces it, asks for its place anew.
+pub const GRACE: Duration = Duration::from_secs(10);
 
-impl Config {
-    /// Whether the values can stand, alone and together.
-    ///
-    /// # Errors
-    ///
-    /// [`Invalid`] for the first that cannot.
-    pub fn check(&self) -> Result<(), Invalid> {
-        let s = Duration::from_secs;
-        number("reservations_max", self.reservations_max, 1, 100_000)?;
-        span("lifetime", self.lifetime, s(10), s(86_400))?;
-        number("circuits_max", self.circuits_max, 1, 1_000_000)?;
-        number("circuits_per_node_max", self.circuits_per_node_max, 1, self.circuits_max)?;
-        span("circuit_idle", self.circuit_idle, s(5), s(3_600))?;
-        let per_s = usize::try_from(self.kib_per_s).unwrap_or(usize::MAX);
-        number("kib_per_s", per_s, 1, 4_194_303)
-    }
-
-    /// In bytes.
-    const fn rate(&self) -> Rate {
-        let per_s = self.kib_per_s.saturating_mul(1_024);
-        Rate { per_s, burst: per_s.saturating_mul(2) }
-    }
-}
-
-/// Why a node has no place.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Denial {
-    /// This node does not relay.
-    #[error("this node does not relay")]
-    Off,
-    /// All places are taken.
-    #[error("all {0} places are taken")]
-    Full(usize),
-}
-
-/// Why a datagram was not carried.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum NotCarried {
-    /// The node that it is for has no place here.
-    #[error("the node has no place here")]
-    Absent,
-    /// There are as many circuits as may be.
-    #[error("as many circuits as may be are open")]
-    Circuits,
-    /// The sender has had its share.
-    #[error("the sender has had its share")]
-    Quota,
-}
-
-impl NotCarried {
-    /// A word for it: the label of counters.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Absent => "absent",
-            Self::Circuits => "circuits",
-            Self::Quota => "quota",
-        }
-    }
-}
+/// A realm, by the name of its authority. Nodes that no authority vouches for are of the nameless one.
+pub type Realm = Arc<str>;
 
 /// Two nodes, the lesser first.
 type Pair = (NodeId, NodeId);
@@ -125,21 +44,38 @@ enum Timer {
 }
 
 /// What a node takes part in.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Node {
+    realm: Realm,
     is_reserved: bool,
     circuits: usize,
     sent: Option<Bucket>,
 }
 
-/// The ledger.
+/// What the nodes of a realm take part in.
+#[derive(Debug, Default)]
+struct OfRealm {
+    nodes: usize,
+    reservations: usize,
+    circuits: usize,
+    sent: Option<Bucket>,
+}
+
+#[derive(Debug)]
+struct Circuit {
+    since: Instant,
+    /// When something went over it last. Its timer may be earlier and is then set anew.
+    used: Instant,
+}
+
+/// The ledger. It remembers no more nodes, and no more realms, than have places and circuits.
 #[derive(Debug)]
 pub struct Ledger {
     config: Config,
     nodes: BTreeMap<NodeId, Node>,
+    realms: BTreeMap<Realm, OfRealm>,
     reservations: usize,
-    /// When something went over each circuit last. Its timer may be earlier and is then set anew.
-    circuits: BTreeMap<Pair, Instant>,
+    circuits: BTreeMap<Pair, Circuit>,
     timers: Deadlines<Timer>,
 }
 
@@ -150,6 +86,7 @@ impl Ledger {
         Self {
             config,
             nodes: BTreeMap::new(),
+            realms: BTreeMap::new(),
             reservations: 0,
             circuits: BTreeMap::new(),
             timers: Deadlines::new(),
@@ -168,79 +105,142 @@ impl Ledger {
         self.circuits.len()
     }
 
-    /// Gives a node a place, or keeps it longer, and says for how long.
+    /// Gives a node of a realm a place, or keeps it longer, and says for how long.
     ///
     /// # Errors
     ///
-    /// [`Denial`].
-    pub fn reserve(&mut self, now: Instant, node: NodeId) -> Result<Duration, Denial> {
+    /// [`Denial`]; nothing changed.
+    pub fn reserve(
+        &mut self,
+        now: Instant,
+        node: NodeId,
+        realm: &Realm,
+    ) -> Result<Duration, Denial> {
         self.expire(now);
-        if !self.config.serve {
+        let Config { serve, reservations_max, reservations_per_realm_max, lifetime, .. } =
+            self.config;
+        if !serve {
             return Err(Denial::Off);
         }
-        let has_one = self.nodes.get(&node).is_some_and(|known| known.is_reserved);
-        if !has_one && self.reservations >= self.config.reservations_max {
-            return Err(Denial::Full(self.config.reservations_max));
+        let realm = &self.realm_of(node, realm);
+        if !self.nodes.get(&node).is_some_and(|known| known.is_reserved) {
+            if self.reservations >= reservations_max {
+                return Err(Denial::Full);
+            }
+            let of_realm = self.realms.get(realm).map_or(0, |known| known.reservations);
+            if of_realm >= reservations_per_realm_max {
+                return Err(Denial::RealmFull);
+            }
+            let (known, of_realm) = self.known(node, realm);
+            known.is_reserved = true;
+            of_realm.reservations += 1;
+            self.reservations += 1;
         }
-        self.nodes.entry(node).or_default().is_reserved = true;
-        self.reservations += usize::from(!has_one);
-        self.timers.set(Timer::Reservation(node), now + self.config.lifetime);
-        Ok(self.config.lifetime)
+        self.timers.set(Timer::Reservation(node), now + lifetime);
+        Ok(lifetime)
+    }
+
+    /// A connection to a node has ended. Its place is kept for [`GRACE`].
+    pub fn lapse(&mut self, now: Instant, node: NodeId) {
+        let (timer, until) = (Timer::Reservation(node), now + GRACE);
+        if self.timers.get(timer).is_some_and(|at| at > until) {
+            self.timers.set(timer, until);
+        }
     }
 
     /// A node has gone, or wants its place no longer.
     pub fn release(&mut self, node: NodeId) {
         self.timers.clear(Timer::Reservation(node));
-        if let Some(known) = self.nodes.get_mut(&node)
-            && std::mem::take(&mut known.is_reserved)
-        {
+        let Some(known) = self.nodes.get_mut(&node) else { return };
+        if std::mem::take(&mut known.is_reserved) {
             self.reservations -= 1;
+            if let Some(realm) = self.realms.get_mut(&known.realm) {
+                realm.reservations -= 1;
+            }
         }
         self.tidy(node);
     }
 
-    /// Whether a datagram of so many bytes is carried from one node to another.
+    /// Whether a datagram of so many bytes is carried from one node, of a realm, to another.
     ///
     /// # Errors
     ///
-    /// [`NotCarried`].
+    /// [`NotCarried`]; none of its sender's share was used up.
     pub fn carry(
         &mut self,
         now: Instant,
-        from: NodeId,
+        (from, realm): (NodeId, &Realm),
         to: NodeId,
         len: usize,
     ) -> Result<(), NotCarried> {
         self.expire(now);
-        let pair = pair(from, to);
-        if let Some(used) = self.circuits.get_mut(&pair) {
-            *used = now;
-        } else {
-            self.open(now, from, to)?;
+        let (pair, realm) = (pair(from, to), &self.realm_of(from, realm));
+        match self.circuits.get_mut(&pair) {
+            // It is not kept from being idle, so that after a pause there may be another.
+            Some(circuit) if self.config.is_over(now, circuit.since) => {
+                return Err(NotCarried::Time);
+            }
+            Some(circuit) => circuit.used = now,
+            None => self.open(now, (from, realm), to)?,
         }
-        let rate = self.config.rate();
-        let sender = self.nodes.entry(from).or_default();
-        let bucket = sender.sent.get_or_insert_with(|| Bucket::full(now, rate));
+        let (rate, rate_realm) = (self.config.rate(), self.config.rate_of_realm());
+        let (sender, of_realm) = self.known(from, realm);
         let cost = u32::try_from(len).unwrap_or(u32::MAX);
-        bucket.take(now, rate, cost).map_err(|_wait| NotCarried::Quota)
+        let mut sent = sender.sent.unwrap_or_else(|| Bucket::full(now, rate));
+        sent.take(now, rate, cost).map_err(|_wait| NotCarried::Quota)?;
+        let sent_realm = of_realm.sent.get_or_insert_with(|| Bucket::full(now, rate_realm));
+        sent_realm.take(now, rate_realm, cost).map_err(|_wait| NotCarried::RealmQuota)?;
+        sender.sent = Some(sent);
+        Ok(())
     }
 
-    fn open(&mut self, now: Instant, from: NodeId, to: NodeId) -> Result<(), NotCarried> {
-        if from == to || !self.nodes.get(&to).is_some_and(|known| known.is_reserved) {
+    fn open(
+        &mut self,
+        now: Instant,
+        (from, realm): (NodeId, &Realm),
+        to: NodeId,
+    ) -> Result<(), NotCarried> {
+        let has_place = |known: &Node| known.is_reserved && known.realm == *realm;
+        if from == to || !self.nodes.get(&to).is_some_and(has_place) {
             return Err(NotCarried::Absent);
         }
-        let Config { circuits_max, circuits_per_node_max, circuit_idle, .. } = self.config;
+        let Config { circuits_max, circuits_per_node_max, circuits_per_realm_max, .. } =
+            self.config;
         let of = |node| self.nodes.get(&node).map_or(0, |known| known.circuits);
-        if self.circuits.len() >= circuits_max || of(from).max(of(to)) >= circuits_per_node_max {
+        let of_realm = self.realms.get(realm).map_or(0, |known| known.circuits);
+        if self.circuits.len() >= circuits_max
+            || of(from).max(of(to)) >= circuits_per_node_max
+            || of_realm >= circuits_per_realm_max
+        {
             return Err(NotCarried::Circuits);
         }
         let pair = pair(from, to);
-        self.circuits.insert(pair, now);
-        self.timers.set(Timer::Circuit(pair), now + circuit_idle);
+        self.circuits.insert(pair, Circuit { since: now, used: now });
+        self.timers.set(Timer::Circuit(pair), now + self.config.circuit_idle);
         for node in [from, to] {
-            self.nodes.entry(node).or_default().circuits += 1;
+            self.known(node, realm).0.circuits += 1;
         }
+        self.realms.entry(Arc::clone(realm)).or_default().circuits += 1;
         Ok(())
+    }
+
+    /// The realm of a node: as long as it takes part in anything, it stays in one.
+    fn realm_of(&self, node: NodeId, shown: &Realm) -> Realm {
+        Arc::clone(self.nodes.get(&node).map_or(shown, |known| &known.realm))
+    }
+
+    /// A node and its realm, which are known from now on.
+    fn known(&mut self, node: NodeId, realm: &Realm) -> (&mut Node, &mut OfRealm) {
+        let is_new = !self.nodes.contains_key(&node);
+        let known = self.nodes.entry(node).or_insert_with(|| Node {
+            realm: Arc::clone(realm),
+            is_reserved: false,
+            circuits: 0,
+            sent: None,
+        });
+        let of_realm = self.realms.entry(Arc::clone(&known.realm)).or_default();
+        of_realm.nodes += usize::from(is_new);
+        (known, of_realm)
     }
 
     /// Ends what is over.
@@ -254,12 +254,16 @@ impl Ledger {
     }
 
     fn close_if_idle(&mut self, now: Instant, pair: Pair) {
-        let Some(used) = self.circuits.get(&pair) else { return };
-        let over = *used + self.config.circuit_idle;
+        let Some(circuit) = self.circuits.get(&pair) else { return };
+        let over = circuit.used + self.config.circuit_idle;
         if over > now {
             return self.timers.set(Timer::Circuit(pair), over);
         }
         self.circuits.remove(&pair);
+        let realm = self.nodes.get(&pair.0).map(|known| Arc::clone(&known.realm));
+        if let Some(realm) = realm.and_then(|realm| self.realms.get_mut(&realm)) {
+            realm.circuits -= 1;
+        }
         for node in [pair.0, pair.1] {
             if let Some(known) = self.nodes.get_mut(&node) {
                 known.circuits -= 1;
@@ -268,10 +272,17 @@ impl Ledger {
         }
     }
 
-    /// Forgets a node that takes part in nothing.
+    /// Forgets a node that takes part in nothing, and a realm without nodes.
     fn tidy(&mut self, node: NodeId) {
-        if self.nodes.get(&node).is_some_and(|known| !known.is_reserved && known.circuits == 0) {
-            self.nodes.remove(&node);
+        if !self.nodes.get(&node).is_some_and(|known| !known.is_reserved && known.circuits == 0) {
+            return;
+        }
+        let Some(Node { realm, .. }) = self.nodes.remove(&node) else { return };
+        if let Some(of_realm) = self.realms.get_mut(&realm) {
+            of_realm.nodes -= 1;
+            if of_realm.nodes == 0 {
+                self.realms.remove(&realm);
+            }
         }
     }
 }

@@ -1,22 +1,35 @@
-//! Over which relay datagrams go to each node: pure.
+//! Over which relays datagrams go to each node: pure.
 //!
 //! A node is heard over some relay, and answered over the same. If nothing is heard from it for a
-//! while although something is sent, or the relay says that it is not there, the next relay is
-//! tried. When all were tried in vain the node's own record is asked for anew.
+//! while although something is sent, what is sent goes over all relays that may lead to it at once,
+//! until it is heard over one of them: QUIC takes a datagram that comes twice for one. Meanwhile the
+//! node's own record is asked for anew. So it makes no difference how many relays are lost at one
+//! time, as long as one is left.
+//!
+//! Relays that may lead to a node are those that it says of itself, and those at which this node has a
+//! place: both may have one at the same.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use macula_core::identity::NodeId;
 
-/// How long a node may be silent while something is sent to it, before the next relay is tried.
+use super::Bug;
+
+/// How long a node may be silent while something is sent to it, before other relays are tried.
 const SILENCE_MAX: Duration = Duration::from_millis(700);
 
 /// How long a relay is passed over that does not lead to a node.
 const AVOIDED: Duration = Duration::from_secs(5);
 
+/// How long after a node's record was asked for it is not asked for again.
+const ASKED_EVERY: Duration = Duration::from_secs(1);
+
 /// How many relays of one node are known.
-const RELAYS_MAX: usize = 8;
+pub(super) const RELAYS_MAX: usize = 8;
+
+/// Over how many relays one datagram goes.
+const AT_ONCE_MAX: usize = 4;
 
 /// Of how many nodes something is remembered. Those that were spoken to longest ago give way.
 const NODES_MAX: usize = 16_384;
@@ -25,12 +38,14 @@ const NODES_MAX: usize = 16_384;
 const IDLE_MAX: Duration = Duration::from_secs(300);
 
 /// Where a datagram goes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Way {
-    /// To this relay.
-    Over(NodeId),
-    /// Nobody knows: the node's record has to be asked for.
-    Unknown,
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Way {
+    /// To these relays, to each of them.
+    pub over: Vec<NodeId>,
+    /// Whether the node's record is to be asked for.
+    pub asks: bool,
+    /// Whether nothing is known of the node, so that it had better wait for the record too.
+    pub waits: bool,
 }
 
 #[derive(Debug)]
@@ -39,52 +54,90 @@ struct Relay {
     avoided_until: Option<Instant>,
 }
 
+impl Relay {
+    fn is_usable(&self, now: Instant) -> bool {
+        self.avoided_until.is_none_or(|until| until <= now)
+    }
+}
+
 #[derive(Debug)]
 struct Node {
     /// The first is in use.
     relays: Vec<Relay>,
     /// Since when something was sent and nothing heard.
     unheard_since: Option<Instant>,
+    /// When its record was asked for.
+    asked_at: Option<Instant>,
     used: Instant,
 }
 
 impl Node {
-    /// Passes over the relay in use, for a while.
-    fn turn(&mut self, now: Instant) {
-        if let Some(first) = self.relays.first_mut() {
-            first.avoided_until = Some(now + AVOIDED);
-            self.relays.rotate_left(1);
+    /// Passes over a relay, for a while.
+    fn avoid(&mut self, now: Instant, over: NodeId) {
+        let avoided_until = Some(now + AVOIDED);
+        if let Some(relay) = self.relays.iter_mut().find(|relay| relay.node == over) {
+            relay.avoided_until = avoided_until;
+        } else if self.relays.len() < RELAYS_MAX {
+            self.relays.push(Relay { node: over, avoided_until });
         }
-        self.unheard_since = None;
+    }
+
+    fn first(&self) -> Option<NodeId> {
+        self.relays.first().map(|relay| relay.node)
     }
 }
 
 /// The ways to nodes.
 #[derive(Debug, Default)]
-pub struct Paths(BTreeMap<NodeId, Node>);
+pub struct Paths {
+    nodes: BTreeMap<NodeId, Node>,
+    bug: Option<Bug>,
+}
 
 impl Paths {
-    /// Over which relay to send something to a node now.
-    pub fn way(&mut self, now: Instant, node: NodeId) -> Way {
-        let Some(known) = self.0.get_mut(&node) else { return Way::Unknown };
+    /// Ways to nobody, with a bug that a test has planted.
+    #[must_use]
+    pub const fn new(bug: Option<Bug>) -> Self {
+        Self { nodes: BTreeMap::new(), bug }
+    }
+
+    /// Over which relays to send something to a node now. `places` are those at which this node has
+    /// one.
+    pub fn way(&mut self, now: Instant, node: NodeId, places: &BTreeSet<NodeId>) -> Way {
+        let stays = self.bug == Some(Bug::StaysWithTheDead);
+        self.make_room(now, node);
+        let known = self.known(now, node);
         known.used = now;
         let is_over = |since: Instant| now.saturating_duration_since(since) >= SILENCE_MAX;
-        if known.unheard_since.is_some_and(is_over) {
-            known.turn(now);
+        let is_silent = known.unheard_since.is_some_and(is_over) && !stays;
+        let usable = known.relays.iter().filter(|relay| relay.is_usable(now) || stays);
+        let mut over: Vec<NodeId> = usable.map(|relay| relay.node).collect();
+        if is_silent || over.is_empty() {
+            let others = places
+                .iter()
+                .filter(|place| known.relays.iter().all(|relay| relay.node != **place));
+            over.extend(others);
+            over.truncate(AT_ONCE_MAX);
+        } else {
+            over.truncate(1);
         }
-        for _ in 0..known.relays.len() {
-            match known.relays.first() {
-                Some(relay) if relay.avoided_until.is_none_or(|until| until <= now) => break,
-                _ => known.relays.rotate_left(1),
-            }
+        let usable = known.relays.iter().any(|relay| relay.is_usable(now));
+        let wants = is_silent || !usable;
+        let asked = |at: Instant| now.saturating_duration_since(at) < ASKED_EVERY;
+        let asks = wants && !known.asked_at.is_some_and(asked);
+        if asks {
+            known.asked_at = Some(now);
         }
-        match known.relays.first() {
-            Some(relay) if relay.avoided_until.is_none_or(|until| until <= now) => {
-                known.unheard_since.get_or_insert(now);
-                Way::Over(relay.node)
-            }
-            _ => Way::Unknown,
+        if !over.is_empty() {
+            known.unheard_since.get_or_insert(now);
         }
+        Way { over, asks, waits: known.relays.is_empty() }
+    }
+
+    /// The relay over which something would be sent to a node, for all that is known.
+    #[must_use]
+    pub fn over(&self, node: NodeId) -> Option<NodeId> {
+        self.nodes.get(&node)?.first()
     }
 
     /// Something has come from a node over a relay: the way back is the same.
@@ -102,7 +155,7 @@ impl Paths {
         known.relays.truncate(RELAYS_MAX);
     }
 
-    /// The relays of a node, as its record has them now.
+    /// The relays of a node, as it says now.
     pub fn resolved(&mut self, now: Instant, node: NodeId, relays: &[NodeId]) {
         self.make_room(now, node);
         let known = self.known(now, node);
@@ -113,22 +166,20 @@ impl Paths {
                 None => known.relays.push(Relay { node: *relay, avoided_until: None }),
             }
         }
-        known.unheard_since = None;
     }
 
-    /// A relay does not lead to a node.
-    pub fn absent(&mut self, now: Instant, node: NodeId, over: NodeId) {
-        let Some(known) = self.0.get_mut(&node) else { return };
-        if known.relays.first().is_some_and(|relay| relay.node == over) {
-            known.turn(now);
+    /// A relay does not carry anything to a node now.
+    pub fn refused(&mut self, now: Instant, node: NodeId, over: NodeId) {
+        if let Some(known) = self.nodes.get_mut(&node) {
+            known.avoid(now, over);
         }
     }
 
     /// A relay cannot be reached any more.
     pub fn lost(&mut self, now: Instant, relay: NodeId) {
-        for known in self.0.values_mut() {
-            if known.relays.first().is_some_and(|first| first.node == relay) {
-                known.turn(now);
+        for known in self.nodes.values_mut() {
+            if known.first() == Some(relay) {
+                known.avoid(now, relay);
             }
         }
     }
@@ -136,24 +187,31 @@ impl Paths {
     /// Whether a node may be heard over a relay, for all that is known.
     #[must_use]
     pub fn leads(&self, relay: NodeId, node: NodeId) -> bool {
-        let known = self.0.get(&node);
+        let known = self.nodes.get(&node);
         known.is_some_and(|known| known.relays.iter().any(|other| other.node == relay))
     }
 
+    /// Whether something goes to some node over a relay.
+    #[must_use]
+    pub fn uses(&self, relay: NodeId) -> bool {
+        self.nodes.values().any(|known| known.first() == Some(relay))
+    }
+
     fn known(&mut self, now: Instant, node: NodeId) -> &mut Node {
-        let nothing = || Node { relays: Vec::new(), unheard_since: None, used: now };
-        self.0.entry(node).or_insert_with(nothing)
+        let nothing =
+            || Node { relays: Vec::new(), unheard_since: None, asked_at: None, used: now };
+        self.nodes.entry(node).or_insert_with(nothing)
     }
 
     fn make_room(&mut self, now: Instant, node: NodeId) {
-        if self.0.len() < NODES_MAX || self.0.contains_key(&node) {
+        if self.nodes.len() < NODES_MAX || self.nodes.contains_key(&node) {
             return;
         }
-        self.0.retain(|_, known| now.saturating_duration_since(known.used) < IDLE_MAX);
-        if self.0.len() >= NODES_MAX {
-            let oldest = self.0.iter().min_by_key(|(_, known)| known.used);
+        self.nodes.retain(|_, known| now.saturating_duration_since(known.used) < IDLE_MAX);
+        if self.nodes.len() >= NODES_MAX {
+            let oldest = self.nodes.iter().min_by_key(|(_, known)| known.used);
             let oldest = oldest.map(|(node, _)| *node);
-            oldest.and_then(|node| self.0.remove(&node));
+            oldest.and_then(|node| self.nodes.remove(&node));
         }
     }
 }

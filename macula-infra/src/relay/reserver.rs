@@ -1,8 +1,9 @@
 //! Keeps places at relays for a node that cannot be dialled: pure.
 //!
 //! It looks for relays, reserves a place at a few, and tells the mesh where, each time that changes.
-//! A place that is lost is given up at once, and another sought. Relays that say no, or do not
-//! answer, are left alone for a while.
+//! When the connection to a relay ends, the relay is asked at once to keep the place: it may only
+//! have been replaced. If it does not answer, or says no, the place is given up, and another sought.
+//! Such relays are left alone for a while.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
@@ -12,11 +13,17 @@ use macula_core::entropy::Entropy;
 use macula_core::identity::NodeId;
 use macula_core::machine::Machine;
 
-/// How long a relay may take to answer.
-const ANSWER_WITHIN: Duration = Duration::from_secs(3);
+use super::Bug;
 
-/// How long a relay is left alone that said no or did not answer.
-const AVOIDED: Duration = Duration::from_secs(30);
+/// How long a relay may take to answer.
+const ANSWER_WITHIN: Duration = Duration::from_secs(2);
+
+/// How long a relay is left alone that said no or did not answer, at first; twice as long each
+/// further time.
+const AVOIDED_MIN: Duration = Duration::from_secs(1);
+
+/// The longest such time.
+const AVOIDED_MAX: Duration = Duration::from_secs(30);
 
 /// How long after a search the next follows, at first, if there are too few places.
 const SEARCH_INITIAL: Duration = Duration::from_millis(500);
@@ -26,6 +33,10 @@ const SEARCH_MAX: Duration = Duration::from_secs(30);
 
 /// The shortest time for which a place is thought to be given, whatever a relay says.
 const LIFETIME_MIN: Duration = Duration::from_secs(10);
+
+/// The longest time after which a relay is asked to keep a place: it keeps the connection in use too,
+/// which the relay would let go of otherwise.
+const RENEW_MAX: Duration = Duration::from_secs(30);
 
 /// How many relays are remembered.
 const RELAYS_MAX: usize = 256;
@@ -47,11 +58,18 @@ pub enum Input {
         /// Which.
         relay: NodeId,
     },
-    /// A relay cannot be reached.
+    /// The connection to a relay has ended. There may be another.
+    Closed {
+        /// Which.
+        relay: NodeId,
+    },
+    /// A relay cannot be reached, or has left.
     Lost {
         /// Which.
         relay: NodeId,
     },
+    /// The mesh has changed: there may be other relays.
+    Changed,
 }
 
 /// What the reserver wants done.
@@ -99,11 +117,15 @@ pub struct Reserver {
     wanted: usize,
     entropy: Entropy,
     relays: BTreeMap<NodeId, State>,
+    /// How often in a row a relay was of no use: of those that are remembered.
+    failures: BTreeMap<NodeId, u32>,
     /// What was published last.
     published: Vec<NodeId>,
     searches: u32,
+    searched_at: Option<Instant>,
     timers: Deadlines<Timer>,
     out: VecDeque<Output>,
+    bug: Option<Bug>,
 }
 
 impl Reserver {
@@ -114,15 +136,24 @@ impl Reserver {
             wanted,
             entropy,
             relays: BTreeMap::new(),
+            failures: BTreeMap::new(),
             published: Vec::new(),
             searches: 0,
+            searched_at: None,
             timers: Deadlines::new(),
             out: VecDeque::new(),
+            bug: None,
         };
         if wanted > 0 {
             reserver.timers.set(Timer::Search, now);
         }
         reserver
+    }
+
+    /// With a bug that a test has planted.
+    #[must_use]
+    pub fn with(self, bug: Option<Bug>) -> Self {
+        Self { bug, ..self }
     }
 
     /// The relays at which there is a place.
@@ -142,8 +173,16 @@ impl Reserver {
                 self.timers.set(Timer::Relay(relay), now + ANSWER_WITHIN);
                 self.out.push_back(Output::Reserve(relay));
             }
-            State::Avoided => self.timers.set(Timer::Relay(relay), now + AVOIDED),
-            State::Idle | State::Held => {}
+            State::Avoided => {
+                let failures = self.failures.entry(relay).or_default();
+                let wait = AVOIDED_MIN.saturating_mul(1 << (*failures).min(16)).min(AVOIDED_MAX);
+                *failures = failures.saturating_add(1);
+                self.timers.set(Timer::Relay(relay), now + wait);
+            }
+            State::Idle => {}
+            State::Held => {
+                self.failures.remove(&relay);
+            }
         }
         match (before.is_held(), state.is_held()) {
             (false, true) => self.out.push_back(Output::Keep(relay)),
@@ -155,6 +194,7 @@ impl Reserver {
     fn found(&mut self, now: Instant, relays: Vec<NodeId>) {
         let found: BTreeSet<NodeId> = relays.into_iter().take(RELAYS_MAX).collect();
         self.relays.retain(|relay, state| *state != State::Idle || found.contains(relay));
+        self.failures.retain(|relay, _| self.relays.contains_key(relay));
         for relay in found {
             if self.relays.len() < RELAYS_MAX {
                 self.relays.entry(relay).or_insert(State::Idle);
@@ -190,6 +230,15 @@ impl Reserver {
         }
     }
 
+    /// The next search, if one is due at all, is soon.
+    fn changed(&mut self, now: Instant) {
+        let soon = self.searched_at.map_or(now, |at| now.max(at + SEARCH_INITIAL));
+        if self.timers.get(Timer::Search).is_some_and(|at| at > soon) {
+            self.searches = 0;
+            self.timers.set(Timer::Search, soon);
+        }
+    }
+
     /// A relay is of no use now.
     fn avoid(&mut self, now: Instant, relay: NodeId) {
         if self.relays.get(&relay).is_some_and(|state| *state != State::Avoided) {
@@ -201,6 +250,7 @@ impl Reserver {
         match timer {
             Timer::Search => {
                 self.searches = self.searches.saturating_add(1);
+                self.searched_at = Some(now);
                 self.out.push_back(Output::Search);
             }
             Timer::Relay(relay) => match self.relays.get(&relay) {
@@ -218,17 +268,27 @@ impl Machine for Reserver {
     type Output = Output;
 
     fn handle(&mut self, now: Instant, input: Input) {
+        let is_end = matches!(input, Input::Closed { .. } | Input::Lost { .. });
+        if self.bug == Some(Bug::KeepsLostPlaces) && is_end {
+            return;
+        }
         match input {
             Input::Found(relays) => return self.found(now, relays),
             Input::Reserved { relay, lifetime } => {
                 let asked = |state: &State| matches!(state, State::Asked | State::Renewing);
                 if self.relays.get(&relay).is_some_and(asked) {
                     self.set(now, relay, State::Held);
-                    let renew = lifetime.max(LIFETIME_MIN) / 2;
+                    let renew = (lifetime.max(LIFETIME_MIN) / 2).min(RENEW_MAX);
                     self.timers.set(Timer::Relay(relay), now + renew);
                 }
             }
             Input::Denied { relay } | Input::Lost { relay } => self.avoid(now, relay),
+            Input::Closed { relay } => {
+                if self.relays.get(&relay) == Some(&State::Held) {
+                    self.set(now, relay, State::Renewing);
+                }
+            }
+            Input::Changed => return self.changed(now),
         }
         self.fill(now);
     }

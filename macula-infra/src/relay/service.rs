@@ -10,19 +10,24 @@ use futures_util::future::BoxFuture;
 use macula_core::clock::{Clock as _, TokioClock};
 use macula_core::identity::NodeId;
 use macula_core::wire::{Flags, Frame, Kind, from_body};
+use parking_lot::Mutex;
 use serde::Serialize;
 
-use super::ledger::NotCarried;
+use super::ledger::{Denial, NotCarried};
 use super::reserver::Input;
 use super::wire::{
-    ABSENT, Absent, CARRIED, CARRY, DENIED, Denied, FIRST_KIND, HEAD_LEN, RESERVE, RESERVED,
-    Reserved, split,
+    CARRIED, CARRY, DENIED, Denied, FIRST_KIND, HEAD_LEN, REACHED, RESERVE, RESERVED, Reserved,
+    UNCARRIED, Uncarried, split,
 };
 use super::{Relay, metrics};
 use crate::link::{Link, Service, Session, unsupported};
+use crate::tokens::{Bucket, Rate};
 use crate::transport::Closed;
 use crate::transport::lane::{Body, Lane};
-use crate::transport::overlay::Datagram;
+use crate::transport::overlay::{Datagram, is_overlay};
+
+/// How often a peer is told that something was not carried.
+const TOLD: Rate = Rate { per_s: 20, burst: 40 };
 
 /// Makes the sessions of relaying.
 #[derive(Debug, Clone)]
@@ -34,7 +39,15 @@ impl Service for RelayService {
     }
 
     fn open(&self, link: &Arc<Link>) -> Arc<dyn Session> {
-        Arc::new(Relaying { relay: self.0.clone(), is_trusted: link.peer().trusted })
+        if is_overlay(link.peer().address) {
+            ::metrics::gauge!(metrics::RELAYED).increment(1.0);
+        }
+        let places = self.0.places();
+        if let Some(record) = self.0.record(&places).filter(|_| !places.is_empty()) {
+            self.0.tell(link, &record);
+        }
+        let told = Mutex::new(Bucket::full(TokioClock.now(), TOLD));
+        Arc::new(Relaying { relay: self.0.clone(), is_trusted: link.peer().trusted, told })
     }
 }
 
@@ -43,6 +56,8 @@ impl Service for RelayService {
 struct Relaying {
     relay: Relay,
     is_trusted: bool,
+    /// What the peer is told of what was not carried.
+    told: Mutex<Bucket>,
 }
 
 /// Tells the peer something, if there is room.
@@ -52,28 +67,35 @@ fn tell<T: Serialize>(link: &Link, kind: Kind, id: u64, body: &T) {
 
 impl Relaying {
     /// The peer wants a place here.
-    fn reserve(&self, link: &Link, id: u64) {
-        let mut ledger = self.relay.0.ledger.lock();
-        let reserved = ledger.reserve(TokioClock.now(), link.node());
-        let count = u32::try_from(ledger.reservations()).unwrap_or(u32::MAX);
-        drop(ledger);
-        ::metrics::gauge!(metrics::RESERVATIONS).set(f64::from(count));
+    fn reserve(&self, link: &Arc<Link>, id: u64) {
+        // A connection to whoever has a place is in use, though nothing goes over it.
+        drop(link.take_up_for_peer());
+        if is_overlay(link.peer().address) {
+            // What is carried in what is carried would wait for itself.
+            return tell(link, DENIED, id, &Denied { why: Denial::Relayed });
+        }
+        let now = TokioClock.now();
+        let reserved = self.relay.0.ledger.lock().reserve(now, link.node(), &link.peer().realm);
+        self.relay.carried();
         match reserved {
             Ok(lifetime) => {
                 let lifetime_ms = u64::try_from(lifetime.as_millis()).unwrap_or(u64::MAX);
                 tell(link, RESERVED, id, &Reserved { lifetime_ms });
             }
-            Err(denial) => tell(link, DENIED, id, &Denied { why: denial.to_string() }),
+            Err(why) => tell(link, DENIED, id, &Denied { why }),
         }
     }
 
     /// Carries a datagram of the peer on to the node that it is for.
-    fn carry(&self, link: &Link, body: &Bytes) {
+    fn carry(&self, link: &Arc<Link>, body: &Bytes) {
+        let _in_use = link.take_up_for_peer();
         let shared = &self.relay.0;
         let Some((id, _ports, _payload)) = split(body) else { return refused("malformed") };
         let Ok(to) = NodeId::from_bytes(*id) else { return refused("malformed") };
         let from = link.node();
-        let carried = shared.ledger.lock().carry(TokioClock.now(), from, to, body.len());
+        let now = TokioClock.now();
+        let sender = (from, &link.peer().realm);
+        let carried = shared.ledger.lock().carry(now, sender, to, body.len());
         let carried = carried.and_then(|()| {
             let in_flight = self.relay.live(to).ok_or(NotCarried::Absent)?;
             let mut bytes = BytesMut::with_capacity(body.len());
@@ -92,10 +114,18 @@ impl Relaying {
         });
         if let Err(why) = carried {
             refused(why.as_str());
-            if why == NotCarried::Absent {
-                shared.ledger.lock().release(to);
-                tell(link, ABSENT, 0, &Absent { node: to });
+            if self.told.lock().take(now, TOLD, 1).is_ok() {
+                tell(link, UNCARRIED, 0, &Uncarried { node: to, why });
             }
+        }
+    }
+
+    /// A relay did not carry something of this node's.
+    fn uncarried(&self, relay: NodeId, node: NodeId, why: NotCarried) {
+        ::metrics::counter!(metrics::UNCARRIED, "reason" => why.as_str()).increment(1);
+        tracing::debug!(relay = relay.short(), node = node.short(), %why, "not carried");
+        if !why.is_passing() {
+            self.relay.0.paths.lock().refused(TokioClock.now(), node, relay);
         }
     }
 
@@ -104,9 +134,10 @@ impl Relaying {
         let shared = &self.relay.0;
         let Some((id, (from, to), payload)) = split(body) else { return refused("malformed") };
         let Ok(node) = NodeId::from_bytes(*id) else { return refused("malformed") };
+        let is_place = shared.places.lock().contains(&relay);
         let mut paths = shared.paths.lock();
         // Nobody else brings anything: whoever did could fill this node with what is not asked for.
-        if !shared.places.lock().contains(&relay) && !paths.leads(relay, node) {
+        if !is_place && !paths.leads(relay, node) {
             return refused("stranger");
         }
         paths.heard(TokioClock.now(), node, relay);
@@ -123,7 +154,8 @@ impl Session for Relaying {
     fn frame(&self, link: &Arc<Link>, _lane: Lane, frame: Frame) {
         let (relay, shared) = (link.node(), &self.relay.0);
         match frame.kind {
-            RESERVE | RESERVED | DENIED | CARRY | CARRIED | ABSENT if !self.is_trusted => {}
+            RESERVE | RESERVED | DENIED | CARRY | CARRIED | UNCARRIED | REACHED
+                if !self.is_trusted => {}
             RESERVE => self.reserve(link, frame.id),
             RESERVED => {
                 if let Ok(Reserved { lifetime_ms }) = from_body(&frame.body, link.limits()) {
@@ -132,16 +164,29 @@ impl Session for Relaying {
                 }
             }
             DENIED => {
-                if let Ok(Denied { why }) = from_body(&frame.body, link.limits()) {
-                    tracing::info!(relay = relay.short(), why, "no place at a relay");
+                match from_body(&frame.body, link.limits()) {
+                    Ok(Denied { why }) => {
+                        tracing::info!(relay = relay.short(), %why, "no place at a relay");
+                    }
+                    Err(error) => {
+                        tracing::info!(relay = relay.short(), %error, "no place at a relay");
+                    }
                 }
                 shared.desk.offer(Input::Denied { relay });
             }
+            CARRY | CARRIED if is_overlay(link.peer().address) => refused("nested"),
             CARRY => self.carry(link, &frame.body),
             CARRIED => self.arrived(relay, &frame.body),
-            ABSENT => {
-                if let Ok(Absent { node }) = from_body(&frame.body, link.limits()) {
-                    shared.paths.lock().absent(TokioClock.now(), node, relay);
+            UNCARRIED => {
+                if let Ok(Uncarried { node, why }) = from_body(&frame.body, link.limits()) {
+                    self.uncarried(relay, node, why);
+                }
+            }
+            REACHED => {
+                if let Ok(reached) = from_body(&frame.body, link.limits())
+                    && let Some(relays) = self.relay.learn(reached)
+                {
+                    shared.paths.lock().resolved(TokioClock.now(), link.node(), &relays);
                 }
             }
             _ => unsupported(link, &frame),
@@ -159,14 +204,20 @@ impl Session for Relaying {
     }
 
     fn closed(&self, link: &Arc<Link>, _closed: &Closed) {
-        let shared = &self.relay.0;
-        if self.relay.live(link.node()).is_some() {
-            // Another connection has taken its place.
-            return;
+        let (shared, node, now) = (&self.relay.0, link.node(), TokioClock.now());
+        if is_overlay(link.peer().address) {
+            ::metrics::gauge!(metrics::RELAYED).decrement(1.0);
         }
-        shared.ledger.lock().release(link.node());
-        shared.paths.lock().lost(TokioClock.now(), link.node());
-        shared.desk.offer(Input::Lost { relay: link.node() });
+        let is_replaced = self.relay.is_linked(node);
+        if !is_replaced {
+            // If the node has only lost its connection it asks for its place anew, over the next one.
+            shared.ledger.lock().lapse(now, node);
+        }
+        shared.desk.offer(Input::Closed { relay: node });
+        let mut paths = shared.paths.lock();
+        if paths.uses(node) && !is_replaced {
+            paths.lost(now, node);
+        }
     }
 
     fn as_any(&self) -> &(dyn Any + Send + Sync) {

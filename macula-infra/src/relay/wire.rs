@@ -5,6 +5,7 @@ use macula_core::identity::NodeId;
 use macula_core::wire::Kind;
 use serde::{Deserialize, Serialize};
 
+use super::ledger::{Denial, NotCarried};
 use crate::transport::overlay::Datagram;
 
 /// The first of the kinds of frames that belong to relaying.
@@ -25,8 +26,11 @@ pub(super) const CARRY: Kind = Kind(FIRST_KIND + 3);
 /// A datagram from a node, from its relay.
 pub(super) const CARRIED: Kind = Kind(FIRST_KIND + 4);
 
-/// The relay did not carry something: the body is [`Absent`].
-pub(super) const ABSENT: Kind = Kind(FIRST_KIND + 5);
+/// The relay did not carry something: the body is [`Uncarried`].
+pub(super) const UNCARRIED: Kind = Kind(FIRST_KIND + 5);
+
+/// Where the sender is reached now: the body is as that of its record.
+pub(super) const REACHED: Kind = Kind(FIRST_KIND + 6);
 
 /// How many bytes stand before the payload of a datagram: the node, and two ports.
 pub(super) const HEAD_LEN: usize = 36;
@@ -45,15 +49,17 @@ pub(super) struct Reserved {
 /// No place was given.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Denied {
-    /// Why, in words.
-    pub(super) why: String,
+    /// Why.
+    pub(super) why: Denial,
 }
 
 /// Something was not carried to a node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Absent {
+pub(super) struct Uncarried {
     /// For which node it was.
     pub(super) node: NodeId,
+    /// Why it was not.
+    pub(super) why: NotCarried,
 }
 
 /// The bytes of a datagram, with the node that it is for or from.
@@ -80,9 +86,10 @@ pub(super) fn split(bytes: &Bytes) -> Option<(&[u8; 32], (u16, u16), Bytes)> {
 mod tests {
     use bytes::Bytes;
     use macula_core::identity::Keypair;
+    use macula_core::wire::{Limits, from_body, to_body};
     use proptest::prelude::*;
 
-    use super::{HEAD_LEN, encode, split};
+    use super::{Denial, Denied, HEAD_LEN, NotCarried, Uncarried, encode, split};
     use crate::transport::overlay::Datagram;
 
     proptest! {
@@ -106,6 +113,18 @@ mod tests {
                 prop_assert_eq!(payload.len() + HEAD_LEN, len);
             }
         }
+    }
+
+    #[test]
+    fn refusals_have_their_bytes_for_ever() {
+        let denied = to_body(&Denied { why: Denial::RealmFull }, 64).unwrap();
+        assert_eq!(denied.as_ref(), b"\x81\xa3why\xaarealm_full");
+        let node = Keypair::from_seed([7; 32]).node_id();
+        let uncarried = Uncarried { node, why: NotCarried::RealmQuota };
+        let bytes = to_body(&uncarried, 128).unwrap();
+        assert_eq!(from_body::<Uncarried>(&bytes, &Limits::for_body(128)), Ok(uncarried));
+        // Whoever does not know a word knows that there is one.
+        assert!(from_body::<Denied>(b"\x81\xa3why\xa3new", &Limits::for_body(128)).is_err());
     }
 
     #[test]

@@ -98,6 +98,9 @@ pub enum Unavailability {
     /// Nothing is served under the name.
     #[error("nothing is served as {0:?}")]
     NotServed(String),
+    /// The rules of access of this node do not allow the other one to serve the name.
+    #[error("the node is not trusted with the name: {0}")]
+    Unentitled(String),
     /// The actor is being restarted, or is down.
     #[error("the actor is not there: {0}")]
     Absent(String),

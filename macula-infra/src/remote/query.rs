@@ -18,7 +18,7 @@ use super::error::{CallError, Interruption, Unavailability};
 use super::headers::Headers;
 use super::questions::encoded;
 use super::reply::{Answer, Cancelled, Encodes, Ticket, TicketParts};
-use super::serve::{Question, allowed};
+use super::serve::Question;
 use super::session::{Calls, Waiting};
 use super::{FIRST_KIND, metrics};
 use crate::link::InFlight;
@@ -138,7 +138,7 @@ impl Query {
     /// An actor of this very node is asked without a network, and with the same guarantees.
     async fn ask_here(&self, body: Bytes) -> Result<Bytes, CallError> {
         let here = &self.remote.calling;
-        allowed(here.node(), &self.name)?;
+        here.served.may_i_ask(&self.name)?;
         let (tell, answer) = oneshot::channel();
         let cancelled = Arc::new(Cancelled::default());
         let answerer = Here { tell: Mutex::new(Some(tell)), len_max: here.body_len_max() };

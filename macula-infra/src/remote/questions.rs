@@ -14,7 +14,7 @@ use super::error::{CallError, Interruption, Refusal};
 use super::metrics;
 use super::outbox::{Late, Outbox, Put};
 use super::reply::{Answer, Cancelled, Encodes, Ticket, TicketParts};
-use super::serve::{Question, Served, allowed};
+use super::serve::{Question, Served};
 use super::session::lost_by;
 use super::wire::{BULK, BulkReply, Call, FAILURE, REPLY};
 use crate::link::{InFlight, Link};
@@ -123,7 +123,7 @@ impl Questions {
         arrived: Instant,
     ) -> Option<Arc<Ticket>> {
         let cancelled = Arc::new(Cancelled::default());
-        if let Err(error) = allowed(link.node(), call.to) {
+        if let Err(error) = self.served.may_ask(link.peer(), call.to) {
             self.refuse(link, id, &error);
             return None;
         }

@@ -11,7 +11,6 @@ use bytes::Bytes;
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 use futures_util::future::BoxFuture;
-use macula_core::identity::NodeId;
 use macula_core::path::{InvalidId, Path};
 use macula_core::supervision::{ExitReason, Handle, Presence, SendError};
 use macula_core::topic::Topic;
@@ -21,8 +20,9 @@ use serde::de::DeserializeOwned;
 
 use super::error::{CallError, Refusal, Unavailability};
 use super::reply::{ReplyTo, Ticket, taken};
-use crate::access::{Action, may};
+use crate::access::{Access, Action, Forbidden, Name, Subject};
 use crate::announcing::Change;
+use crate::transport::Opener;
 
 /// How many names a node serves.
 pub(super) const NAMES_MAX: usize = 65_536;
@@ -53,6 +53,9 @@ pub enum ServeError {
         /// How long it may be, in bytes.
         max: usize,
     },
+    /// The rules of access do not allow this node to serve it.
+    #[error("forbidden: {0}")]
+    Forbidden(String),
     /// As many as may be are served.
     #[error("{NAMES_MAX} names are served, and no more may be")]
     Full,
@@ -71,14 +74,13 @@ pub(crate) fn as_procedure(name: &str) -> Option<&str> {
     name.strip_prefix(PROCEDURE)
 }
 
-/// Whether a node may ask whoever is served under a name.
-///
-/// # Errors
-///
-/// [`Refusal::Forbidden`].
-pub(crate) fn allowed(subject: NodeId, name: &str) -> Result<(), CallError> {
-    let allowed = may(subject, Action::Call, as_procedure(name).unwrap_or(name));
-    allowed.map_err(|why| CallError::Refused(Refusal::Forbidden(why.to_string())))
+/// The name under which something is served, as the rules of access have it.
+fn ruled(name: &str) -> Name<'_> {
+    as_procedure(name).map_or(Name::Path(name), Name::Dotted)
+}
+
+fn forbidden(may: Result<(), Forbidden>) -> Result<(), CallError> {
+    may.map_err(|why| CallError::Refused(Refusal::Forbidden(why.to_string())))
 }
 
 /// A question as it came.
@@ -213,12 +215,12 @@ struct Serves {
     metadata: Bytes,
 }
 
-/// The names that a node serves. Clones are the same table.
-#[derive(Clone, Default)]
+/// The names that a node serves, and who may ask for them. Clones are the same table.
+#[derive(Clone)]
 pub struct Served(Arc<Table>);
 
-#[derive(Default)]
 struct Table {
+    access: Access,
     entries: DashMap<Arc<str>, Serves>,
     /// Whether nothing is served here.
     is_closed: AtomicBool,
@@ -274,6 +276,48 @@ impl Drop for Serving {
 }
 
 impl Served {
+    pub(crate) fn new(access: Access) -> Self {
+        Self(Arc::new(Table {
+            access,
+            entries: DashMap::new(),
+            is_closed: AtomicBool::new(false),
+            listener: OnceLock::new(),
+        }))
+    }
+
+    /// Who may do what.
+    pub(crate) fn access(&self) -> &Access {
+        &self.0.access
+    }
+
+    /// Whether a peer may ask whoever is served under a name.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::Forbidden`].
+    pub(crate) fn may_ask(&self, peer: &Opener, name: &str) -> Result<(), CallError> {
+        forbidden(self.0.access.may(Subject::peer(peer), Action::Call, ruled(name)))
+    }
+
+    /// Whether this node itself may.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::Forbidden`].
+    pub(crate) fn may_i_ask(&self, name: &str) -> Result<(), CallError> {
+        forbidden(self.0.access.may_i(Action::Call, ruled(name)))
+    }
+
+    /// Whether a peer may serve a name.
+    ///
+    /// # Errors
+    ///
+    /// [`Unavailability::Unentitled`].
+    pub(crate) fn may_serve(&self, peer: &Opener, name: &str) -> Result<(), CallError> {
+        let may = self.0.access.may(Subject::peer(peer), Action::Advertise, ruled(name));
+        may.map_err(|why| CallError::Unavailable(Unavailability::Unentitled(why.to_string())))
+    }
+
     /// Tells of each name that is served from now on, and of each that is so no longer. Only the
     /// first who listens is told.
     pub(crate) fn listen(&self, listener: impl Fn(Change) + Send + Sync + 'static) {
@@ -334,6 +378,8 @@ impl Served {
         if self.0.is_closed.load(Ordering::Relaxed) {
             return Err(ServeError::Bootstrap);
         }
+        let may = self.0.access.may_i(Action::Advertise, ruled(&name));
+        may.map_err(|why| ServeError::Forbidden(why.to_string()))?;
         if self.0.entries.len() >= NAMES_MAX {
             return Err(ServeError::Full);
         }

@@ -16,7 +16,7 @@ use tokio::task::AbortHandle;
 use super::FIRST_KIND;
 use super::error::{CallError, Interruption, Refusal};
 use super::questions::Questions;
-use super::serve::{Served, allowed};
+use super::serve::Served;
 use super::wire::{
     BulkReply, CALL, CANCEL, DEMONITOR, DOWN, Ended, FAILURE, Failure, MONITOR, MONITORING, REPLY,
     Watch, Watched,
@@ -157,7 +157,9 @@ impl Calls {
             let why = format!("at most {WATCHES_MAX} actors are watched by one node");
             return self.questions.refuse(link, id, &CallError::Refused(Refusal::Busy(why)));
         }
-        let watched = allowed(link.node(), &watch.to)
+        let watched = self
+            .served
+            .may_ask(link.peer(), &watch.to)
             .and_then(|()| self.served.watch(&watch.to, watch.incarnation));
         let (incarnation, ended) = match watched {
             Ok(watched) => watched,

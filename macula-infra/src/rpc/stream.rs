@@ -28,9 +28,7 @@ use super::handler::{Turns, Work, respond};
 use super::options::{CallOptions, Options};
 use super::proto::flow::{Side, WINDOW};
 use super::{Advertised, Rpc, metrics};
-use crate::remote::{
-    Answerer, CallError, Context, Question, Refusal, ServeError, Ticket, allowed, decode,
-};
+use crate::remote::{Answerer, CallError, Context, Question, Refusal, ServeError, Ticket, decode};
 use crate::transport::lane::{Lane, SendError};
 use ends::{Ends, Parts, Way};
 pub(crate) use session::StreamService;
@@ -289,7 +287,7 @@ impl Rpc {
         let parts =
             |id, way| Parts { id, is_opener: true, side: Side::new(None), way, deadline, within };
         if node == calling.node() {
-            allowed(node, &ground.name)?;
+            calling.served.may_i_ask(&ground.name)?;
             let accepting = accepting(&calling.served, &ground.name)?;
             let way = || Way::Here(parking_lot::Mutex::default());
             let ends = Ends::new(parts(0, way()));
@@ -299,7 +297,7 @@ impl Rpc {
             accepting.0.take(opening(there, node, ground.headers.clone(), None));
             return Ok(halves(&ends, None));
         }
-        self.0.names.connected(node, left, deadline).await?;
+        self.0.names.connected(node, left, &ground.name, deadline).await?;
         let in_flight = calling.link(node).await?;
         let link = Arc::clone(in_flight.link());
         let unsupported = || CallError::Unsupported("streams".to_owned());

@@ -1,5 +1,6 @@
 //! Whole tiers, two in one process, over real QUIC on the loopback interface.
 
+mod access;
 mod discovery;
 mod names;
 mod pubsub;
@@ -25,9 +26,13 @@ pub(crate) fn authority() -> Authority {
 }
 
 pub(crate) fn credentials(authority: &Authority, seed: u8) -> Credentials {
+    credentials_with(authority, seed, &[])
+}
+
+fn credentials_with(authority: &Authority, seed: u8, roles: &[&str]) -> Credentials {
     let key = Keypair::from_seed([seed; 32]);
     let valid = Validity::from_now(NOW, Duration::from_secs(3_600));
-    let certificate = authority.issue(key.node_id(), valid, &[]).unwrap();
+    let certificate = authority.issue(key.node_id(), valid, roles).unwrap();
     let authorities = vec![authority.certificate().clone()];
     let trust = Trust::Realm(Realm { authorities, revocation_lists: Vec::new() });
     let showing = Showing { key, chain: vec![certificate] };

@@ -213,6 +213,11 @@ pub struct Opener {
     pub listen: Vec<SocketAddr>,
     /// The roles in its certificate.
     pub roles: Vec<String>,
+    /// The realm whose names it says that it uses, as the hash of the realm's name.
+    pub uses_realm: [u8; 32],
+    /// Its realm: the name of the authority that has issued its certificate. Empty if it has none
+    /// but itself, or is only reported.
+    pub realm: Arc<str>,
     /// Until when its certificate holds, since the Unix epoch.
     pub not_after: Duration,
     /// How often trust had been replaced when the peer was judged.
@@ -286,7 +291,7 @@ impl Connection {
 }
 
 /// The streams that the peer opens.
-pub struct Streams(pub(super) StreamAcceptor);
+pub struct Streams(pub(super) StreamAcceptor, pub(super) Handle);
 
 impl Debug for Streams {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -299,7 +304,11 @@ impl Streams {
         let stream = self.0.accept_receive_stream().await;
         match stream.map_err(|error| Closed::from_quic(&error))? {
             Some(stream) => Ok(stream),
-            None => Err(Closed::There(CloseCode::Dropped)),
+            // The library ends so for a peer that has gone silent too; its handle tells which it is.
+            None => Err(match self.1.ping() {
+                Err(error) => Closed::from_quic(&error),
+                Ok(()) => Closed::There(CloseCode::Dropped),
+            }),
         }
     }
 

@@ -55,6 +55,8 @@ pub struct Me {
     pub incarnation: u64,
     /// Where it can be dialled.
     pub listen: Vec<SocketAddr>,
+    /// The realm whose names it uses, as the hash of the realm's name.
+    pub realm: [u8; 32],
     /// The seed of the QUIC stack's randomness, in simulations only.
     pub seed: Option<u64>,
 }
@@ -120,19 +122,25 @@ impl Endpoint {
             v6: Mutex::default(),
             overlay: Mutex::default(),
         });
-        let census = Census::new(shared.config.admission.clone());
-        let greetings = Arc::new(Semaphore::new(shared.config.admission.handshakes_max));
+        let admission = || {
+            let limits = shared.config.admission.clone();
+            let greetings = Arc::new(Semaphore::new(limits.handshakes_max));
+            (Census::new(limits), greetings)
+        };
+        // What relays bring takes no room from what comes directly.
+        let (direct, carried) = (admission(), admission());
         let (mut acceptors, mut event_loops) = (JoinSet::new(), Vec::new());
         let over = CancellationToken::new();
         let listeners = sockets.listeners(&shared.config).await.map_err(|error| quic(&error))?;
-        for (number, (io, _address)) in (0..).zip(listeners) {
-            let (server, event_loop) = serve(io, &shared, &census, number)?;
+        for (number, (io, address)) in (0..).zip(listeners) {
+            let (census, greetings) = if is_overlay(address) { &carried } else { &direct };
+            let (server, event_loop) = serve(io, &shared, census, number)?;
             let ended = event_loop.ended();
             event_loops.push(event_loop);
             let accepting = Accepting {
                 shared: Arc::clone(&shared),
                 census: census.clone(),
-                greetings: Arc::clone(&greetings),
+                greetings: Arc::clone(greetings),
                 arrive: arrive.clone(),
             };
             let over = over.clone().drop_guard();

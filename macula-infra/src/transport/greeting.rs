@@ -84,6 +84,7 @@ struct Met {
     claimed: NodeId,
     incarnation: u64,
     listen: Vec<SocketAddr>,
+    uses_realm: [u8; 32],
 }
 
 /// The dialler's half.
@@ -105,6 +106,7 @@ pub(super) async fn dial(
             .join_token()
             .filter(|_token| judged.is_some())
             .map(|token| token.reveal().to_owned()),
+        realm: me.realm.into(),
     };
     let out = say(&fresh.handle, kind::HELLO, &hello, &limits).await?;
     let (control, frame) = first(&mut fresh.streams, limits).await?;
@@ -114,9 +116,9 @@ pub(super) async fn dial(
     if frame.kind != kind::WELCOME {
         return Err(Failed::Protocol(format!("kind {:#04x} in place of a welcome", frame.kind.0)));
     }
-    let Welcome { node: claimed, incarnation, listen } = read(&frame, &limits)?;
+    let Welcome { node: claimed, incarnation, listen, realm } = read(&frame, &limits)?;
     believe(&me.credentials, &fresh, claimed)?;
-    let met = Met { judged, by_token: None, claimed, incarnation, listen };
+    let met = Met { judged, by_token: None, claimed, incarnation, listen, uses_realm: *realm };
     Ok(made(fresh, Side::Dialler, met, (control, out, None)))
 }
 
@@ -133,7 +135,7 @@ pub(super) async fn accept(
     if frame.kind != kind::HELLO {
         return Err(Failed::Protocol(format!("kind {:#04x} in place of a hello", frame.kind.0)));
     }
-    let Hello { node: claimed, incarnation, listen, token } = read(&frame, &limits)?;
+    let Hello { node: claimed, incarnation, listen, token, realm } = read(&frame, &limits)?;
     let mut by_token = None;
     if let Some(Judged { node, token_due: true, .. }) = &judged {
         match admit(&me.credentials, &fresh, *node, token.as_deref()) {
@@ -150,8 +152,9 @@ pub(super) async fn accept(
         node: me.credentials.node(),
         incarnation: me.incarnation,
         listen: me.listen.clone(),
+        realm: me.realm.into(),
     };
-    let met = Met { judged, by_token, claimed, incarnation, listen };
+    let met = Met { judged, by_token, claimed, incarnation, listen, uses_realm: *realm };
     let out = say(&fresh.handle, kind::WELCOME, &welcome, &limits).await?;
     Ok(made(fresh, Side::Acceptor, met, (control, out, Some(counted))))
 }
@@ -213,7 +216,8 @@ fn fresh(quic: Quic, credentials: &Credentials) -> Result<Fresh, Failed> {
     let (mut handle, streams) = quic.split();
     handle.keep_alive(true).map_err(|error| Closed::from_quic(&error))?;
     let proved = tls::proved_node(&chain);
-    Ok(Fresh { handle, streams: Streams(streams), address, chain, proved, generation })
+    let streams = Streams(streams, handle.clone());
+    Ok(Fresh { handle, streams, address, chain, proved, generation })
 }
 
 /// Judges the peer; none if it is refused and reported only.
@@ -272,7 +276,7 @@ fn made(
     met: Met,
     (control, control_out, counted): (Reader, SendStream, Option<Counted>),
 ) -> Connection {
-    let Met { judged, by_token, claimed, mut incarnation, mut listen } = met;
+    let Met { judged, by_token, claimed, mut incarnation, mut listen, uses_realm } = met;
     listen.truncate(LISTEN_MAX);
     let node = fresh.proved.unwrap_or(claimed);
     if fresh.proved.is_none() {
@@ -282,9 +286,9 @@ fn made(
         listen.clear();
     }
     let trusted = judged.is_some();
-    let (roles, not_after) = match judged {
-        Some(judged) => (judged.roles, judged.not_after),
-        None => (Vec::new(), std::time::Duration::MAX),
+    let (roles, realm, not_after) = match judged {
+        Some(judged) => (judged.roles, judged.realm, judged.not_after),
+        None => (Vec::new(), String::new(), std::time::Duration::MAX),
     };
     let opener = Opener {
         handle: fresh.handle,
@@ -296,6 +300,8 @@ fn made(
         address: fresh.address,
         listen,
         roles,
+        uses_realm,
+        realm: realm.into(),
         not_after,
         generation: fresh.generation,
         by_token,

@@ -41,8 +41,8 @@ const RELEASE_LOOK: Duration = Duration::from_millis(1);
 pub struct Sockets {
     addresses: Vec<SocketAddr>,
     held: Mutex<Held>,
-    /// The network that other nodes carry, if the node is on it.
-    overlay: OnceLock<Overlay>,
+    /// The network that other nodes carry, if the node is on it, and whether it accepts there.
+    overlay: OnceLock<(Overlay, bool)>,
     /// Virtual ones, in a simulation.
     #[cfg(feature = "turmoil")]
     simulated: Option<SocketAddr>,
@@ -93,14 +93,15 @@ impl Sockets {
         }
     }
 
-    /// Puts the node on the network that other nodes carry. Only the first counts.
-    pub fn attach(&self, overlay: Overlay) {
-        drop(self.overlay.set(overlay));
+    /// Puts the node on the network that other nodes carry, to dial, and to accept if it is to. Only
+    /// the first counts.
+    pub fn attach(&self, overlay: Overlay, accepts: bool) {
+        drop(self.overlay.set((overlay, accepts)));
     }
 
     /// A node may be dialled on that network.
     pub(super) fn know(&self, node: NodeId) {
-        if let Some(overlay) = self.overlay.get() {
+        if let Some((overlay, _)) = self.overlay.get() {
             overlay.know(node);
         }
     }
@@ -144,7 +145,7 @@ impl Sockets {
     /// One provider for each listening address, with the address.
     pub(super) async fn listeners(&self, config: &Config) -> io::Result<Vec<(Io, SocketAddr)>> {
         let mut listeners = self.own_listeners(config).await?;
-        if let Some(overlay) = self.overlay.get() {
+        if let Some((overlay, true)) = self.overlay.get() {
             let tap = overlay.listener();
             let address = tap.local()?;
             listeners.push((Io::overlay(tap)?, address));
@@ -165,7 +166,8 @@ impl Sockets {
     /// The provider to dial an address from.
     pub(super) async fn dialler(&self, to: SocketAddr, config: &Config) -> io::Result<Option<Io>> {
         if is_overlay(to) {
-            return self.overlay.get().map(|overlay| Io::overlay(overlay.dialler())).transpose();
+            let dialler = self.overlay.get().map(|(overlay, _)| Io::overlay(overlay.dialler()));
+            return dialler.transpose();
         }
         #[cfg(feature = "turmoil")]
         if let Some(address) = self.simulated {

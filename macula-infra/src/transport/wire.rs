@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use macula_core::identity::NodeId;
 use macula_core::wire::Kind;
 use serde::{Deserialize, Serialize};
+use serde_bytes::ByteArray;
 
 /// The kinds of frames on the control lane: 0x01 to 0x0f.
 pub mod kind {
@@ -41,6 +42,9 @@ pub(super) struct Hello {
     pub(super) listen: Vec<SocketAddr>,
     #[serde(default)]
     pub(super) token: Option<String>,
+    /// The realm whose names it uses.
+    #[serde(default)]
+    pub(super) realm: ByteArray<32>,
 }
 
 /// The first frame of an acceptor that takes a connection.
@@ -50,6 +54,8 @@ pub(super) struct Welcome {
     pub(super) incarnation: u64,
     #[serde(default)]
     pub(super) listen: Vec<SocketAddr>,
+    #[serde(default)]
+    pub(super) realm: ByteArray<32>,
 }
 
 /// The only frame of an acceptor that does not take a connection.
@@ -96,6 +102,7 @@ mod tests {
             incarnation: 7,
             listen: vec!["127.0.0.1:7400".parse().unwrap()],
             token: Some("join".to_owned()),
+            realm: [7; 32].into(),
         }
     }
 
@@ -105,10 +112,10 @@ mod tests {
 
     #[test]
     fn every_message_has_its_bytes_for_ever() {
-        let Hello { node, incarnation, listen, .. } = hello();
+        let Hello { node, incarnation, listen, realm, .. } = hello();
         let all = [
             golden(&hello()),
-            golden(&Welcome { node, incarnation, listen }),
+            golden(&Welcome { node, incarnation, listen, realm }),
             golden(&TurnedAway { busy: true, why: "full".to_owned() }),
             golden(&Goodbye { why: "idle".to_owned() }),
             golden(&Pulse {}),

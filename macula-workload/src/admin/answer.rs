@@ -11,6 +11,8 @@ use serde_json::{Value, json};
 
 use super::{Request, topics};
 
+mod rpc;
+
 /// Answers a request, in words if there is no answer.
 pub(super) async fn answer(mesh: &Mesh, request: Request) -> Result<Value, String> {
     let dht = mesh.dht();
@@ -83,6 +85,12 @@ pub(super) async fn answer(mesh: &Mesh, request: Request) -> Result<Value, Strin
             topics::publish(mesh, &topic, value, options).await
         }
         Request::Subscribe { .. } => Err("it is no question with one answer".to_owned()),
+        Request::Audit {} => Ok(audit(mesh)),
+        Request::RpcList {} => Ok(rpc::list(mesh)),
+        Request::RpcProviders { procedure } => rpc::providers(mesh, &procedure).await,
+        Request::RpcCall { procedure, question, within_ms } => {
+            rpc::call(mesh, &procedure, &question, Duration::from_millis(within_ms)).await
+        }
     }
 }
 
@@ -117,6 +125,19 @@ fn outcome(sequence: u64, stored: &Stored) -> Value {
     })
 }
 
+fn audit(mesh: &Mesh) -> Value {
+    let refused = mesh.access().audit().recent().into_iter().map(|entry| {
+        json!({
+            "at_s": entry.at.as_secs(),
+            "node": entry.node.map(|node| node.to_string()),
+            "action": entry.action,
+            "name": entry.name,
+            "why": entry.why,
+        })
+    });
+    json!({ "refused": refused.collect::<Vec<_>>() })
+}
+
 fn peers(mesh: &Mesh) -> Value {
     let links = mesh.links();
     let peers: Vec<Value> = mesh
@@ -132,11 +153,20 @@ fn peers(mesh: &Mesh) -> Value {
                 "role": format!("{:?}", member.role).to_lowercase(),
                 "life": member.life,
                 "connected": is_connected,
+                "via": mesh.via(node).map(|relay| relay.to_string()),
                 "addresses": member.contact.addresses,
             })
         })
         .collect();
-    json!({ "node": mesh.node().to_string(), "peers": peers })
+    let carried = mesh.relay().carried();
+    let places: Vec<String> = mesh.relay().places().iter().map(ToString::to_string).collect();
+    json!({
+        "node": mesh.node().to_string(),
+        "peers": peers,
+        "relays": places,
+        "relayed_nodes": carried.reservations,
+        "relayed_circuits": carried.circuits,
+    })
 }
 
 fn table(mesh: &Mesh) -> Value {

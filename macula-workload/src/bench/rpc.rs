@@ -21,7 +21,7 @@ pub(super) fn run(amounts: Amounts) -> anyhow::Result<Suite> {
     let results = runtime.block_on(async {
         // Memory comes first, while the heap is still small.
         let memory = memory::measure((1_000 / scale).max(10)).await?;
-        let mut results = calls::measure(scale).await?;
+        let mut results = Box::pin(calls::measure(scale)).await?;
         results.push(memory);
         anyhow::Ok(results)
     })?;

@@ -1,4 +1,4 @@
-//! `macula peers` and `macula dht`: questions to a node that runs, through its admin socket.
+//! `macula peers`, `macula audit` and `macula dht`: questions to a node that runs, through its admin socket.
 
 use std::path::PathBuf;
 
@@ -24,6 +24,12 @@ pub(super) struct Whom {
 
 #[derive(Debug, clap::Args)]
 pub(super) struct PeersArgs {
+    #[command(flatten)]
+    whom: Whom,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct AuditArgs {
     #[command(flatten)]
     whom: Whom,
 }
@@ -95,8 +101,15 @@ pub(super) enum DhtCommand {
 pub(super) fn peers(args: &PeersArgs) -> Result<(), Failure> {
     let found = ask(&args.whom, &Request::Peers {})?;
     tell(&args.whom, &found, || {
-        let columns = ["node", "status", "role", "connected", "addresses"];
+        let columns = ["node", "status", "role", "connected", "via", "addresses"];
         table(&columns, list(&found, "peers"))
+    })
+}
+
+pub(super) fn audit(args: &AuditArgs) -> Result<(), Failure> {
+    let found = ask(&args.whom, &Request::Audit {})?;
+    tell(&args.whom, &found, || {
+        table(&["at_s", "node", "action", "name", "why"], list(&found, "refused"))
     })
 }
 
@@ -171,7 +184,7 @@ pub(super) fn tell(
     Ok(print(text.trim_end())?)
 }
 
-fn list<'a>(answer: &'a Value, name: &str) -> &'a [Value] {
+pub(super) fn list<'a>(answer: &'a Value, name: &str) -> &'a [Value] {
     answer.get(name).and_then(Value::as_array).map_or(&[], Vec::as_slice)
 }
 
@@ -198,7 +211,7 @@ pub(super) fn fields(answer: &Value) -> String {
 }
 
 /// Rows under their columns, each as wide as it has to be.
-fn table(columns: &[&str], rows: &[Value]) -> String {
+pub(super) fn table(columns: &[&str], rows: &[Value]) -> String {
     let heads = columns.iter().map(|column| (*column).to_owned()).collect();
     let cells =
         rows.iter().map(|row| columns.iter().map(|column| word(row.get(*column))).collect());

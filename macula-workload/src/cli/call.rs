@@ -5,10 +5,15 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
+use macula_core::clock::{Clock as _, TokioClock};
+use macula_workload::remote::{CallError, Unavailability};
 use macula_workload::{Config, Node, NodeId};
 use serde_json::Value;
 
 use super::{Failure, load, log, print, runtime};
+
+/// How often it is looked whether the mesh has said where the node is.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 #[derive(Debug, clap::Args)]
 pub(super) struct CallArgs {
@@ -47,11 +52,12 @@ pub(super) fn run(args: &CallArgs) -> Result<(), Failure> {
 }
 
 async fn call(args: &CallArgs, config: Config, question: &Value) -> Result<(), Failure> {
+    let joins = args.addresses.is_empty() && !config.mesh.bootstrap.seeds.is_empty();
     let node = match Node::builder().config(config).start().await {
         Ok(node) => node,
         Err(error) => return Err(super::unstarted(error)),
     };
-    let answer = ask(&node, args, question).await;
+    let answer = ask(&node, args, question, joins).await;
     // What was answered counts, however the node ends.
     let stopped = node.stop().await;
     print(&answer?.to_string())?;
@@ -59,13 +65,31 @@ async fn call(args: &CallArgs, config: Config, question: &Value) -> Result<(), F
     Ok(())
 }
 
-async fn ask(node: &Node, args: &CallArgs, question: &Value) -> Result<Value, Failure> {
+async fn ask(
+    node: &Node,
+    args: &CallArgs,
+    question: &Value,
+    joins: bool,
+) -> Result<Value, Failure> {
     if node.id() == args.node {
         let text = "this configuration is of that very node; ask with the identity of another";
         return Err(Failure::Usage(anyhow!(text)));
     }
     node.mesh().introduce(args.node, args.addresses.iter().copied());
     let actor = node.remote(args.node).handle::<Value, Value>(&args.name);
-    let answer = actor.call_within(args.within, question).await;
-    Ok(answer.map_err(anyhow::Error::from)?)
+    if !joins {
+        return Ok(actor.call_within(args.within, question).await.map_err(anyhow::Error::from)?);
+    }
+    // Where it is, the mesh says in a moment.
+    let actor = actor.wait_for_ready();
+    let deadline = TokioClock.now() + args.within;
+    loop {
+        let left = deadline.saturating_duration_since(TokioClock.now());
+        match actor.call_within(left, question).await {
+            Err(CallError::Unavailable(Unavailability::NoAddress)) if left > LOOK_EVERY => {
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+            answer => return Ok(answer.map_err(anyhow::Error::from)?),
+        }
+    }
 }

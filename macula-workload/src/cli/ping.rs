@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use macula_workload::remote::ReplyTo;
+use macula_workload::rpc::Options;
 use macula_workload::supervision::{ChildSpec, Handle, Worker};
 use macula_workload::{Node, NodeId};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
@@ -11,6 +12,9 @@ use serde_json::Value;
 
 /// The name under which other nodes find it.
 pub(super) const NAME: &str = "node/ping";
+
+/// The procedure that it answers.
+const PROCEDURE: &str = "node.ping";
 
 /// A question from another node, and whom it is to.
 pub(super) struct Ping {
@@ -58,6 +62,9 @@ pub(super) fn worker() -> anyhow::Result<(ChildSpec, Handle<Ping>)> {
 /// Serves it for as long as the node runs.
 pub(super) fn serve(node: &Node, handle: &Handle<Ping>) -> anyhow::Result<()> {
     let id = node.id();
-    node.serve(NAME, handle, move |question, reply| Ping { node: id, question, reply })?.keep();
+    let ping = move |question, reply| Ping { node: id, question, reply };
+    node.serve(NAME, handle, ping)?.keep();
+    let options = Options { idempotent: true, ..Options::default() };
+    node.mesh().rpc().advertise_actor(&PROCEDURE.parse()?, &options, handle, ping)?.keep();
     Ok(())
 }

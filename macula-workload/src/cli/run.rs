@@ -1,6 +1,7 @@
 //! `macula run`: a node until a signal.
 
 use anyhow::Context as _;
+use macula_workload::membership::update::Role;
 use macula_workload::supervision::{Event, ExitReason};
 use macula_workload::{Config, Node, membership, node};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -32,11 +33,16 @@ async fn serve(config: Config, args: &RunArgs) -> Result<(), Failure> {
     let mut stop = Stop::new()?;
     let mut reload = Reload::new(args, config.clone())?;
     let (ping, handle) = ping::worker()?;
-    let node = match Node::builder().config(config).workload(ping).start().await {
+    let serves = config.mesh.role != Role::Bootstrap;
+    let builder = Node::builder().config(config);
+    let builder = if serves { builder.workload(ping) } else { builder };
+    let node = match builder.start().await {
         Ok(node) => node,
         Err(error) => return Err(super::unstarted(error)),
     };
-    ping::serve(&node, &handle)?;
+    if serves {
+        ping::serve(&node, &handle)?;
+    }
     let actors = node.snapshot().await.len();
     tracing::info!(node = %node.id(), listening = ?node.mesh().listening(), actors, "the node is up");
     let members = tokio::spawn(tell_members(node.mesh().membership().events()));
@@ -111,11 +117,15 @@ impl<'a> Reload<'a> {
         match self.read(node) {
             Ok(()) => {
                 let (trust, directory) = (&self.config.tls.trust, &self.config.tls.directory);
-                tracing::info!(?trust, ?directory, "the identity was read anew");
+                tracing::info!(
+                    ?trust,
+                    ?directory,
+                    "the identity was read anew, and the rules of access"
+                );
             }
             Err(error) => {
                 let error = super::told(&error);
-                tracing::error!(%error, "the identity was not read anew; what was in use still is");
+                tracing::error!(%error, "the identity was not read anew, nor were the rules of access; what was in use still is");
             }
         }
     }
@@ -126,10 +136,14 @@ impl<'a> Reload<'a> {
             error
         })?;
         read.tls.reload(node.mesh().credentials())?;
+        node.mesh().access().replace(read.access.clone());
         self.config.tls = std::mem::take(&mut read.tls);
         read.tls = self.config.tls.clone();
+        self.config.access = read.access.clone();
         if read != self.config {
-            tracing::warn!("beside [tls] the configuration has changed too: that takes a restart");
+            tracing::warn!(
+                "beside [tls] and [access] the configuration has changed too: that takes a restart"
+            );
         }
         Ok(())
     }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use macula_core::identity::InvalidNodeId;
 use macula_core::path::{InvalidId, Path};
 use macula_core::supervision::policy::IllegalPolicy;
+use macula_core::topic::InvalidTopic;
 use macula_infra::bootstrap::InvalidSeed;
 use macula_infra::bounds::Invalid;
 
@@ -328,6 +329,36 @@ pub enum Problem {
     /// Values of the table that are each legal, and not together.
     #[error("dht: {0}")]
     Dht(Invalid),
+    /// Rules of access that are each legal, and not together.
+    #[error("access: {0}")]
+    Access(Invalid),
+    /// An array holds more than is taken.
+    #[error("`{}` has {found} entries, and at most {max} are taken", shown(.key))]
+    TooMany {
+        /// Whose value it is.
+        key: String,
+        /// The bound.
+        max: usize,
+        /// How many there are.
+        found: usize,
+    },
+    /// A text is no role.
+    #[error("\"{}\" is no role: 1 to 64 letters, digits or `- _ .`", shown(.found))]
+    NotRole {
+        /// The text.
+        found: String,
+    },
+    /// A text is no pattern of names.
+    #[error("\"{}\" is no pattern of names: {source}", shown(.found))]
+    NotPattern {
+        /// The text.
+        found: String,
+        /// Why it is none.
+        source: InvalidTopic,
+    },
+    /// Values of relaying that are each legal, and not together.
+    #[error("relay: {0}")]
+    Relay(Invalid),
     /// A word that is none of the few.
     #[error(
         "`{key}` must be one of {}, and here is \"{}\"{}",

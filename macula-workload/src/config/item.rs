@@ -82,6 +82,26 @@ impl Item<'_> {
         read_table(self.text, self.as_table("a table")?, target, keys)
     }
 
+    /// An array of tables that have these keys, at most so many.
+    pub(super) fn tables<T: Default>(&self, max: usize, keys: &[Key<T>]) -> Result<Vec<T>, Error> {
+        let expected = "an array of tables";
+        let DeValue::Array(elements) = self.value.get_ref() else {
+            return Err(self.wrong(expected));
+        };
+        if elements.len() > max {
+            let (key, found) = (self.name().to_owned(), elements.len());
+            return Err(self.fault(Problem::TooMany { key, max, found }));
+        }
+        let (mut tables, mut faults) = (Vec::new(), Error::none());
+        for value in elements {
+            let element = Item { text: self.text, key: self.key, value };
+            let mut table = T::default();
+            faults.absorb(element.table(&mut table, keys));
+            tables.push(table);
+        }
+        faults.or(tables)
+    }
+
     pub(super) fn as_table(&self, expected: &'static str) -> Result<&DeTable<'_>, Error> {
         self.value.get_ref().as_table().ok_or_else(|| self.wrong(expected))
     }
@@ -161,7 +181,11 @@ impl Item<'_> {
 
     /// One of a few words.
     pub(super) fn word<T: Copy>(&self, words: &[(&str, T)]) -> Result<T, Error> {
-        let found = self.string("a word in quotes")?;
+        self.one_of(self.string("a word in quotes")?, words)
+    }
+
+    /// A text that is one of a few words.
+    pub(super) fn one_of<T: Copy>(&self, found: &str, words: &[(&str, T)]) -> Result<T, Error> {
         let meaning = words.iter().find(|(word, _)| *word == found);
         meaning.map(|(_, meaning)| *meaning).ok_or_else(|| {
             let legal = words.iter().map(|(word, _)| format!("\"{word}\"")).collect();

@@ -1,9 +1,11 @@
 //! Every key that is legal, where it is legal, and what its value means.
 
+mod access;
 mod dht;
 mod membership;
 mod mesh;
 mod pool;
+mod relay;
 mod tls;
 mod transport;
 
@@ -17,10 +19,14 @@ use super::error::{Error, Fault, Place, Problem};
 use super::item::{Item, Key, Read, read_table};
 use super::{Config, Node, registers};
 
+pub(super) use access::ACCESS;
+#[cfg(test)]
+pub(super) use access::RULE;
 pub(super) use dht::{CACHE, DHT, LIMITS, PROVIDERS, PUBLISHED, RECORDS, REQUESTS, TABLE};
 pub(super) use membership::MEMBERSHIP;
 pub(super) use mesh::{ADMIN, MESH};
 pub(super) use pool::POOL;
+pub(super) use relay::RELAY;
 pub(super) use tls::TLS;
 pub(super) use transport::{ADMISSION, TRANSPORT};
 
@@ -65,6 +71,14 @@ pub(super) static TOP: &[Key<Config>] = &[
         },
     },
     Key { name: "dht", read: |config, item| said(config, item, |config| item.table(config, DHT)) },
+    Key {
+        name: "access",
+        read: |config, item| said(config, item, |config| item.table(&mut config.access, ACCESS)),
+    },
+    Key {
+        name: "relay",
+        read: |config, item| said(config, item, |config| item.table(&mut config.relay, RELAY)),
+    },
     Key { name: "admin", read: |config, item| item.table(&mut config.admin, ADMIN).map(drop) },
     Key { name: "platform", read: |config, item| item.table(config, PLATFORM).map(drop) },
     Key { name: "supervision", read: |config, item| supervision(&mut config.supervision, item) },

@@ -13,8 +13,9 @@ use macula_core::supervision::{
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 
 use super::keys::{
-    ADMIN, ADMISSION, BACKOFF, CACHE, CHILD, DHT, FLAGS, LIMITS, MEMBERSHIP, MESH, NODE, PLATFORM,
-    POOL, PROVIDERS, PUBLISHED, RECORDS, REGISTERS, REQUESTS, SECTION, TABLE, TLS, TOP, TRANSPORT,
+    ACCESS, ADMIN, ADMISSION, BACKOFF, CACHE, CHILD, DHT, FLAGS, LIMITS, MEMBERSHIP, MESH, NODE,
+    PLATFORM, POOL, PROVIDERS, PUBLISHED, RECORDS, REGISTERS, RELAY, REQUESTS, RULE, SECTION,
+    TABLE, TLS, TOP, TRANSPORT,
 };
 use super::{Config, Error};
 
@@ -102,6 +103,8 @@ fn the_example_is_the_defaults() {
     assert_eq!((&config.tls, &config.peers), (&none.tls, &none.peers));
     assert_eq!((&config.mesh, &config.admin), (&none.mesh, &none.admin));
     assert_eq!((&config.membership, &config.dht), (&none.membership, &none.dht));
+    assert_eq!(config.access, none.access);
+    assert_eq!(config.relay, none.relay);
     let tree = crate::node::declared_tree().unwrap();
     let with = effect(&config, &tree).unwrap_or_else(|error| panic!("{error}"));
     assert_eq!(with, effect(&none, &tree).unwrap());
@@ -124,6 +127,9 @@ fn the_examples_block_on_a_worker_is_the_defaults_of_a_worker() {
 #[test]
 fn the_example_has_every_key() {
     let text = format!("{EXAMPLE}\n{}", commented());
+    for key in names(RULE) {
+        assert!(text.contains(&format!("\n# {key} = ")), "{key}");
+    }
     let has = |text: &str, keys: Vec<&'static str>| {
         for key in keys {
             let (value, table) = (format!("\n{key} = "), format!(".{key}]\n"));
@@ -132,7 +138,7 @@ fn the_example_has_every_key() {
     };
     has(&text, [names(NODE), names(REGISTERS), names(SECTION)].concat());
     has(&text, [names(TRANSPORT), names(ADMISSION), names(TLS), names(POOL)].concat());
-    has(&text, [names(MESH), names(MEMBERSHIP), names(DHT), names(ADMIN)].concat());
+    has(&text, [names(MESH), names(MEMBERSHIP), names(DHT), names(ADMIN), names(ACCESS)].concat());
     for (table, keys) in [
         ("table", names(TABLE)),
         ("requests", names(REQUESTS)),
@@ -146,6 +152,8 @@ fn the_example_has_every_key() {
         let (_, rest) = EXAMPLE.split_once(&format!("\n[dht.{table}]")).unwrap();
         has(rest.split_once("\n[").unwrap().0, keys);
     }
+    let (_, rest) = EXAMPLE.split_once("\n[relay]").unwrap();
+    has(rest.split_once("\n[").unwrap().0, names(RELAY));
     for key in names(BACKOFF) {
         assert!(text.contains(&format!(" {key} = ")), "{key}");
     }

@@ -101,6 +101,8 @@ pub(super) struct Weather {
     entropy: Entropy,
     faults: Faults,
     nodes: usize,
+    /// How many of them crash.
+    crashing: usize,
     down: Vec<bool>,
     broken: Vec<(usize, usize)>,
     queue: BTreeMap<(Duration, u64), Due>,
@@ -114,13 +116,32 @@ impl Weather {
         let queue = BTreeMap::new();
         let (down, broken) = (vec![false; nodes], Vec::new());
         let entropy = entropy.fork();
-        let mut weather =
-            Self { entropy, faults, nodes, down, broken, queue, numbers: 0, kills: 0 };
+        let mut weather = Self {
+            entropy,
+            faults,
+            nodes,
+            crashing: nodes,
+            down,
+            broken,
+            queue,
+            numbers: 0,
+            kills: 0,
+        };
         weather.forecast(Duration::ZERO, faults.part_every, Due::Part);
         weather.forecast(Duration::ZERO, faults.hold_every, Due::Hold);
         weather.forecast(Duration::ZERO, faults.crash_every, Due::Crash);
         weather.forecast(Duration::ZERO, faults.split_every, Due::Split);
         weather
+    }
+
+    /// Only so many of the first nodes crash.
+    pub(super) fn crash_only(&mut self, crashing: usize) {
+        self.crashing = crashing.min(self.nodes);
+    }
+
+    /// Two nodes, the lesser first, are parted, and nothing changes that before the end of all faults.
+    pub(super) fn part_for_good(&mut self, a: usize, b: usize) {
+        self.broken.push((a, b));
     }
 
     /// Has each of these parts killed on each node, one after the other until `end`.
@@ -227,7 +248,7 @@ impl Weather {
     }
 
     fn crash(&mut self, now: Duration) -> Option<Change> {
-        let node = self.pick(self.nodes);
+        let node = self.pick(self.crashing);
         let down = self.down.get_mut(node).filter(|down| !**down)?;
         *down = true;
         let lasts = self.up_to(self.faults.down_max);

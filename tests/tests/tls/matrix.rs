@@ -102,6 +102,7 @@ impl Good {
             credentials: credentials.clone(),
             incarnation: 1,
             listen: sockets.listening(),
+            realm: [0; 32],
             seed: None,
         };
         let (endpoint, arrivals) = Endpoint::start(config, sockets, me).await.unwrap();

@@ -21,7 +21,7 @@ impl Policy {
     pub(super) fn insert(
         &mut self,
         now: Instant,
-        (id, peer, incarnation): (ConnId, NodeId, u64),
+        (id, peer, incarnation, relayed): (ConnId, NodeId, u64, bool),
         dialled: bool,
         exempt: bool,
     ) {
@@ -29,6 +29,7 @@ impl Policy {
             peer,
             dialled,
             incarnation,
+            relayed,
             since: now,
             last_used: now,
             spared_until: now,
@@ -43,14 +44,14 @@ impl Policy {
     pub(super) fn accepted(
         &mut self,
         now: Instant,
-        (id, peer, incarnation): (ConnId, NodeId, u64),
+        (id, peer, incarnation, relayed): (ConnId, NodeId, u64, bool),
     ) {
         if self.conns.contains_key(&id) {
             return;
         }
         self.stats.accepted += 1;
         let exempt = self.peer(now, peer).is_protected();
-        self.insert(now, (id, peer, incarnation), false, exempt);
+        self.insert(now, (id, peer, incarnation, relayed), false, exempt);
         if let Some(conn) = self.conns.get_mut(&id) {
             conn.state = State::Newcomer;
         }
@@ -88,13 +89,17 @@ impl Policy {
     /// lost these, or is letting go of them with something still in flight.
     fn supersede(&mut self, now: Instant, id: ConnId) {
         let Some(conn) = self.conns.get(&id) else { return };
-        let (incarnation, dialled) = (conn.incarnation, conn.dialled);
+        let (incarnation, dialled, relayed) = (conn.incarnation, conn.dialled, conn.relayed);
+        let is_kept = |held: &Conn| relayed && held.is_young_and_direct(now);
         let dead: Vec<(ConnId, Why)> = self
             .others(id)
             .filter_map(|(other, held)| {
                 if held.incarnation < incarnation {
                     Some((other, Why::Stale))
-                } else if !dialled && !held.dialled && !matches!(held.state, State::Draining { .. })
+                } else if !dialled
+                    && !held.dialled
+                    && !is_kept(held)
+                    && !matches!(held.state, State::Draining { .. })
                 {
                     Some((other, Why::Duplicate))
                 } else {
@@ -143,6 +148,7 @@ impl Policy {
         self.resolve(now, peer);
         self.choose(peer);
         self.grant_all(now, peer);
+        self.seek_direct(now, peer);
     }
 
     /// The acceptor of a connection waits a little for its dialler to replace it.
@@ -152,12 +158,11 @@ impl Policy {
 
     /// A new connection that this node dialled takes the place of those that it dialled before.
     fn replace_own(&mut self, now: Instant, id: ConnId) {
-        if !self.conns.get(&id).is_some_and(|conn| conn.dialled) {
-            return;
-        }
+        let Some(conn) = self.conns.get(&id).filter(|conn| conn.dialled) else { return };
+        let relayed = conn.relayed;
         let older: Vec<ConnId> = self
             .others(id)
-            .filter(|(_, other)| other.dialled && other.is_up())
+            .filter(|(_, other)| other.dialled && other.is_up() && (other.relayed || !relayed))
             .map(|(other, _)| other)
             .collect();
         for other in older {
@@ -165,13 +170,17 @@ impl Policy {
         }
     }
 
-    /// If there is a connection of each kind, the greater node lets go of its own.
+    /// If there is a direct connection, each side lets go of the relayed ones that it dialled. Of
+    /// those that are left, if there is one of each kind, the greater node lets go of its own.
     fn resolve(&mut self, now: Instant, peer: NodeId) {
+        self.drain_relayed(now, peer);
+        let relayed = !self.is_direct(peer);
         let up = |dialled: bool| -> Vec<ConnId> {
+            let is_one = |conn: &Conn| conn.is_up() && conn.relayed == relayed;
             let conns = self.peers.get(&peer).into_iter().flat_map(|peer| &peer.conns);
             conns
                 .filter(|id| {
-                    self.conns.get(id).is_some_and(|conn| conn.is_up() && conn.dialled == dialled)
+                    self.conns.get(id).is_some_and(|conn| is_one(conn) && conn.dialled == dialled)
                 })
                 .copied()
                 .collect()
@@ -194,7 +203,8 @@ impl Policy {
         self.local > peer && !self.has(Bug::NobodyLetsGo)
     }
 
-    /// New work goes over the connection that the smaller node dialled, else over the newest.
+    /// New work goes over a direct connection, and of those over the one that the smaller node
+    /// dialled, else over the newest.
     pub(super) fn choose(&mut self, id: NodeId) {
         let Some(peer) = self.peers.get(&id) else { return };
         let smaller_dials = self.local < id;
@@ -203,7 +213,9 @@ impl Policy {
             .iter()
             .filter_map(|conn| Some((*conn, self.conns.get(conn)?)))
             .filter(|(_, conn)| conn.is_up())
-            .max_by_key(|(number, conn)| (conn.dialled == smaller_dials, conn.since, *number))
+            .max_by_key(|(number, conn)| {
+                (!conn.relayed, conn.dialled == smaller_dials, conn.since, *number)
+            })
             .map(|(conn, _)| conn);
         if best == peer.used {
             return;
@@ -297,6 +309,7 @@ impl Policy {
         }
         self.choose(conn.peer);
         self.keep(now, conn.peer);
+        self.seek_direct(now, conn.peer);
         self.admit(now);
     }
 

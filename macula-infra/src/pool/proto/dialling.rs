@@ -1,6 +1,7 @@
 //! Dials: one for each peer, racing its addresses.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use macula_core::identity::NodeId;
@@ -18,11 +19,23 @@ pub(super) const DIAL_MAX: Duration = Duration::from_secs(150);
 impl Policy {
     /// Begins a dial, as soon as there is room.
     pub(super) fn dial(&mut self, now: Instant, id: NodeId) {
+        let addresses = self.peer(now, id).addresses.clone();
+        self.dial_at(now, id, addresses, false);
+    }
+
+    /// Dials these addresses of a peer: all of them, or its direct ones in place of what is relayed.
+    pub(super) fn dial_at(
+        &mut self,
+        now: Instant,
+        id: NodeId,
+        addresses: Vec<SocketAddr>,
+        upgrades: bool,
+    ) {
         let peer = self.peer(now, id);
-        let todo: VecDeque<_> = peer.addresses.iter().take(ADDRESSES_MAX).copied().collect();
-        let exempt = peer.is_protected();
-        let fault = Fault::Unreachable;
-        peer.dial = Some(Dial { todo, live: BTreeSet::new(), begun: false, exempt, fault });
+        let todo: VecDeque<_> = addresses.into_iter().take(ADDRESSES_MAX).collect();
+        let (exempt, fault) = (peer.is_protected(), Fault::Unreachable);
+        let live = BTreeSet::new();
+        peer.dial = Some(Dial { todo, live, begun: false, exempt, upgrades, fault });
         self.waiting.push_back(Waiting::Dial(id));
         self.timers.set(Timer::Room(id), now + self.config.room_wait);
         self.admit(now);
@@ -101,7 +114,7 @@ impl Policy {
         &mut self,
         now: Instant,
         attempt: AttemptId,
-        (conn, id, incarnation): (ConnId, NodeId, u64),
+        (conn, id, incarnation, relayed): (ConnId, NodeId, u64, bool),
     ) {
         if self.conns.contains_key(&conn) {
             return;
@@ -123,7 +136,7 @@ impl Policy {
             // The connection has the dial's room.
             self.end_dial(id);
         }
-        self.insert(now, (conn, id, incarnation), true, exempt);
+        self.insert(now, (conn, id, incarnation, relayed), true, exempt);
         if !expected && attempt != ADOPTED && self.is_spare(now, conn, id) {
             return;
         }
@@ -186,6 +199,9 @@ impl Policy {
     }
 
     fn dial_has_failed(&mut self, now: Instant, id: NodeId, fault: Fault) {
+        if self.upgrade_has_failed(now, id) {
+            return;
+        }
         self.end_dial(id);
         if let Some(peer) = self.peers.get_mut(&id) {
             peer.failed(now, &self.config, &mut self.entropy);

@@ -33,6 +33,8 @@ pub(super) struct Peer {
     pub(super) addresses: Vec<SocketAddr>,
     /// How many dials have failed in a row.
     pub(super) failures: u32,
+    /// How often in a row it was not reached directly while others carry its connection.
+    pub(super) upgrades: u32,
     /// How many connections were lost young in a row.
     pub(super) losses: u32,
     /// Until when it is left alone.
@@ -53,6 +55,7 @@ impl Peer {
             protected: BTreeSet::new(),
             addresses: Vec::new(),
             failures: 0,
+            upgrades: 0,
             losses: 0,
             until: None,
             health: 1.0,
@@ -101,7 +104,7 @@ impl Peer {
     }
 }
 
-fn doubled(span: Duration, times: u32) -> Duration {
+pub(super) fn doubled(span: Duration, times: u32) -> Duration {
     span.saturating_mul(1_u32 << times.min(30))
 }
 
@@ -122,6 +125,8 @@ pub(super) struct Dial {
     pub(super) begun: bool,
     /// Whether it needs none.
     pub(super) exempt: bool,
+    /// Whether it is for a direct connection in place of a relayed one.
+    pub(super) upgrades: bool,
     /// How the last attempt failed.
     pub(super) fault: Fault,
 }
@@ -151,6 +156,8 @@ pub(super) struct Conn {
     /// Whether this node has dialled it.
     pub(super) dialled: bool,
     pub(super) incarnation: u64,
+    /// Whether others carry it.
+    pub(super) relayed: bool,
     pub(super) since: Instant,
     /// As far as is known.
     pub(super) last_used: Instant,

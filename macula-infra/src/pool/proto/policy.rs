@@ -148,7 +148,12 @@ impl Policy {
             }
         }
         peer.wants.push(ticket);
-        let (used, dials) = (peer.used.is_some(), peer.dial.is_some());
+        let used = peer.used.is_some();
+        if !used && peer.dial.as_ref().is_some_and(|dial| dial.upgrades) {
+            // The relayed connection is lost, and another may do as well as a direct one.
+            self.end_dial(id);
+        }
+        let dials = self.peers.get(&id).is_some_and(|peer| peer.dial.is_some());
         self.tickets.insert(ticket, id);
         if used {
             self.grant_all(now, id);
@@ -231,6 +236,7 @@ impl Policy {
             self.deny_all(peer, Denial::Stopping);
             self.end_dial(peer);
             self.timers.clear(Timer::Redial(peer));
+            self.timers.clear(Timer::Upgrade(peer));
         }
         let conns: Vec<(ConnId, State)> =
             self.conns.iter().map(|(id, conn)| (*id, conn.state)).collect();
@@ -254,6 +260,7 @@ impl Policy {
             Timer::Idle(conn) => self.idle(now, conn),
             Timer::Expire(conn) => self.expired(now, conn),
             Timer::Drain(conn) => self.close(conn, Why::Slow),
+            Timer::Upgrade(peer) => self.upgrade_due(now, peer),
         }
     }
 }
@@ -270,13 +277,14 @@ impl Machine for Policy {
                 self.protect(now, peer, class, addresses);
             }
             Input::Release { peer, class } => self.release(peer, class),
-            Input::Dialed { attempt, conn, peer, incarnation } => {
-                self.dialed(now, attempt, (conn, peer, incarnation));
+            Input::Dialed { attempt, conn, peer, incarnation, relayed } => {
+                self.dialed(now, attempt, (conn, peer, incarnation, relayed));
             }
             Input::DialFailed { attempt, fault } => self.dial_failed(now, attempt, fault),
-            Input::Accepted { peer, conn, incarnation } => {
-                self.accepted(now, (conn, peer, incarnation));
+            Input::Accepted { peer, conn, incarnation, relayed } => {
+                self.accepted(now, (conn, peer, incarnation, relayed));
             }
+            Input::Found { peer, addresses } => self.found(now, peer, addresses),
             Input::Closed { conn, clean } => self.closed(now, conn, clean),
             Input::Retired { conn } => self.retired(now, conn),
             Input::Busy { conn, last_used } => self.busy(now, conn, last_used),

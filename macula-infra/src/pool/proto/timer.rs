@@ -23,6 +23,8 @@ pub(super) enum Timer {
     Expire(ConnId),
     /// A connection has not become quiet.
     Drain(ConnId),
+    /// The next attempt to reach a peer directly.
+    Upgrade(NodeId),
 }
 
 impl Timer {
@@ -35,6 +37,7 @@ impl Timer {
             Self::Idle(_) => "idle",
             Self::Expire(_) => "lifetime",
             Self::Drain(_) => "drain",
+            Self::Upgrade(_) => "upgrade",
         }
     }
 }

@@ -29,6 +29,9 @@ use super::topics::Topics;
 use super::word::{FlowId, Life, SessionId, TreeId, Window, Word};
 use super::{Bug, Config, Input, Output, TopicId, Weight};
 
+/// What a node of another realm is told, and why it is audited.
+pub(crate) const OTHER_REALM: &str = "it is of another realm";
+
 /// How many sessions a node has at each end.
 pub(crate) const SESSIONS_MAX: usize = 8_192;
 

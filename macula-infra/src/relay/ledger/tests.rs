@@ -7,10 +7,30 @@ use macula_core::clock::{Clock as _, TokioClock};
 use macula_core::entropy::Entropy;
 use macula_core::identity::{Keypair, NodeId};
 
-use super::{Config, Denial, Ledger, NotCarried, pair};
+use super::{Config, Denial, GRACE, Ledger, NotCarried, Realm, pair};
 
 fn node(number: u8) -> NodeId {
     Keypair::from_seed([number; 32]).node_id()
+}
+
+fn home() -> Realm {
+    "home".into()
+}
+
+/// Reserves in one realm.
+fn reserve(ledger: &mut Ledger, now: Instant, node: NodeId) -> Result<Duration, Denial> {
+    ledger.reserve(now, node, &home())
+}
+
+/// Carries in one realm.
+fn carry(
+    ledger: &mut Ledger,
+    now: Instant,
+    from: NodeId,
+    to: NodeId,
+    len: usize,
+) -> Result<(), NotCarried> {
+    ledger.carry(now, (from, &home()), to, len)
 }
 
 fn serving() -> Config {
@@ -21,13 +41,17 @@ fn serving() -> Config {
 fn whoever_has_a_place_is_sent_to_and_answers() {
     let (mut ledger, now) = (Ledger::new(serving()), TokioClock.now());
     let (a, b, c) = (node(1), node(2), node(3));
-    assert_eq!(ledger.carry(now, a, b, 100), Err(NotCarried::Absent));
-    assert_eq!(ledger.reserve(now, b), Ok(serving().lifetime));
-    assert_eq!(ledger.carry(now, b, a, 100), Err(NotCarried::Absent), "nobody has sent to it yet");
-    assert_eq!(ledger.carry(now, a, b, 100), Ok(()));
-    assert_eq!(ledger.carry(now, b, a, 100), Ok(()), "the answer goes the same way");
-    assert_eq!(ledger.carry(now, b, c, 100), Err(NotCarried::Absent));
-    assert_eq!(ledger.carry(now, b, b, 100), Err(NotCarried::Absent));
+    assert_eq!(carry(&mut ledger, now, a, b, 100), Err(NotCarried::Absent));
+    assert_eq!(reserve(&mut ledger, now, b), Ok(serving().lifetime));
+    assert_eq!(
+        carry(&mut ledger, now, b, a, 100),
+        Err(NotCarried::Absent),
+        "nobody has sent to it yet"
+    );
+    assert_eq!(carry(&mut ledger, now, a, b, 100), Ok(()));
+    assert_eq!(carry(&mut ledger, now, b, a, 100), Ok(()), "the answer goes the same way");
+    assert_eq!(carry(&mut ledger, now, b, c, 100), Err(NotCarried::Absent));
+    assert_eq!(carry(&mut ledger, now, b, b, 100), Err(NotCarried::Absent));
     assert_eq!((ledger.reservations(), ledger.circuits()), (1, 1));
 }
 
@@ -35,16 +59,16 @@ fn whoever_has_a_place_is_sent_to_and_answers() {
 fn what_is_not_used_or_kept_ends() {
     let (mut ledger, mut now) = (Ledger::new(serving()), TokioClock.now());
     let (a, b) = (node(1), node(2));
-    ledger.reserve(now, b).unwrap();
+    reserve(&mut ledger, now, b).unwrap();
     for _ in 0..3 {
         now += serving().circuit_idle - Duration::from_secs(1);
-        assert_eq!(ledger.carry(now, a, b, 1), Ok(()));
+        assert_eq!(carry(&mut ledger, now, a, b, 1), Ok(()));
     }
     now += serving().circuit_idle;
-    assert_eq!(ledger.carry(now, b, a, 1), Err(NotCarried::Absent), "the circuit was idle");
+    assert_eq!(carry(&mut ledger, now, b, a, 1), Err(NotCarried::Absent), "the circuit was idle");
     now += serving().lifetime;
-    assert_eq!(ledger.carry(now, a, b, 1), Err(NotCarried::Absent), "the place was not kept");
-    assert!(ledger.nodes.is_empty() && ledger.timers.next().is_none());
+    assert_eq!(carry(&mut ledger, now, a, b, 1), Err(NotCarried::Absent), "the place was not kept");
+    assert!(is_empty(&ledger));
 }
 
 #[test]
@@ -58,28 +82,103 @@ fn there_are_no_more_places_circuits_and_bytes_than_may_be() {
     };
     let (mut ledger, now) = (Ledger::new(config), TokioClock.now());
     for number in [1, 2, 1] {
-        assert!(ledger.reserve(now, node(number)).is_ok());
+        assert!(reserve(&mut ledger, now, node(number)).is_ok());
     }
-    assert_eq!(ledger.reserve(now, node(3)), Err(Denial::Full(2)));
-    assert_eq!(ledger.carry(now, node(11), node(1), 1), Ok(()));
-    assert_eq!(ledger.carry(now, node(12), node(1), 1), Ok(()));
-    assert_eq!(ledger.carry(now, node(13), node(1), 1), Err(NotCarried::Circuits), "of the node");
-    assert_eq!(ledger.carry(now, node(13), node(2), 1), Ok(()));
-    assert_eq!(ledger.carry(now, node(14), node(2), 1), Err(NotCarried::Circuits), "in all");
+    assert_eq!(reserve(&mut ledger, now, node(3)), Err(Denial::Full));
+    assert_eq!(carry(&mut ledger, now, node(11), node(1), 1), Ok(()));
+    assert_eq!(carry(&mut ledger, now, node(12), node(1), 1), Ok(()));
+    assert_eq!(
+        carry(&mut ledger, now, node(13), node(1), 1),
+        Err(NotCarried::Circuits),
+        "of the node"
+    );
+    assert_eq!(carry(&mut ledger, now, node(13), node(2), 1), Ok(()));
+    assert_eq!(carry(&mut ledger, now, node(14), node(2), 1), Err(NotCarried::Circuits), "in all");
     // Two KiB at once, and one more each second.
-    assert_eq!(ledger.carry(now, node(11), node(1), 2_047), Ok(()));
-    assert_eq!(ledger.carry(now, node(11), node(1), 1), Err(NotCarried::Quota));
-    assert_eq!(ledger.carry(now, node(12), node(1), 1), Ok(()), "another's share");
+    assert_eq!(carry(&mut ledger, now, node(11), node(1), 2_047), Ok(()));
+    assert_eq!(carry(&mut ledger, now, node(11), node(1), 1), Err(NotCarried::Quota));
+    assert_eq!(carry(&mut ledger, now, node(12), node(1), 1), Ok(()), "another's share");
     let later = now + Duration::from_secs(1);
-    assert_eq!(ledger.carry(later, node(11), node(1), 1_024), Ok(()));
-    assert_eq!(ledger.carry(later, node(11), node(1), 1), Err(NotCarried::Quota));
+    assert_eq!(carry(&mut ledger, later, node(11), node(1), 1_024), Ok(()));
+    assert_eq!(carry(&mut ledger, later, node(11), node(1), 1), Err(NotCarried::Quota));
 }
 
 #[test]
 fn a_node_that_does_not_relay_gives_nothing() {
     let (mut ledger, now) = (Ledger::new(Config::default()), TokioClock.now());
-    assert_eq!(ledger.reserve(now, node(1)), Err(Denial::Off));
-    assert_eq!(ledger.carry(now, node(2), node(1), 1), Err(NotCarried::Absent));
+    assert_eq!(reserve(&mut ledger, now, node(1)), Err(Denial::Off));
+    assert_eq!(carry(&mut ledger, now, node(2), node(1), 1), Err(NotCarried::Absent));
+}
+
+fn is_empty(ledger: &Ledger) -> bool {
+    ledger.nodes.is_empty() && ledger.realms.is_empty() && ledger.timers.next().is_none()
+}
+
+#[test]
+fn the_place_of_a_lost_connection_is_kept_for_a_while() {
+    let (mut ledger, now) = (Ledger::new(serving()), TokioClock.now());
+    let (a, b) = (node(1), node(2));
+    reserve(&mut ledger, now, b).unwrap();
+    ledger.lapse(now, b);
+    ledger.lapse(now, a);
+    let later = now + GRACE - Duration::from_millis(1);
+    assert_eq!(carry(&mut ledger, later, a, b, 1), Ok(()));
+    reserve(&mut ledger, later, b).unwrap();
+    ledger.expire(now + GRACE);
+    assert_eq!(ledger.reservations(), 1, "it is back");
+    ledger.lapse(later, b);
+    // A second loss does not make it last longer.
+    ledger.lapse(later + GRACE / 2, b);
+    ledger.expire(later + GRACE);
+    assert_eq!(ledger.reservations(), 0);
+}
+
+#[test]
+fn nothing_crosses_realms_and_each_has_its_share() {
+    let config = Config {
+        reservations_max: 3,
+        reservations_per_realm_max: 2,
+        circuits_per_realm_max: 2,
+        kib_per_s: 1,
+        realm_kib_per_s: 1,
+        ..serving()
+    };
+    let (mut ledger, now) = (Ledger::new(config), TokioClock.now());
+    let (home, away): (Realm, Realm) = (home(), "away".into());
+    ledger.reserve(now, node(1), &home).unwrap();
+    ledger.reserve(now, node(2), &home).unwrap();
+    assert_eq!(ledger.reserve(now, node(3), &home), Err(Denial::RealmFull));
+    ledger.reserve(now, node(4), &away).unwrap();
+    assert_eq!(ledger.reserve(now, node(5), &away), Err(Denial::Full));
+    let mut carry = |from, realm, to, len| ledger.carry(now, (node(from), realm), node(to), len);
+    assert_eq!(carry(4, &away, 1, 1), Err(NotCarried::Absent), "as if it had no place");
+    assert_eq!(carry(11, &home, 1, 2_000), Ok(()));
+    assert_eq!(carry(12, &home, 1, 49), Err(NotCarried::RealmQuota), "of two KiB at once");
+    assert_eq!(carry(12, &home, 1, 48), Ok(()), "what was refused cost nothing");
+    assert_eq!(carry(13, &home, 1, 1), Err(NotCarried::Circuits), "of the realm");
+    assert_eq!(carry(14, &away, 4, 2_000), Ok(()), "another realm's share");
+    let long = now + config.circuit_idle + config.lifetime;
+    ledger.expire(long);
+    ledger.expire(long + config.circuit_idle);
+    assert!(is_empty(&ledger));
+}
+
+#[test]
+fn a_circuit_has_its_time_and_after_a_pause_another() {
+    let lifetime = Duration::from_secs(30);
+    let config = Config { circuit_lifetime: Some(lifetime), ..serving() };
+    let (mut ledger, now) = (Ledger::new(config), TokioClock.now());
+    let (a, b) = (node(1), node(2));
+    reserve(&mut ledger, now, b).unwrap();
+    let at = |ms| now + Duration::from_millis(ms);
+    for ms in [0, 29_999] {
+        assert_eq!(carry(&mut ledger, at(ms), a, b, 1), Ok(()));
+    }
+    for ms in [30_000, 60_000, 89_998] {
+        assert_eq!(carry(&mut ledger, at(ms), a, b, 1), Err(NotCarried::Time));
+        assert_eq!(carry(&mut ledger, at(ms), b, a, 1), Err(NotCarried::Time));
+    }
+    assert_eq!(carry(&mut ledger, at(89_999), a, b, 1), Ok(()), "a minute after the last one");
 }
 
 /// The ledger against a plain account of the same: places and circuits with the times at which they
@@ -91,6 +190,7 @@ fn the_ledger_keeps_a_plain_account() {
         circuits_max: 6,
         circuits_per_node_max: 3,
         kib_per_s: 4_194_303,
+        realm_kib_per_s: 4_194_303,
         ..serving()
     };
     for seed in 0..300 {
@@ -106,7 +206,7 @@ fn the_ledger_keeps_a_plain_account() {
             match entropy.below(6) {
                 0 => {
                     let expected = places.contains_key(&from) || places.len() < 3;
-                    assert_eq!(ledger.reserve(now, from).is_ok(), expected, "seed {seed}");
+                    assert_eq!(reserve(&mut ledger, now, from).is_ok(), expected, "seed {seed}");
                     if expected {
                         places.insert(from, now + config.lifetime);
                     }
@@ -127,7 +227,7 @@ fn the_ledger_keeps_a_plain_account() {
                     } else {
                         Ok(())
                     };
-                    assert_eq!(ledger.carry(now, from, to, 10), expected, "seed {seed}");
+                    assert_eq!(carry(&mut ledger, now, from, to, 10), expected, "seed {seed}");
                     if expected.is_ok() {
                         circuits.insert(pair(from, to), now);
                     }

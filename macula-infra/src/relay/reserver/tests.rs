@@ -8,7 +8,7 @@ use macula_core::entropy::Entropy;
 use macula_core::identity::{Keypair, NodeId};
 use macula_core::machine::Machine as _;
 
-use super::{ANSWER_WITHIN, AVOIDED, Input, Output, Reserver};
+use super::{ANSWER_WITHIN, AVOIDED_MAX, AVOIDED_MIN, Input, Output, RENEW_MAX, Reserver};
 
 const LIFETIME: Duration = Duration::from_secs(600);
 
@@ -51,7 +51,7 @@ fn places_are_sought_published_and_kept() {
     assert!(said.contains(&Output::Publish(held.iter().copied().collect())), "{said:?}");
     assert!(held.iter().all(|relay| said.contains(&Output::Keep(*relay))));
     let (at, _) = reserver.poll_timeout().unwrap();
-    assert_eq!(at, now + LIFETIME / 2);
+    assert_eq!(at, now + RENEW_MAX.min(LIFETIME / 2));
     reserver.handle_timeout(at);
     let again = outputs(&mut reserver);
     assert_eq!(asked(&again).into_iter().collect::<BTreeSet<_>>(), held);
@@ -93,8 +93,62 @@ fn a_relay_that_does_not_answer_is_left_alone_for_a_while() {
     let late = Input::Reserved { relay: node(1), lifetime: LIFETIME };
     reserver.handle(now + ANSWER_WITHIN, late);
     assert_eq!(reserver.held(), []);
-    reserver.handle_timeout(now + ANSWER_WITHIN + AVOIDED);
-    assert_eq!(asked(&outputs(&mut reserver)), [node(1)]);
+    let mut now = now + ANSWER_WITHIN + AVOIDED_MIN;
+    // Twice as long each time, up to a bound.
+    for wait in [2, 4, 8, 16, 30, 30] {
+        reserver.handle_timeout(now);
+        assert_eq!(asked(&outputs(&mut reserver)), [node(1)]);
+        reserver.handle(now, Input::Denied { relay: node(1) });
+        now += Duration::from_secs(wait) - Duration::from_millis(1);
+        reserver.handle_timeout(now);
+        assert_eq!(asked(&outputs(&mut reserver)), []);
+        now += Duration::from_millis(1);
+    }
+    assert_eq!(AVOIDED_MAX, Duration::from_secs(30));
+}
+
+#[test]
+fn a_place_is_kept_over_a_replaced_connection() {
+    let now = TokioClock.now();
+    let (mut reserver, relays) = settled(now);
+    outputs(&mut reserver);
+    let relay = relays[0];
+    reserver.handle(now, Input::Closed { relay });
+    assert_eq!(outputs(&mut reserver), [Output::Reserve(relay)], "nothing is given up yet");
+    reserver.handle(now, Input::Closed { relay });
+    assert_eq!(outputs(&mut reserver), [], "it is being asked");
+    reserver.handle(now, Input::Reserved { relay, lifetime: LIFETIME });
+    assert_eq!((outputs(&mut reserver), reserver.held().len()), (vec![], 3));
+    reserver.handle(now, Input::Closed { relay });
+    outputs(&mut reserver);
+    reserver.handle_timeout(now + ANSWER_WITHIN);
+    let said = outputs(&mut reserver);
+    assert!(said.contains(&Output::LetGo(relay)) && asked(&said).len() == 1, "{said:?}");
+}
+
+#[test]
+fn whoever_has_too_few_places_looks_again_when_the_mesh_changes() {
+    let now = TokioClock.now();
+    let mut reserver = Reserver::new(now, 2, Entropy::from_seed(1));
+    for _ in 0..10 {
+        let (at, _) = reserver.poll_timeout().unwrap();
+        reserver.handle_timeout(at);
+        assert_eq!(outputs(&mut reserver), [Output::Search]);
+        reserver.handle(at, Input::Found(Vec::new()));
+    }
+    let (at, _) = reserver.poll_timeout().unwrap();
+    let now = at - Duration::from_secs(20);
+    reserver.handle(now, Input::Changed);
+    reserver.handle_timeout(now);
+    assert_eq!(outputs(&mut reserver), [Output::Search]);
+    reserver.handle(now, Input::Changed);
+    reserver.handle_timeout(now);
+    assert_eq!(outputs(&mut reserver), [], "not as often as it changes");
+    let (mut reserver, _) = settled(now);
+    outputs(&mut reserver);
+    reserver.handle(now, Input::Changed);
+    reserver.handle_timeout(now);
+    assert_eq!(outputs(&mut reserver), [], "whoever has enough does not look");
 }
 
 #[test]
@@ -137,9 +191,14 @@ fn in_the_end_there_are_as_many_places_as_are_wanted() {
                 }
                 todo.splice(0..0, outputs(&mut reserver).into_iter().rev());
             }
-            if is_wild && entropy.below(4) == 0 {
+            if is_wild {
                 let relay = node(u8::try_from(entropy.below(6)).unwrap() + 1);
-                reserver.handle(now, Input::Lost { relay });
+                match entropy.below(8) {
+                    0 => reserver.handle(now, Input::Lost { relay }),
+                    1 => reserver.handle(now, Input::Closed { relay }),
+                    2 => reserver.handle(now, Input::Changed),
+                    _ => {}
+                }
             }
         }
         assert_eq!(reserver.held().len(), 3, "seed {seed}");

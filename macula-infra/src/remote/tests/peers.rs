@@ -14,6 +14,8 @@ use tokio::task::JoinSet;
 use super::super::wire::{BULK, CALL, Call, FAILURE, Failure, REPLY, code};
 use super::super::{CallError, Refusal, ReplyTo};
 use super::{Job, LONG, MIB, hands, serve_zeros, until, zeros};
+use crate::dht::key::RealmId;
+use crate::tier::Discovery;
 use crate::tier::tests::{Node, authority, credentials, node_with};
 use crate::transport::kind::{PING, PONG};
 use crate::transport::lane::{
@@ -41,7 +43,8 @@ impl Peer {
         };
         let credentials = credentials(authority, 77);
         let node_id = credentials.node();
-        let me = Me { credentials, incarnation: 1, listen: Vec::new(), seed: None };
+        let realm = *RealmId::named(&Discovery::default().realm).as_bytes();
+        let me = Me { credentials, incarnation: 1, listen: Vec::new(), realm, seed: None };
         let sockets = Arc::new(Sockets::bind(&config).unwrap());
         let (endpoint, _) = Endpoint::start(config, sockets, me).await.unwrap();
         let to = node.infra.mesh.listening()[0];

@@ -16,7 +16,7 @@ use super::wire::{BACK, END, End, OPEN, Open};
 use super::{Accepting, FIRST_KIND, Opening};
 use crate::link::{Link, Service, Session};
 use crate::remote::{
-    CallError, Headers, Refusal, Served, Ticket, TicketParts, Unavailability, WITHIN_MAX, allowed,
+    CallError, Headers, Refusal, Served, Ticket, TicketParts, Unavailability, WITHIN_MAX,
 };
 use crate::rpc::proto::flow::Side;
 use crate::transport::Closed;
@@ -103,7 +103,7 @@ impl Streams {
         id: u64,
         open: &Open<'_>,
     ) -> Result<(Arc<Accepting>, Opening), CallError> {
-        allowed(link.node(), open.to)?;
+        self.served.may_ask(link.peer(), open.to)?;
         let accepting = accepting(&self.served, open.to)?;
         let within = Duration::from_millis(open.within_ms).min(WITHIN_MAX);
         let deadline = TokioClock.now() + within;

@@ -24,11 +24,16 @@ pub(super) async fn joined(seed: u8, through: Option<&Node>) -> Node {
     joined_with(seed, through, dht::Config::default()).await
 }
 
-async fn joined_with(seed: u8, through: Option<&Node>, dht: dht::Config) -> Node {
+/// How a node joins through another.
+pub(super) fn joining(through: Option<&Node>) -> Discovery {
     let seeds = through.and_then(|other| other.infra.mesh.listening().first().copied());
     let seeds = seeds.into_iter().map(Seed::Address).collect();
     let bootstrap = bootstrap::Config { seeds, ..bootstrap::Config::default() };
-    let discovery = Discovery { bootstrap, dht, ..Discovery::default() };
+    Discovery { bootstrap, ..Discovery::default() }
+}
+
+async fn joined_with(seed: u8, through: Option<&Node>, dht: dht::Config) -> Node {
+    let discovery = Discovery { dht, ..joining(through) };
     node_of(Config { discovery, ..Config::new(credentials(&authority(), seed), 1) }).await
 }
 

@@ -51,7 +51,8 @@ async fn supervised(seed: u8, config: Config) -> Supervised {
     let credentials = Credentials::new(&showing, trust, Enforcement::Enforce, calendar).unwrap();
     let sockets = Arc::new(Sockets::bind(&config).unwrap());
     let listen = sockets.listening();
-    let me = Me { credentials: credentials.clone(), incarnation: 1, listen, seed: None };
+    let me =
+        Me { credentials: credentials.clone(), incarnation: 1, listen, realm: [0; 32], seed: None };
     let (current, panics) = (Current::default(), Arc::<AtomicBool>::clone(&sink_panics));
     let held = Mutex::new(Vec::new());
     let sink = Arc::new(move |connection, _gone| {
@@ -80,7 +81,7 @@ async fn dialler() -> Endpoint {
     let credentials = Credentials::new(&showing, trust, Enforcement::Enforce, || NOW).unwrap();
     let config = Config { listen: Vec::new(), ..Config::default() };
     let sockets = Arc::new(Sockets::bind(&config).unwrap());
-    let me = Me { credentials, incarnation: 1, listen: Vec::new(), seed: None };
+    let me = Me { credentials, incarnation: 1, listen: Vec::new(), realm: [0; 32], seed: None };
     Endpoint::start(config, sockets, me).await.unwrap().0
 }
 

@@ -66,9 +66,9 @@ fn no_more_waits_than_may() {
 async fn endpoint(seed: u8, overlay: &Overlay) -> (Endpoint, mpsc::Receiver<Arrival>) {
     let config = Config { listen: Vec::new(), ..Config::default() };
     let sockets = Sockets::bind(&config).unwrap();
-    sockets.attach(overlay.clone());
+    sockets.attach(overlay.clone(), true);
     let credentials = credentials(&authority(), seed);
-    let me = Me { credentials, incarnation: 1, listen: Vec::new(), seed: None };
+    let me = Me { credentials, incarnation: 1, listen: Vec::new(), realm: [0; 32], seed: None };
     Endpoint::start(config, Arc::new(sockets), me).await.unwrap()
 }
 
@@ -112,9 +112,9 @@ async fn a_node_that_nobody_carries_to_is_not_reached() {
         ..Config::default()
     };
     let sockets = Sockets::bind(&config).unwrap();
-    sockets.attach(one.clone());
+    sockets.attach(one.clone(), true);
     let credentials = credentials(&authority(), 1);
-    let me = Me { credentials, incarnation: 1, listen: Vec::new(), seed: None };
+    let me = Me { credentials, incarnation: 1, listen: Vec::new(), realm: [0; 32], seed: None };
     let (endpoint, _none) = Endpoint::start(config, Arc::new(sockets), me).await.unwrap();
     let dialled = endpoint.dial(Overlay::address_of(node(2)), Some(node(2))).await;
     assert!(dialled.is_err(), "{dialled:?}");

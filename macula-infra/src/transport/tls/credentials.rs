@@ -17,6 +17,7 @@ use super::judge::{Judged, judge, judge_own};
 use super::lists::{self, UnusableList};
 use super::refusal::Refusal;
 use super::trust::{Enforcement, Trust};
+use crate::access::{Audit, Audited};
 use crate::transport::connection::Side;
 use crate::transport::metrics;
 
@@ -74,6 +75,8 @@ pub struct Showing {
 #[derive(Clone)]
 struct State {
     shown: Arc<CertifiedKey>,
+    /// The roles in the node's own certificate, if a realm has issued it.
+    roles: Arc<[String]>,
     trust: Trust,
     enforcement: Enforcement,
 }
@@ -95,6 +98,7 @@ struct Shared {
     /// Why dials were refused, by their number.
     notes: Mutex<BTreeMap<u64, Refusal>>,
     counts: metrics::Refusals,
+    audit: Audit,
 }
 
 impl Debug for Credentials {
@@ -119,7 +123,8 @@ impl Credentials {
         calendar: impl Fn() -> Duration + Send + Sync + 'static,
     ) -> Result<Self, IncompleteCredentials> {
         trust.check()?;
-        let state = State { shown: Arc::new(shown(showing)?), trust, enforcement };
+        let (shown, roles) = (Arc::new(shown(showing)?), roles(showing, &trust));
+        let state = State { shown, roles, trust, enforcement };
         let credentials = Self(Arc::new(Shared {
             node: showing.key.node_id(),
             secret: showing.key.clone(),
@@ -129,6 +134,7 @@ impl Credentials {
             dials: AtomicU64::new(1),
             notes: Mutex::new(BTreeMap::new()),
             counts: metrics::Refusals::default(),
+            audit: Audit::default(),
         }));
         credentials.tell_own();
         Ok(credentials)
@@ -151,8 +157,8 @@ impl Credentials {
         if found != self.0.node {
             return Err(IncompleteCredentials::OtherNode { node: self.0.node, found });
         }
-        let shown = Arc::new(shown(showing)?);
-        self.put(trust, |trust| State { shown, trust, enforcement })
+        let (shown, roles) = (Arc::new(shown(showing)?), roles(showing, &trust));
+        self.put(trust, |trust| State { shown, roles, trust, enforcement })
     }
 
     /// Replaces what is believed, and goes on to show what is shown.
@@ -165,8 +171,8 @@ impl Credentials {
         trust: Trust,
         enforcement: Enforcement,
     ) -> Result<(), IncompleteCredentials> {
-        let shown = self.shown();
-        self.put(trust, |trust| State { shown, trust, enforcement })
+        let (shown, roles) = (self.shown(), self.own_roles());
+        self.put(trust, |trust| State { shown, roles, trust, enforcement })
     }
 
     fn put(
@@ -221,6 +227,16 @@ impl Credentials {
         *self.0.changes.borrow()
     }
 
+    /// The roles that the realm has given to this node.
+    pub(crate) fn own_roles(&self) -> Arc<[String]> {
+        Arc::clone(&self.0.state.load().roles)
+    }
+
+    /// What was refused, here and by the rules of access.
+    pub(crate) fn audit(&self) -> &Audit {
+        &self.0.audit
+    }
+
     /// How many peers were refused, or would have been, by kind of refusal.
     #[must_use]
     pub fn refusals(&self) -> BTreeMap<&'static str, u64> {
@@ -270,7 +286,7 @@ impl Credentials {
         self.0.counts.add(&refusal, enforced);
         let (kind, here) = (refusal.kind(), self.0.node.short());
         if enforced {
-            tracing::warn!(%here, %peer, kind, "a peer was refused: {refusal}");
+            self.audited(&refusal, &peer);
             return Err(refusal);
         }
         tracing::warn!(%here, %peer, kind, "a peer would be refused: {refusal}");
@@ -280,8 +296,24 @@ impl Credentials {
     /// Counts and tells a refusal that has happened, whatever is enforced.
     pub(in crate::transport) fn refuse_always(&self, refusal: &Refusal, peer: impl Display) {
         self.0.counts.add(refusal, true);
-        let (kind, here) = (refusal.kind(), self.0.node.short());
-        tracing::warn!(%here, %peer, kind, "a peer was refused: {refusal}");
+        self.audited(refusal, &peer);
+    }
+
+    fn audited(&self, refusal: &Refusal, peer: &impl Display) {
+        let why = format!("{}: {refusal}", refusal.kind());
+        self.put_into_audit(None, "connect", &peer.to_string(), &why);
+    }
+
+    /// Says in the audit what was refused, to whom, and why.
+    pub(crate) fn put_into_audit(
+        &self,
+        node: Option<NodeId>,
+        action: &'static str,
+        name: &str,
+        why: &str,
+    ) {
+        let (name, why) = (name.to_owned(), why.to_owned());
+        self.0.audit.refused(Audited { at: self.now(), node, action, name, why });
     }
 
     pub(in crate::transport) fn next_dial(&self) -> u64 {
@@ -303,6 +335,12 @@ impl Credentials {
     pub(super) fn shown(&self) -> Arc<CertifiedKey> {
         Arc::clone(&self.0.state.load().shown)
     }
+}
+
+/// The roles in what is shown, if a realm has issued it.
+fn roles(showing: &Showing, trust: &Trust) -> Arc<[String]> {
+    let facts = showing.chain.first().filter(|_| trust.realm().is_some()).map(Certificate::facts);
+    facts.and_then(Result::ok).map(|facts| facts.roles.into()).unwrap_or_default()
 }
 
 /// What is shown, as the TLS library has it.

@@ -29,8 +29,11 @@ pub struct Judged {
     pub node: NodeId,
     /// Until when its certificate holds, since the Unix epoch.
     pub not_after: Duration,
-    /// The roles that its authority gave it.
+    /// The roles that the realm's authority gave it. Without a realm nobody has any: whoever makes
+    /// its own certificate would give itself whichever it likes.
     pub roles: Vec<String>,
+    /// The name of that authority, as its certificates have it; empty if the node vouches for itself.
+    pub realm: String,
     /// Whether its hello has to show a join token.
     pub token_due: bool,
 }
@@ -92,7 +95,8 @@ pub fn judge(
         Some(_) | None => Ok(Judged {
             node: found,
             not_after: facts.validity.not_after,
-            roles: facts.roles,
+            roles: if trust.realm().is_some() { facts.roles } else { Vec::new() },
+            realm: if facts.issuer == facts.subject { String::new() } else { facts.issuer },
             token_due,
         }),
     }

@@ -43,7 +43,7 @@ async fn told(bytes: &[u8]) -> String {
         answer
     };
     let nobody = OnceLock::new();
-    let (served, answer) = tokio::join!(serve(server, &nobody), talk);
+    let (served, answer) = tokio::join!(serve(server, &nobody, ()), talk);
     served.unwrap();
     assert!(answer.ends_with('\n'), "{answer:?}");
     answer.trim_end().to_owned()
@@ -85,7 +85,7 @@ async fn nobody_says_more_than_a_line_may_have() {
 #[tokio::test(start_paused = true)]
 async fn who_says_nothing_is_not_waited_for_for_ever() {
     let (_client, server) = UnixStream::pair().unwrap();
-    let error = serve(server, &OnceLock::new()).await.unwrap_err();
+    let error = serve(server, &OnceLock::new(), ()).await.unwrap_err();
     assert_eq!(error.to_string(), "it does not say what it wants");
 }
 

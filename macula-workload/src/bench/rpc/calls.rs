@@ -36,15 +36,26 @@ struct Samples {
     bulk: Vec<f64>,
     huge: Vec<f64>,
     raw_bulk: Vec<f64>,
+    relayed: Relayed,
+}
+
+/// The same, between two nodes that a third carries.
+#[derive(Default)]
+struct Relayed {
+    sequential: Vec<f64>,
+    callers: Vec<f64>,
+    bulk: Vec<f64>,
 }
 
 pub(super) async fn measure(scale: usize) -> anyhow::Result<Vec<Measure>> {
     let realm = EphemeralRealm::new()?;
-    let nodes = Nodes::start(&realm).await?;
+    let nodes = Nodes::direct(&realm).await?;
+    let relayed = Box::pin(Nodes::relayed(&realm)).await?;
     let mut raw = Pair::connect(&realm.member()?, &realm.member()?).await?;
     let mut samples = Samples::default();
     let part = |whole: usize| (whole / scale / ROUNDS).max(1);
     sequential(&nodes.echo, part(2_000)).await?;
+    sequential(&relayed.echo, part(2_000)).await?;
     // One after the other in each round, so that a slow moment of the machine hits both.
     for _ in 0..ROUNDS {
         samples.raw_sequential.extend(micros(raw.ping_pong(part(20_000), BODY_LEN).await?));
@@ -62,9 +73,26 @@ pub(super) async fn measure(scale: usize) -> anyhow::Result<Vec<Measure>> {
         let more = bodies * HUGE_LEN / BULK_LEN;
         samples.bulk.push(gigabits(len, bulk(&nodes.swallow, more, BULK_LEN).await?));
         samples.huge.push(gigabits(len, bulk(&nodes.swallow, bodies, HUGE_LEN).await?));
+        carried(&relayed, &part, &mut samples.relayed).await?;
     }
     nodes.stop().await?;
+    relayed.stop().await?;
     Ok(report(samples))
+}
+
+/// A round over a relay: with a tenth of the calls.
+async fn carried(
+    nodes: &Nodes,
+    part: &impl Fn(usize) -> usize,
+    samples: &mut Relayed,
+) -> anyhow::Result<()> {
+    samples.sequential.extend(micros(sequential(&nodes.echo, part(2_000)).await?));
+    let each = (part(40_000) / CALLERS).max(1);
+    samples.callers.push(rate(each * CALLERS, concurrent(&nodes.echo, each).await?));
+    let bodies = (part(200) / BULK_CALLERS).max(1);
+    let len = bodies * BULK_CALLERS * BULK_LEN;
+    samples.bulk.push(gigabits(len, bulk(&nodes.swallow, bodies, BULK_LEN).await?));
+    Ok(())
 }
 
 fn report(mut samples: Samples) -> Vec<Measure> {
@@ -74,6 +102,10 @@ fn report(mut samples: Samples) -> Vec<Measure> {
     let callers = quantile(&mut samples.callers, 0.5);
     let connects = quantile(&mut samples.connects, 0.5);
     let raw_bulk = quantile(&mut samples.raw_bulk, 0.5);
+    let bulk = quantile(&mut samples.bulk, 0.5);
+    let relayed = &mut samples.relayed;
+    let relayed_p99 = quantile(&mut relayed.sequential, 0.99);
+    let direct = "directly";
     let connection = "a new connection for each call";
     vec![
         Measure::new("sequential", "us", sequential)
@@ -85,10 +117,16 @@ fn report(mut samples: Samples) -> Vec<Measure> {
         Measure::new("pooled_gain_sequential", "1/s", 1e6 / sequential)
             .against(connection, connects),
         Measure::new("pooled_gain_64", "1/s", callers).against(connection, connects),
-        Measure::new("bulk", "Gbit/s", quantile(&mut samples.bulk, 0.5))
-            .against("as many raw streams", raw_bulk),
+        Measure::new("bulk", "Gbit/s", bulk).against("as many raw streams", raw_bulk),
         Measure::new("bulk_16_mib", "Gbit/s", quantile(&mut samples.huge, 0.5))
             .against("as many raw streams", raw_bulk),
+        Measure::new("relayed_sequential", "us", quantile(&mut relayed.sequential, 0.5))
+            .p99(relayed_p99)
+            .against(direct, sequential),
+        Measure::new("relayed_64", "1/s", quantile(&mut relayed.callers, 0.5))
+            .against(direct, callers),
+        Measure::new("relayed_bulk", "Gbit/s", quantile(&mut relayed.bulk, 0.5))
+            .against(direct, bulk),
     ]
 }
 

@@ -132,6 +132,8 @@ pub enum Input {
     Request {
         /// Who, with the addresses at which it can be dialled; none if it cannot.
         from: Contact,
+        /// Whether it uses the names of another realm.
+        is_foreign: bool,
         /// By which number it is answered.
         id: u64,
         /// What; none if that could not be read.

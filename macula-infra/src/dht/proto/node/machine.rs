@@ -9,6 +9,7 @@ use super::super::lookup;
 use super::super::peer::Peer;
 use super::super::requests::{self, Outcome, Ticket};
 use super::super::{published, records, table};
+use super::serving::Asker;
 use super::{Bug, Input, Node, Output, Purpose, UPKEEP_WITHIN, UnderWay};
 use crate::contact::Contact;
 use crate::dht::key::Key;
@@ -100,7 +101,10 @@ impl Machine for Node {
             Input::Command { id, command, deadline } => self.command(now, id, command, deadline),
             Input::Forget { id } => self.forget(id),
             Input::Signed { key, provider } => self.issue(now, key, &provider),
-            Input::Request { from, id, ops } => self.request(now, &from, id, ops),
+            Input::Request { from, is_foreign, id, ops } => {
+                let asker = Asker { contact: &from, is_foreign };
+                self.request(now, asker, id, ops);
+            }
             Input::Reply { from, id, results } => {
                 self.requests.answered(now, from, id, results);
             }

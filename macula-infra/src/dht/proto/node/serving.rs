@@ -12,16 +12,32 @@ use crate::dht::key::Key;
 use crate::dht::signed;
 use crate::dht::wire::{CONTACTS_MAX, Op, OpResult, Refusal, Reply};
 
+/// Whoever asks.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Asker<'a> {
+    pub(super) contact: &'a Contact,
+    /// Whether it uses the names of another realm.
+    pub(super) is_foreign: bool,
+}
+
 impl Node {
     /// A peer asks. It is answered at once, and with one result for each operation.
-    pub(super) fn request(&mut self, now: Instant, from: &Contact, id: u64, ops: Option<Vec<Op>>) {
+    pub(super) fn request(
+        &mut self,
+        now: Instant,
+        asker: Asker<'_>,
+        id: u64,
+        ops: Option<Vec<Op>>,
+    ) {
+        let from = asker.contact;
         let Some(ops) = ops else { return self.blame(now, from.node, Offence::Malformed) };
         if self.out.len() >= OUTPUTS_MAX {
             // Whoever drives this node does not keep up; the peer's request times out.
             self.stats.limited += 1;
             return;
         }
-        let results: Vec<OpResult> = ops.into_iter().map(|op| self.answer(now, from, op)).collect();
+        let results: Vec<OpResult> =
+            ops.into_iter().map(|op| self.answer(now, asker, op)).collect();
         self.say(Output::Reply { to: from.node, id, reply: Reply::fitting(results) });
         if !from.addresses.is_empty() {
             // It is there; whether others can dial it shows when this node has.
@@ -30,19 +46,20 @@ impl Node {
     }
 
     #[cfg(not(test))]
-    fn answer(&mut self, now: Instant, from: &Contact, op: Op) -> OpResult {
-        self.serve(now, from, op)
+    fn answer(&mut self, now: Instant, asker: Asker<'_>, op: Op) -> OpResult {
+        self.serve(now, asker, op)
     }
 
     /// A liar says what it was told to say.
     #[cfg(test)]
-    fn answer(&mut self, now: Instant, from: &Contact, op: Op) -> OpResult {
+    fn answer(&mut self, now: Instant, asker: Asker<'_>, op: Op) -> OpResult {
         let lie = self.lies.instead_of(&op);
-        let truth = self.serve(now, from, op);
+        let truth = self.serve(now, asker, op);
         lie.unwrap_or(truth)
     }
 
-    fn serve(&mut self, now: Instant, from: &Contact, op: Op) -> OpResult {
+    fn serve(&mut self, now: Instant, asker: Asker<'_>, op: Op) -> OpResult {
+        let from = asker.contact;
         match self.limits.admit(now, from.node, op.cost()) {
             Verdict::Admitted => {}
             Verdict::Busy { retry_in } => {
@@ -56,6 +73,15 @@ impl Node {
         }
         self.stats.served += 1;
         let keeps = self.mode == Mode::Server;
+        let op = match op {
+            // It finds nodes here, and nothing of this realm.
+            Op::FindValue { key } if asker.is_foreign => Op::FindNode { target: key },
+            Op::FindProviders { key, .. } if asker.is_foreign => Op::FindProviders { key, max: 0 },
+            Op::Store { .. } | Op::Provide { .. } if asker.is_foreign => {
+                return self.kept(from.node, OpResult::Refused(Refusal::OtherRealm));
+            }
+            op => op,
+        };
         match op {
             Op::Ping => OpResult::Pong,
             Op::FindNode { target } => OpResult::Nodes { contacts: self.contacts(&target, from) },
@@ -68,7 +94,9 @@ impl Node {
             }
             Op::FindProviders { key, max } => {
                 let contacts = self.contacts(&key, from);
-                let total = u64::try_from(self.providers.count(now, &key)).unwrap_or(u64::MAX);
+                // Whoever wants none is told nothing of them.
+                let total = if max > 0 { self.providers.count(now, &key) } else { 0 };
+                let total = u64::try_from(total).unwrap_or(u64::MAX);
                 let providers = self.providers.find(now, &key, max.min(CONTACTS_MAX));
                 OpResult::Providers { providers, total, contacts }
             }

@@ -6,6 +6,7 @@ use super::super::dialling::DIAL_MAX;
 use super::super::{AttemptId, Class, ConnId, Denial, Fault, Input, Output, Policy, Ticket, Why};
 use super::{address, begin, ms, nodes, policy, tell, wake};
 use crate::pool::config::Config;
+use crate::transport::overlay::Overlay;
 use macula_core::entropy::Entropy;
 use macula_core::identity::NodeId;
 use macula_core::machine::Machine as _;
@@ -16,11 +17,12 @@ fn want(ticket: u64, peer: NodeId, addresses: &[u16]) -> Input {
 }
 
 fn dialed(attempt: u64, conn: u64, peer: NodeId) -> Input {
-    Input::Dialed { attempt: AttemptId(attempt), conn: ConnId(conn), peer, incarnation: 1 }
+    let (attempt, conn) = (AttemptId(attempt), ConnId(conn));
+    Input::Dialed { attempt, conn, peer, incarnation: 1, relayed: false }
 }
 
 fn accepted(conn: u64, peer: NodeId, incarnation: u64) -> Input {
-    Input::Accepted { peer, conn: ConnId(conn), incarnation }
+    Input::Accepted { peer, conn: ConnId(conn), incarnation, relayed: false }
 }
 
 fn dial(attempt: u64, peer: NodeId, port: u16) -> Output {
@@ -358,4 +360,80 @@ fn only_so_many_addresses_are_dialled_at_one_time() {
     assert_eq!(tell(&mut policy, now, want(2, nodes[2], &[2])), []);
     let told = tell(&mut policy, now, dialed(1, 1, nodes[1]));
     assert_eq!(told.last(), Some(&dial(2, nodes[2], 2)));
+}
+
+fn over_others(input: Input) -> Input {
+    match input {
+        Input::Dialed { attempt, conn, peer, incarnation, .. } => {
+            Input::Dialed { attempt, conn, peer, incarnation, relayed: true }
+        }
+        Input::Accepted { peer, conn, incarnation, .. } => {
+            Input::Accepted { peer, conn, incarnation, relayed: true }
+        }
+        other => other,
+    }
+}
+
+fn drain(conn: u64) -> Output {
+    Output::Drain { conn: ConnId(conn), why: Why::Duplicate }
+}
+
+#[test]
+fn a_direct_connection_takes_the_place_of_a_relayed_one() {
+    let config = Config { idle_ttl: ms(3_600_000), ..Config::default() };
+    let (mut policy, now, peer) = (policy(config), begin(), nodes(8)[1]);
+    tell(&mut policy, now, want(1, peer, &[1]));
+    let told = tell(&mut policy, now, over_others(dialed(1, 7, peer)));
+    assert_eq!(told, [use_it(peer, 7), grant(1, 7)]);
+    // It is tried less and less often, and only where it is direct.
+    let (mut at, mut attempt) = (now, 1);
+    for wait in [1, 2, 4, 8, 16, 30, 30] {
+        at += ms(wait * 1_000);
+        assert_eq!(wake(&mut policy, at - ms(1)), []);
+        assert_eq!(wake(&mut policy, at), [Output::Seek { peer }]);
+        let nowhere = Input::Found { peer, addresses: vec![Overlay::address_of(peer)] };
+        assert_eq!(tell(&mut policy, at, nowhere), []);
+        let addresses = vec![Overlay::address_of(peer), address(2)];
+        attempt += 1;
+        let told = tell(&mut policy, at, Input::Found { peer, addresses });
+        assert_eq!(told, [dial(attempt, peer, 2)]);
+        let (attempt, fault) = (AttemptId(attempt), Fault::Unreachable);
+        assert_eq!(tell(&mut policy, at, Input::DialFailed { attempt, fault }), []);
+    }
+    assert_eq!(policy.health(peer), Some(1.0), "nobody is to blame");
+    at += ms(30_000);
+    wake(&mut policy, at);
+    tell(&mut policy, at, Input::Found { peer, addresses: vec![address(2)] });
+    let told = tell(&mut policy, at, dialed(attempt + 1, 8, peer));
+    assert_eq!(told, [drain_as(7, Why::Lifetime), unuse(peer, 7), use_it(peer, 8)]);
+}
+
+fn drain_as(conn: u64, why: Why) -> Output {
+    Output::Drain { conn: ConnId(conn), why }
+}
+
+#[test]
+fn whoever_dialled_the_relayed_connection_drains_it_when_the_peer_dials_directly() {
+    let (mut policy, now, peer) = (policy(Config::default()), begin(), nodes(8)[1]);
+    tell(&mut policy, now, want(1, peer, &[1]));
+    tell(&mut policy, now, over_others(dialed(1, 7, peer)));
+    let told = tell(&mut policy, now + ms(10), accepted(8, peer, 1));
+    assert_eq!(told, [drain(7), unuse(peer, 7), use_it(peer, 8)]);
+    // A straggler of the same dial of the peer's changes nothing, and a later one is believed.
+    let told = tell(&mut policy, now + ms(20), over_others(accepted(9, peer, 1)));
+    assert_eq!(told, []);
+    let told = tell(&mut policy, now + ms(9_000), over_others(accepted(10, peer, 1)));
+    assert_eq!(told[..3], [unuse(peer, 8), use_it(peer, 9), drain(8)]);
+    assert_eq!(told[3..], [unuse(peer, 9), drain(9), use_it(peer, 10)]);
+}
+
+#[test]
+fn whoever_wants_a_peer_while_only_its_direct_addresses_are_tried_has_all_of_them_tried() {
+    let (mut policy, now, peer) = (policy(Config::default()), begin(), nodes(8)[1]);
+    tell(&mut policy, now, over_others(accepted(7, peer, 1)));
+    wake(&mut policy, now + ms(1_000));
+    tell(&mut policy, now + ms(1_000), Input::Found { peer, addresses: vec![address(2)] });
+    tell(&mut policy, now + ms(1_100), closed(7, true));
+    let told = tell(&mut policy, now + ms(1_200), want(1, peer, &[2, 3]));
+    assert_eq!(told, [Output::Abort { attempt: AttemptId(1) }, dial(2, peer, 2)]);
 }

@@ -12,6 +12,7 @@ use proptest::prelude::*;
 use super::super::{AttemptId, Class, ConnId, Fault, Input, Output, Policy, Ticket, Why};
 use super::{Bug, address, begin, nodes};
 use crate::pool::config::Config;
+use crate::transport::overlay::Overlay;
 
 #[derive(Debug, Clone)]
 enum Op {
@@ -133,13 +134,15 @@ impl Model {
                     let attempt = *self.dials.keys().nth(at % self.dials.len().max(1))?;
                     (attempt, self.dials.remove(&attempt)?.0)
                 };
-                Input::Dialed { attempt, conn: self.held(), peer, incarnation }
+                let relayed = at % 3 == 0;
+                Input::Dialed { attempt, conn: self.held(), peer, incarnation, relayed }
             }
             Op::Foreign(at, peer, incarnation) => {
                 let attempt = *self.dials.keys().nth(at % self.dials.len().max(1))?;
                 self.dials.remove(&attempt);
                 let peer = self.peers[usize::from(peer)];
-                Input::Dialed { attempt, conn: self.held(), peer, incarnation }
+                let relayed = at % 3 == 0;
+                Input::Dialed { attempt, conn: self.held(), peer, incarnation, relayed }
             }
             Op::Failed(at) => {
                 let attempt = *self.dials.keys().nth(at % self.dials.len().max(1))?;
@@ -148,7 +151,8 @@ impl Model {
             }
             Op::Accepted(peer, incarnation) => {
                 let peer = self.peers[usize::from(peer)];
-                Input::Accepted { peer, conn: self.held(), incarnation }
+                let relayed = incarnation == 2;
+                Input::Accepted { peer, conn: self.held(), incarnation, relayed }
             }
             Op::Closed(at, clean) => {
                 let conn = self.nth_conn(at)?;
@@ -223,6 +227,10 @@ impl Model {
                 }
                 Output::Use { conn, .. } => assert!(self.conns.contains_key(&conn)),
                 Output::Unuse { .. } => {}
+                Output::Seek { peer } => {
+                    let addresses = vec![address(1), Overlay::address_of(peer)];
+                    self.policy.handle(self.now, Input::Found { peer, addresses });
+                }
                 Output::Retire { conn, unused_since } => {
                     let Some(held) = self.conns.get(&conn) else { continue };
                     let input = if held.busy || held.last_used > unused_since {

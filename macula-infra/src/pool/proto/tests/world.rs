@@ -10,6 +10,7 @@ use macula_core::machine::Machine as _;
 use super::super::{AttemptId, ConnId, Fault, Input, Output, Policy, Ticket};
 use super::{Bug, address, begin, ms, nodes};
 use crate::pool::config::Config;
+use crate::transport::overlay::{Overlay, is_overlay};
 
 /// How long the world is left alone before it is looked at.
 const SETTLING: Duration = Duration::from_secs(60);
@@ -18,6 +19,7 @@ const SETTLING: Duration = Duration::from_secs(60);
 #[derive(Debug, Clone)]
 struct Wire {
     ends: [usize; 2],
+    relayed: bool,
     known: [Option<ConnId>; 2],
     /// Who has said that it takes no new work.
     leaving: [bool; 2],
@@ -26,7 +28,7 @@ struct Wire {
 #[derive(Debug, Clone)]
 enum Event {
     Tell(usize, u64, Input),
-    Dialled { from: usize, life: u64, attempt: AttemptId, to: usize },
+    Dialled { from: usize, life: u64, attempt: AttemptId, to: usize, relayed: bool },
     Wake(usize),
     Want(usize, usize),
     Lose(usize),
@@ -46,6 +48,8 @@ struct World {
     /// How many wires were closed outright, with whatever was on them.
     cut_off: u32,
     faulty: bool,
+    /// Whether nothing gets through directly.
+    apart: bool,
     bug: Option<Bug>,
 }
 
@@ -63,6 +67,7 @@ impl World {
             granted: 0,
             cut_off: 0,
             faulty: false,
+            apart: false,
             bug,
             ids,
         };
@@ -115,7 +120,9 @@ impl World {
                 self.obey(node);
             }
             Event::Tell(..) => {}
-            Event::Dialled { from, life, attempt, to } => self.dialled(from, life, attempt, to),
+            Event::Dialled { from, life, attempt, to, relayed } => {
+                self.dialled((from, life), attempt, to, relayed);
+            }
             Event::Wake(node) => {
                 self.policies[node].handle_timeout(self.now);
                 self.obey(node);
@@ -123,7 +130,8 @@ impl World {
             Event::Want(from, to) => {
                 let (ticket, peer) = (Ticket(self.next()), self.ids[to]);
                 let port = u16::try_from(to).unwrap();
-                let input = Input::Want { ticket, peer, addresses: vec![address(port)] };
+                let addresses = vec![address(port), Overlay::address_of(peer)];
+                let input = Input::Want { ticket, peer, addresses };
                 self.policies[from].handle(self.now, input);
                 self.obey(from);
             }
@@ -159,23 +167,29 @@ impl World {
         }
     }
 
-    fn dialled(&mut self, from: usize, life: u64, attempt: AttemptId, to: usize) {
+    fn dialled(
+        &mut self,
+        (from, life): (usize, u64),
+        attempt: AttemptId,
+        to: usize,
+        relayed: bool,
+    ) {
         if self.lives[from] != life {
             return;
         }
-        if self.faulty && self.dice.chance(0.2) {
+        if (self.apart && !relayed) || (self.faulty && self.dice.chance(0.2)) {
             let fault = Fault::Unreachable;
             return self.tell(from, Duration::ZERO, Input::DialFailed { attempt, fault });
         }
         let (conn, theirs) = (ConnId(self.next()), ConnId(self.next()));
         let known = [Some(conn), Some(theirs)];
-        self.wires.push(Wire { ends: [from, to], known, leaving: [false; 2] });
-        let accepted =
-            Input::Accepted { peer: self.ids[from], conn: theirs, incarnation: self.lives[from] };
+        self.wires.push(Wire { ends: [from, to], relayed, known, leaving: [false; 2] });
+        let (peer, incarnation) = (self.ids[from], self.lives[from]);
+        let accepted = Input::Accepted { peer, conn: theirs, incarnation, relayed };
         self.tell(to, Duration::ZERO, accepted);
         let (peer, incarnation) = (self.ids[to], self.lives[to]);
         let back = self.latency();
-        self.tell(from, back, Input::Dialed { attempt, conn, peer, incarnation });
+        self.tell(from, back, Input::Dialed { attempt, conn, peer, incarnation, relayed });
     }
 
     fn find(&self, node: usize, conn: ConnId) -> Option<(usize, usize)> {
@@ -203,10 +217,19 @@ impl World {
     fn obey(&mut self, node: usize) {
         while let Some(output) = self.policies[node].poll_output() {
             match output {
-                Output::Dial { attempt, address, .. } => {
-                    let (to, life) = (usize::from(address.port()), self.lives[node]);
-                    let there = self.latency();
-                    self.later(there, Event::Dialled { from: node, life, attempt, to });
+                Output::Dial { attempt, address, peer } => {
+                    let life = self.lives[node];
+                    let to = self.ids.iter().position(|id| *id == peer).unwrap();
+                    let relayed = is_overlay(address);
+                    let there = self.latency() * if relayed { 2 } else { 1 };
+                    let dialled = Event::Dialled { from: node, life, attempt, to, relayed };
+                    self.later(there, dialled);
+                }
+                Output::Seek { peer } => {
+                    let to = self.ids.iter().position(|id| *id == peer).unwrap();
+                    let port = u16::try_from(to).unwrap();
+                    let addresses = vec![address(port), Overlay::address_of(peer)];
+                    self.tell(node, Duration::ZERO, Input::Found { peer, addresses });
                 }
                 Output::Grant { .. } => self.granted += 1,
                 Output::Retire { conn, .. } => {
@@ -251,10 +274,48 @@ impl World {
             self.find(from, used).map(|(wire, _)| wire)
         };
         match (uses(a, b), uses(b, a)) {
-            (Some(one), Some(other)) if one == other => Ok(()),
+            (Some(one), Some(other)) if one == other => {
+                if self.wires[one].relayed == self.apart {
+                    return Ok(());
+                }
+                Err(format!("{a} and {b} use wire {one}, relayed or not"))
+            }
             (one, other) => Err(format!("{a} uses {one:?} and {b} uses {other:?}")),
         }
     }
+}
+
+/// What is direct does not outlast that nothing gets through directly.
+impl World {
+    fn lose_direct(&mut self) {
+        for wire in 0..self.wires.len() {
+            if self.apart && !self.wires[wire].relayed {
+                self.later(Duration::ZERO, Event::Lose(wire));
+            }
+        }
+        let lost = self.now + SETTLING;
+        self.run_until(lost);
+    }
+}
+
+/// Two nodes that are connected over others begin to reach each other directly.
+fn meeting(seed: u64, bug: Option<Bug>) -> Result<(), String> {
+    let mut world = World::new(seed, 2, bug);
+    world.apart = true;
+    for node in 0..2 {
+        let wait = Duration::from_micros(world.dice.below(60_000));
+        world.later(wait, Event::Want(node, 1 - node));
+    }
+    let apart = world.now + ms(world.dice.below(20_000) + 1_000);
+    world.run_until(apart);
+    world.agreed(0, 1).map_err(|why| format!("apart: {why}"))?;
+    world.apart = false;
+    let end = world.now + SETTLING;
+    world.run_until(end);
+    if world.cut_off > 0 {
+        return Err("a connection was closed outright, and the other side may have used it".into());
+    }
+    world.agreed(0, 1)
 }
 
 /// Two nodes dial each other within a few moments.
@@ -282,7 +343,11 @@ fn storm(seed: u64, bug: Option<Bug>) -> Result<(), String> {
     let mut world = World::new(seed, count, bug);
     let nodes = u64::from(count);
     world.faulty = true;
-    for _ in 0..60 {
+    for step in 0..60 {
+        // Direct ways come and go, and in the end there are some or there are none.
+        if step % 10 == 0 {
+            world.apart = world.dice.chance(0.5);
+        }
         let (from, to) = (world.dice.below(nodes), world.dice.below(nodes));
         let at = ms(world.dice.below(20_000));
         let [from, to] = [from, to].map(|node| usize::try_from(node).unwrap());
@@ -301,6 +366,7 @@ fn storm(seed: u64, bug: Option<Bug>) -> Result<(), String> {
     let settled = world.now + SETTLING;
     world.run_until(settled);
     world.faulty = false;
+    world.lose_direct();
     let granted = world.granted;
     let everybody = usize::from(count);
     for from in 0..everybody {
@@ -339,6 +405,17 @@ fn found(bug: Bug, run: impl Fn(u64, Option<Bug>) -> Result<(), String>) -> Opti
 #[test]
 fn dials_that_cross_leave_one_connection_for_a_thousand_seeds() {
     holds(1_000, crossing);
+}
+
+#[test]
+fn nodes_that_begin_to_reach_each_other_go_over_to_a_direct_connection() {
+    holds(1_000, meeting);
+}
+
+#[test]
+fn a_policy_that_lets_go_of_what_the_other_dialled_too_is_found_where_nodes_meet() {
+    let (seed, why) = found(Bug::BothLetGo, meeting).unwrap();
+    assert!(why.contains("connections") || why.contains("use"), "seed {seed}: {why}");
 }
 
 #[test]

@@ -11,7 +11,7 @@ use super::super::inlet::Inlet;
 use super::super::intake::Taken;
 use super::super::subscribers::{Handed, Origin, Takers};
 use super::super::word::{Batch, Entry, Failure, FlowId, Life, SessionId, Word};
-use super::{Broker, REPORT_DELAY, SESSIONS_MAX, Timer, WINDOW};
+use super::{Broker, OTHER_REALM, REPORT_DELAY, SESSIONS_MAX, Timer, WINDOW};
 
 /// How long it is waited before more is told of what is wanted, if there is much.
 const MORE_AFTER: Duration = Duration::from_millis(20);
@@ -86,9 +86,8 @@ impl Broker {
         (realm, life): ([u8; 32], Life),
     ) {
         if realm != self.me.realm {
-            let why = "it is of another realm";
-            self.out.push_back(Output::Misbehaved { peer: from, why });
-            return self.send(from, session, Word::Refused { why: why.to_owned() });
+            self.out.push_back(Output::Misbehaved { peer: from, why: OTHER_REALM });
+            return self.send(from, session, Word::Refused { why: OTHER_REALM.to_owned() });
         }
         let known = self.inlets.get(&from);
         if known.is_none_or(|inlet| inlet.session != session) {

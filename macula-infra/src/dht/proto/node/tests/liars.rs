@@ -147,7 +147,7 @@ fn stored(lie: &Lie) {
     let (keeper, liar) = (Address(3), LIARS[0]);
     let ops = vec![Op::Store { record: (lie.record)(&mesh), condition: Condition::Any }];
     let from = contact(liar);
-    mesh.sim.input(keeper, |_| Input::Request { from, id: 77, ops: Some(ops) });
+    mesh.sim.input(keeper, |_| Input::Request { from, is_foreign: false, id: 77, ops: Some(ops) });
     mesh.run(Duration::from_millis(100));
     let liar = contact(liar).node;
     assert_eq!(mesh.refused, [(keeper, liar, Side::Keeper, lie.refusal.clone())]);

@@ -93,7 +93,7 @@ impl macula_core::sim::Node for Wiring {
             Input::Reply { from: contact(from).node, id: RequestId(id), results }
         } else {
             let ops = Request::decode(&body).ok().map(|request| request.ops);
-            Input::Request { from: contact(from), id, ops }
+            Input::Request { from: contact(from), is_foreign: false, id, ops }
         }
     }
 

@@ -89,7 +89,7 @@ pub struct Config {
     pub membership: membership::Config,
     /// The distributed hash table.
     pub dht: Dht,
-    /// Publish and subscribe.
+    /// Publish and subscribe. No key of a file has it.
     pub pubsub: pubsub::Config,
     /// Who may do what.
     pub access: access::Rules,

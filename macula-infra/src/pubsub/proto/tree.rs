@@ -11,6 +11,8 @@
 //! from neighbours at first and from the publisher in the end. Messages are handed on in the order of
 //! their numbers. Each node tells the publisher now and then up to which it has them.
 
+mod said;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
@@ -19,9 +21,11 @@ use macula_core::deadlines::Deadlines;
 use macula_core::entropy::Entropy;
 use macula_core::identity::NodeId;
 use macula_core::machine::Machine;
-use serde::{Deserialize, Serialize};
 
-use super::view::{self, Change, View};
+pub(crate) use said::SAID_MAX;
+pub use said::{Digest, Origin, Said};
+
+use super::view::{Change, View};
 
 /// How often neighbours compare what they have.
 const PULSE_EVERY: Duration = Duration::from_secs(1);
@@ -61,102 +65,6 @@ const HAVE_MAX: usize = 1_024;
 
 /// How many messages one question asks for.
 pub const GRAFT_LEN_MAX: usize = 64;
-
-/// A life of a publisher.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct Origin {
-    /// Its node.
-    pub node: NodeId,
-    /// Which life of it.
-    pub life: u64,
-}
-
-/// How much of a publisher's messages a node has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct Digest {
-    /// Whose.
-    pub origin: Origin,
-    /// The first that it keeps.
-    pub oldest: u64,
-    /// It has all up to this one.
-    pub have: u64,
-    /// The last of which it knows.
-    pub seen: u64,
-}
-
-/// What nodes of an audience say to each other.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Said {
-    /// Something about their views.
-    View(view::Said),
-    /// The sender is there, holds the other for its neighbour, and has so much.
-    Pulse {
-        /// How much of each publisher's messages.
-        digests: Vec<Digest>,
-    },
-    /// A message.
-    Gossip {
-        /// Whose.
-        origin: Origin,
-        /// Its number.
-        sequence: u64,
-        /// What it says.
-        payload: Bytes,
-    },
-    /// The sender has messages.
-    Have {
-        /// Which.
-        messages: Vec<(Origin, u64)>,
-    },
-    /// Send me no messages, only their numbers.
-    Prune,
-    /// Send me these messages, and from now on all.
-    Graft {
-        /// Whose.
-        origin: Origin,
-        /// Their numbers.
-        messages: Vec<u64>,
-    },
-    /// The publisher has no messages before this one any more.
-    Floor {
-        /// Whose.
-        origin: Origin,
-        /// The first that it has.
-        oldest: u64,
-    },
-    /// The sender has done with all messages of the publisher up to this one.
-    Ack {
-        /// Whose.
-        origin: Origin,
-        /// The number.
-        upto: u64,
-        /// How many of all so far its subscribers have not got.
-        missed: u64,
-    },
-}
-
-/// How many entries a list in one of those has at most.
-pub(crate) const SAID_MAX: usize = HAVE_MAX;
-
-impl Said {
-    /// How many entries the list in it has.
-    pub(crate) const fn len(&self) -> usize {
-        match self {
-            Self::View(view::Said::Shuffle { known, .. } | view::Said::ShuffleReply { known }) => {
-                known.len()
-            }
-            Self::Pulse { digests } => digests.len(),
-            Self::Have { messages } => messages.len(),
-            Self::Graft { messages, .. } => messages.len(),
-            Self::View(_)
-            | Self::Gossip { .. }
-            | Self::Prune
-            | Self::Floor { .. }
-            | Self::Ack { .. } => 0,
-        }
-    }
-}
 
 /// What can happen.
 #[derive(Debug)]

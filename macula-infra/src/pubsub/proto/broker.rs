@@ -153,6 +153,16 @@ impl Broker {
         (self.outlets.len(), self.inlets.len())
     }
 
+    /// How many messages it holds for others, and how many it has taken that are not handed on.
+    #[cfg(test)]
+    pub(super) fn held(&self) -> (usize, usize) {
+        let parked = self.topics.parked.iter().filter_map(|id| self.topics.get(*id));
+        let parked: usize = parked.map(|named| named.parked.len()).sum();
+        let outlets: usize = self.outlets.values().map(Outlet::outstanding).sum();
+        let inlets: usize = self.inlets.values().map(Inlet::buffered).sum();
+        (parked + outlets + self.out.len(), inlets)
+    }
+
     /// How many messages it has sent in its own broadcasts.
     #[cfg(test)]
     pub(super) fn broadcast_sent(&self) -> u64 {

@@ -309,6 +309,7 @@ fn ground(config: Config, peers: &SupervisorHandle) -> Result<Ground, Error> {
     let known = discovery.saved.entries.iter().map(|entry| entry.contact.clone());
     let known = known.take(membership::proto::SEEDS_MAX).collect();
     let membership = Membership::new(known, &discovery.membership);
+    let table = DhtService { dht: dht.clone(), book: book.clone(), access };
     let pool = Pool::new(pool::Ground {
         node: credentials.node(),
         caps: Caps {
@@ -316,13 +317,7 @@ fn ground(config: Config, peers: &SupervisorHandle) -> Result<Ground, Error> {
             body_len_max: config.body_len_max,
             lane_len_max: config.lane_len_max,
         },
-        services: Services::default()
-            .with(Arc::new(RemoteService(served.clone())))
-            .with(Arc::new(StreamService(served.clone())))
-            .with(Arc::new(MembershipService(membership.clone())))
-            .with(Arc::new(PubSubService(pubsub.clone())))
-            .with(Arc::new(DhtService { dht: dht.clone(), book: book.clone(), access }))
-            .with(Arc::new(RelayService(relay.clone()))),
+        services: on_links(&served, &membership, &pubsub, &relay).with(Arc::new(table)),
         book,
         current: current.clone(),
         peers: peers.clone(),
@@ -352,6 +347,16 @@ fn ground(config: Config, peers: &SupervisorHandle) -> Result<Ground, Error> {
     let mut services = services_of(&mesh, own, incarnation, discovery, entropy)?;
     services.services = services.services.child(handlers);
     Ok(Ground { endpoint, policy, mesh, services })
+}
+
+/// What has a session on each connection, but for the table.
+fn on_links(served: &Served, membership: &Membership, pubsub: &PubSub, relay: &Relay) -> Services {
+    Services::default()
+        .with(Arc::new(RemoteService(served.clone())))
+        .with(Arc::new(StreamService(served.clone())))
+        .with(Arc::new(MembershipService(membership.clone())))
+        .with(Arc::new(PubSubService(pubsub.clone())))
+        .with(Arc::new(RelayService(relay.clone())))
 }
 
 /// This node as others know it: where it says that it can be dialled, or else where it listens; and

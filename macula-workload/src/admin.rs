@@ -72,6 +72,24 @@ pub enum Request {
     },
     /// The routing table.
     DhtTable {},
+    /// What the rules of access, or the lack of a certificate, have kept others from lately.
+    Audit {},
+    /// The procedures that the node provides.
+    RpcList {},
+    /// Who provides a procedure.
+    RpcProviders {
+        /// The procedure.
+        procedure: String,
+    },
+    /// What a provider of a procedure answers.
+    RpcCall {
+        /// The procedure.
+        procedure: String,
+        /// The question.
+        question: Value,
+        /// For how many milliseconds the node waits.
+        within_ms: u64,
+    },
     /// That something is published.
     Publish {
         /// The topic.
@@ -96,24 +114,6 @@ pub enum Request {
         last: Option<u32>,
         /// Whether the retained message of each topic is wanted.
         retained: bool,
-    },
-    /// What the rules of access, or the lack of a certificate, have kept others from lately.
-    Audit {},
-    /// The procedures that the node provides.
-    RpcList {},
-    /// Who provides a procedure.
-    RpcProviders {
-        /// The procedure.
-        procedure: String,
-    },
-    /// What a provider of a procedure answers.
-    RpcCall {
-        /// The procedure.
-        procedure: String,
-        /// The question.
-        question: Value,
-        /// For how many milliseconds the node waits.
-        within_ms: u64,
     },
 }
 

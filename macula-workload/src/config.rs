@@ -89,12 +89,12 @@ pub struct Config {
     pub membership: membership::Config,
     /// The distributed hash table.
     pub dht: Dht,
-    /// Publish and subscribe. No key of a file has it.
-    pub pubsub: pubsub::Config,
     /// Who may do what.
     pub access: access::Rules,
     /// How the node is reached over others, and they over it.
     pub relay: relay::Config,
+    /// Publish and subscribe.
+    pub pubsub: pubsub::Config,
     /// How a node that runs is asked.
     pub admin: Admin,
     /// The platform tier.

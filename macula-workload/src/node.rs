@@ -166,8 +166,8 @@ impl Builder {
             membership: config.membership.clone(),
             dht: config.dht.node.clone(),
             limits: config.dht.limits,
-            pubsub: config.pubsub,
             relay: config.relay,
+            pubsub: config.pubsub,
             saved: saved::read(table_file.as_deref()),
         };
         let about = Arc::new(OnceLock::new());

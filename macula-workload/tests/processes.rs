@@ -288,28 +288,6 @@ fn what_was_put_is_found_when_the_node_through_which_all_met_has_gone() {
 }
 
 #[test]
-fn what_is_published_at_one_node_is_followed_at_another() {
-    let folders = Folders::new("topics");
-    let (a, b) = (folders.init("a", None), folders.init("b", Some("a")));
-    let a = Running::start(&folders, "a", a);
-    let seed = format!("mesh.seeds={}", a.address);
-    let mut b = Running::start_with(&folders, "b", b, &[&seed]);
-    b.says(&format!("joined node={}", a.node));
-    let (at_a, at_b) = (folders.configuration("a"), folders.configuration("b"));
-    let publish = ["pub", "room.1", "hello", "--retain", "--config", &at_a, "--json"];
-    assert_eq!(told(&publish), json!({ "subscribers": 0 }));
-    // It is retained, so it does not matter who is first.
-    let follow = ["sub", "room.*", "--retained", "--count", "1", "--config", &at_b, "--json"];
-    let heard = told(&follow);
-    assert_eq!((&heard["topic"], &heard["value"]), (&json!("room.1"), &json!("hello")));
-    assert_eq!((&heard["publisher"], &heard["replayed"]), (&json!(a.node), &json!(true)));
-    let wrong = macula(&["pub", "room..1", "hello", "--config", &at_a]).output().unwrap();
-    assert_eq!(wrong.status.code(), Some(1), "{}", text(&wrong.stdout));
-    b.stop();
-    a.stop();
-}
-
-#[test]
 fn procedures_are_called_and_who_may_not_is_refused_and_put_down() {
     let folders = Folders::new("rpc");
     let (a, b) = (folders.init("a", None), folders.init("b", Some("a")));
@@ -374,6 +352,28 @@ fn procedures_are_called_and_who_may_not_is_refused_and_put_down() {
     let nobody = asked("nobody.there");
     assert!(text(&nobody.stderr).contains("nobody provides"), "{}", text(&nobody.stderr));
     [a, b, c].into_iter().for_each(Running::stop);
+}
+
+#[test]
+fn what_is_published_at_one_node_is_followed_at_another() {
+    let folders = Folders::new("topics");
+    let (a, b) = (folders.init("a", None), folders.init("b", Some("a")));
+    let a = Running::start(&folders, "a", a);
+    let seed = format!("mesh.seeds={}", a.address);
+    let mut b = Running::start_with(&folders, "b", b, &[&seed]);
+    b.says(&format!("joined node={}", a.node));
+    let (at_a, at_b) = (folders.configuration("a"), folders.configuration("b"));
+    let publish = ["pub", "room.1", "hello", "--retain", "--config", &at_a, "--json"];
+    assert_eq!(told(&publish), json!({ "subscribers": 0 }));
+    // It is retained, so it does not matter who is first.
+    let follow = ["sub", "room.*", "--retained", "--count", "1", "--config", &at_b, "--json"];
+    let heard = told(&follow);
+    assert_eq!((&heard["topic"], &heard["value"]), (&json!("room.1"), &json!("hello")));
+    assert_eq!((&heard["publisher"], &heard["replayed"]), (&json!(a.node), &json!(true)));
+    let wrong = macula(&["pub", "room..1", "hello", "--config", &at_a]).output().unwrap();
+    assert_eq!(wrong.status.code(), Some(1), "{}", text(&wrong.stdout));
+    b.stop();
+    a.stop();
 }
 
 #[test]

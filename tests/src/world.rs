@@ -125,10 +125,10 @@ pub struct World {
     faults: Faults,
     kills: &'static [Part],
     joins: bool,
-    vanishes: Option<(usize, Duration)>,
     apart: &'static [(usize, usize)],
     met_at_last: bool,
     crashing: usize,
+    vanishes: Option<(usize, Duration)>,
     config: Config,
     of_each: fn(usize, &mut Config),
 }
@@ -178,10 +178,10 @@ impl World {
             faults: Faults::STORM,
             kills: &[],
             joins: false,
-            vanishes: None,
             apart: &[],
             met_at_last: false,
             crashing: NODES_MAX,
+            vanishes: None,
             config: quick(),
             of_each: |_, _| {},
         }
@@ -230,12 +230,6 @@ impl World {
         Self { joins: true, ..self }
     }
 
-    /// A node crashes at this time of the storm, and does not come back.
-    #[must_use]
-    pub fn vanishes(self, node: usize, at: Duration) -> Self {
-        Self { vanishes: Some((node, at)), ..self }
-    }
-
     /// Nothing gets from one of each pair to the other, directly: from the beginning on, and for ever.
     #[must_use]
     pub fn apart(self, apart: &'static [(usize, usize)]) -> Self {
@@ -258,6 +252,12 @@ impl World {
     #[must_use]
     pub fn of_each(self, of_each: fn(usize, &mut Config)) -> Self {
         Self { of_each, ..self }
+    }
+
+    /// A node crashes at this time of the storm, and does not come back.
+    #[must_use]
+    pub fn vanishes(self, node: usize, at: Duration) -> Self {
+        Self { vanishes: Some((node, at)), ..self }
     }
 
     /// The configuration of all nodes, but for addresses and peers: it begins as one with short

@@ -61,8 +61,8 @@ type Prefixes = Arc<Mutex<BTreeMap<Arc<str>, usize>>>;
 pub(super) struct Shared {
     pub(super) me: NodeId,
     pub(super) realm: [u8; 32],
-    pub(super) config: Config,
     pub(super) access: Access,
+    pub(super) config: Config,
     pub(super) desk: Desk<Input>,
     pub(super) gates: Gates,
     pub(super) subscribed: Mutex<BTreeMap<SubId, Arc<Subscribed>>>,

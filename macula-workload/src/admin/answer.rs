@@ -79,18 +79,18 @@ pub(super) async fn answer(mesh: &Mesh, request: Request) -> Result<Value, Strin
             }))
         }
         Request::DhtTable {} => Ok(table(mesh)),
-        Request::Publish { topic, value, at_least_once, retain, keep } => {
-            let qos = if at_least_once { Qos::AtLeastOnce } else { Qos::AtMostOnce };
-            let options = PublishOptions { qos, retain, keep, ..PublishOptions::default() };
-            topics::publish(mesh, &topic, value, options).await
-        }
-        Request::Subscribe { .. } => Err("it is no question with one answer".to_owned()),
         Request::Audit {} => Ok(audit(mesh)),
         Request::RpcList {} => Ok(rpc::list(mesh)),
         Request::RpcProviders { procedure } => rpc::providers(mesh, &procedure).await,
         Request::RpcCall { procedure, question, within_ms } => {
             rpc::call(mesh, &procedure, &question, Duration::from_millis(within_ms)).await
         }
+        Request::Publish { topic, value, at_least_once, retain, keep } => {
+            let qos = if at_least_once { Qos::AtLeastOnce } else { Qos::AtMostOnce };
+            let options = PublishOptions { qos, retain, keep, ..PublishOptions::default() };
+            topics::publish(mesh, &topic, value, options).await
+        }
+        Request::Subscribe { .. } => Err("it is no question with one answer".to_owned()),
     }
 }
 

@@ -3,6 +3,7 @@
 
 mod calls;
 mod memory;
+mod named;
 mod nodes;
 
 use super::Amounts;

@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock};
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{CLIENTS_MAX, LINE_LEN_MAX, State, bound, listen, serve};
 
@@ -30,6 +31,11 @@ impl Drop for Folder {
     }
 }
 
+/// The turn of a client.
+fn turn() -> OwnedSemaphorePermit {
+    Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap()
+}
+
 /// What a node that is not up answers to some bytes, after which the client says no more.
 async fn told(bytes: &[u8]) -> String {
     let (mut client, server) = UnixStream::pair().unwrap();
@@ -43,7 +49,7 @@ async fn told(bytes: &[u8]) -> String {
         answer
     };
     let nobody = OnceLock::new();
-    let (served, answer) = tokio::join!(serve(server, &nobody, ()), talk);
+    let (served, answer) = tokio::join!(serve(server, &nobody, turn()), talk);
     served.unwrap();
     assert!(answer.ends_with('\n'), "{answer:?}");
     answer.trim_end().to_owned()
@@ -73,7 +79,7 @@ async fn what_is_no_request_is_told_to_be_none() {
 #[tokio::test]
 async fn nobody_says_more_than_a_line_may_have() {
     let limit = usize::try_from(LINE_LEN_MAX).unwrap();
-    let too_long = "{\"error\":\"the request has more than 1048576 bytes\"}";
+    let too_long = format!("{{\"error\":\"the request has more than {LINE_LEN_MAX} bytes\"}}");
     // As long as may be, with its end.
     let mut just = vec![b' '; limit];
     just[..19].copy_from_slice(b"{\"command\":\"peers\"}");
@@ -85,7 +91,7 @@ async fn nobody_says_more_than_a_line_may_have() {
 #[tokio::test(start_paused = true)]
 async fn who_says_nothing_is_not_waited_for_for_ever() {
     let (_client, server) = UnixStream::pair().unwrap();
-    let error = serve(server, &OnceLock::new(), ()).await.unwrap_err();
+    let error = serve(server, &OnceLock::new(), turn()).await.unwrap_err();
     assert_eq!(error.to_string(), "it does not say what it wants");
 }
 

@@ -10,7 +10,7 @@ use serde_bytes::ByteBuf;
 use tokio::task::JoinSet;
 
 use super::nodes::Nodes;
-use super::{BODY_LEN, ROUNDS};
+use super::{BODY_LEN, ROUNDS, named};
 use crate::bench::report::{Measure, quantile};
 
 /// How many call at one time.
@@ -36,6 +36,9 @@ struct Samples {
     bulk: Vec<f64>,
     huge: Vec<f64>,
     raw_bulk: Vec<f64>,
+    named: Vec<f64>,
+    streaming: Vec<f64>,
+    raw_streaming: Vec<f64>,
     relayed: Relayed,
 }
 
@@ -60,6 +63,11 @@ pub(super) async fn measure(scale: usize) -> anyhow::Result<Vec<Measure>> {
     for _ in 0..ROUNDS {
         samples.raw_sequential.extend(micros(raw.ping_pong(part(20_000), BODY_LEN).await?));
         samples.sequential.extend(micros(sequential(&nodes.echo, part(20_000)).await?));
+        samples.named.extend(micros(named::sequential(&nodes.one, part(20_000)).await?));
+        let items = part(1_000_000);
+        let raw_time = raw.bulk(1, items * BODY_LEN, BULK_LEN).await?;
+        samples.raw_streaming.push(rate(items, raw_time));
+        samples.streaming.push(rate(items, named::stream(&nodes.one, items).await?));
         let each = (part(400_000) / CALLERS).max(1);
         let raw_time = raw.stream_per_request(CALLERS, each, BODY_LEN).await?;
         samples.raw_callers.push(rate(each * CALLERS, raw_time));
@@ -103,6 +111,10 @@ fn report(mut samples: Samples) -> Vec<Measure> {
     let connects = quantile(&mut samples.connects, 0.5);
     let raw_bulk = quantile(&mut samples.raw_bulk, 0.5);
     let bulk = quantile(&mut samples.bulk, 0.5);
+    let named_p99 = quantile(&mut samples.named, 0.99);
+    let named = quantile(&mut samples.named, 0.5);
+    let streaming = quantile(&mut samples.streaming, 0.5);
+    let raw_streaming = quantile(&mut samples.raw_streaming, 0.5);
     let relayed = &mut samples.relayed;
     let relayed_p99 = quantile(&mut relayed.sequential, 0.99);
     let direct = "directly";
@@ -111,6 +123,12 @@ fn report(mut samples: Samples) -> Vec<Measure> {
         Measure::new("sequential", "us", sequential)
             .p99(p99)
             .against("ping-pong on one raw stream", raw_sequential),
+        Measure::new("discovered_call", "us", named)
+            .p99(named_p99)
+            .against("a call of the actor on its node", sequential)
+            .note("by name to its reply, cached"),
+        Measure::new("streaming", "1/s", streaming)
+            .against("as many bytes on one raw stream", raw_streaming),
         Measure::new("callers_64", "1/s", callers)
             .against("a raw stream for each request", quantile(&mut samples.raw_callers, 0.5)),
         Measure::new("connect_per_call", "1/s", connects),

@@ -8,20 +8,25 @@ use macula_workload::bootstrap::Seed;
 use macula_workload::identity::EphemeralRealm;
 use macula_workload::relay::ledger;
 use macula_workload::remote::{RemoteHandle, ReplyTo};
-use macula_workload::supervision::{Mailbox, Worker};
+use macula_workload::supervision::{Handle, Mailbox, Worker};
 use macula_workload::transport::overlay::Overlay;
 use macula_workload::{Config, Node};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use serde_bytes::ByteBuf;
 
+use super::named;
+
 /// The longest body that the nodes take.
 const BODY_LEN_MAX: usize = 256 * 1024 * 1024;
 
 pub(super) struct Ask {
-    question: ByteBuf,
-    reply: ReplyTo<ByteBuf>,
-    swallow: bool,
+    pub(super) question: ByteBuf,
+    pub(super) reply: ReplyTo<ByteBuf>,
+    pub(super) swallow: bool,
 }
+
+/// The actor that answers.
+pub(super) type Echoes = Handle<Ask>;
 
 struct Echo;
 
@@ -65,10 +70,15 @@ pub(super) struct Nodes {
 impl Nodes {
     /// Two that are connected directly.
     pub(super) async fn direct(realm: &EphemeralRealm) -> anyhow::Result<Self> {
-        let config = Config::default;
-        let (one, two) = (node(realm, config()).await?, node(realm, config()).await?);
+        let two = node(realm, Config::default()).await?;
+        let mut config = Config::default();
+        let seeds = two.mesh().listening().into_iter().map(Seed::Address);
+        config.mesh.bootstrap.seeds = seeds.collect();
+        let one = node(realm, config).await?;
         one.mesh().introduce(two.id(), two.mesh().listening());
-        Self::between((one, two), None).await
+        let (nodes, echoes) = Self::between((one, two), None).await?;
+        named::provide(&nodes.two, &echoes, &nodes.one).await?;
+        Ok(nodes)
     }
 
     /// Two that nobody can dial, over one that carries as much as it can.
@@ -89,7 +99,7 @@ impl Nodes {
             tokio::time::sleep(LOOK_EVERY).await;
         }
         one.mesh().introduce(two.id(), [Overlay::address_of(two.id())]);
-        let nodes = Self::between((one, two), Some(relay)).await?;
+        let (nodes, _echoes) = Self::between((one, two), Some(relay)).await?;
         let waits = nodes.echo.clone().wait_for_ready();
         waits.call_within(PLACED_WITHIN, &ByteBuf::new()).await?;
         let via = nodes.one.mesh().via(nodes.two.id());
@@ -97,7 +107,10 @@ impl Nodes {
         Ok(nodes)
     }
 
-    async fn between((one, two): (Node, Node), relay: Option<Node>) -> anyhow::Result<Self> {
+    async fn between(
+        (one, two): (Node, Node),
+        relay: Option<Node>,
+    ) -> anyhow::Result<(Self, Echoes)> {
         let mailbox = Mailbox { capacity: 65_536, ..Mailbox::default() };
         let worker = Worker::new("echo", || (Echo, ()))?.mailbox(mailbox);
         let handle = two.spawn(worker).await?;
@@ -106,7 +119,7 @@ impl Nodes {
         two.serve("workload/swallow", &handle, ask(true))?.keep();
         let remote = one.remote(two.id());
         let (echo, swallow) = (remote.handle("workload/echo"), remote.handle("workload/swallow"));
-        Ok(Self { one, two, relay, echo, swallow })
+        Ok((Self { one, two, relay, echo, swallow }, handle))
     }
 
     pub(super) async fn stop(self) -> anyhow::Result<()> {

@@ -18,23 +18,7 @@ pub(super) async fn answer(mesh: &Mesh, request: Request) -> Result<Value, Strin
     let dht = mesh.dht();
     match request {
         Request::Peers {} => Ok(peers(mesh)),
-        Request::DhtGet { space, name } => {
-            let got = dht.get(&space, name.as_bytes(), true).await.map_err(in_words)?;
-            let Some(record) = got.record else {
-                return Ok(json!({ "found": false, "agreed": 0, "answered": got.answered }));
-            };
-            let record = record.record();
-            Ok(json!({
-                "found": true,
-                "value": std::str::from_utf8(&record.value).ok(),
-                "value_hex": data_encoding::HEXLOWER.encode(&record.value),
-                "author": record.author.to_string(),
-                "sequence": record.sequence,
-                "expires_at_s": record.expires_at.as_secs(),
-                "agreed": got.agreed,
-                "answered": got.answered,
-            }))
-        }
+        Request::DhtGet { space, name } => get(mesh, &space, &name).await,
         Request::DhtPut { space, name, value, ttl_s, expected, quorum } => {
             let condition = match expected {
                 None => Condition::Any,
@@ -92,6 +76,25 @@ pub(super) async fn answer(mesh: &Mesh, request: Request) -> Result<Value, Strin
         }
         Request::Subscribe { .. } => Err("it is no question with one answer".to_owned()),
     }
+}
+
+/// The record under a name.
+async fn get(mesh: &Mesh, space: &str, name: &str) -> Result<Value, String> {
+    let got = mesh.dht().get(space, name.as_bytes(), true).await.map_err(in_words)?;
+    let Some(record) = got.record else {
+        return Ok(json!({ "found": false, "agreed": 0, "answered": got.answered }));
+    };
+    let record = record.record();
+    Ok(json!({
+        "found": true,
+        "value": std::str::from_utf8(&record.value).ok(),
+        "value_hex": data_encoding::HEXLOWER.encode(&record.value),
+        "author": record.author.to_string(),
+        "sequence": record.sequence,
+        "expires_at_s": record.expires_at.as_secs(),
+        "agreed": got.agreed,
+        "answered": got.answered,
+    }))
 }
 
 fn in_words(error: impl std::fmt::Display) -> String {

@@ -95,6 +95,8 @@ fn line(told: &Value, json: bool) -> String {
     match told.get("missed") {
         _ if json => told.to_string(),
         Some(missed) => format!("{topic} missed {missed}"),
-        None => format!("{topic} {}", text("value").or(text("value_hex")).unwrap_or_default()),
+        None => {
+            format!("{topic} {}", text("value").or_else(|| text("value_hex")).unwrap_or_default())
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! Broadcast to a large audience, so that what a publisher sends does not grow with it.
 //!
-//! `PlumTree` (Leitão, Pereira and Rodrigues, SRDS 2007) over the neighbours of a [`view`]: a message
+//! `PlumTree` (Leitão, Pereira and Rodrigues, SRDS 2007) over the neighbours of a [`view`](super::view): a message
 //! goes to *eager* neighbours at once, and to *lazy* ones only its number. A neighbour from which a
 //! message comes that is there already becomes lazy, so what is left of the eager links is a tree.
 //! Whoever hears of a number and gets no message asks the one that named it, and the link between

@@ -123,6 +123,7 @@ where
             }
             self.carry_out(now);
         }
+        self.effects.observe(&self.machine);
         self.inbox.ring();
     }
 

@@ -41,8 +41,8 @@ impl<I> Desk<I> {
     /// Leaves an input, and says whether somebody takes it: nobody does between two lives, or while
     /// the inbox is full.
     pub(crate) fn offer(&self, input: I) -> bool {
-        let inbox = self.0.lock().clone();
-        inbox.is_some_and(|inbox| inbox.try_push(input).is_ok())
+        let inbox = self.0.lock();
+        inbox.as_ref().is_some_and(|inbox| inbox.try_push(input).is_ok())
     }
 
     /// Leaves an input that is not to be lost to a full inbox: of those there are few.

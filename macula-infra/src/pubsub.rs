@@ -23,6 +23,20 @@
 //! message that is not promised to arrive goes to those who have room; for the others it is dropped,
 //! and they are told of the [`Gap`]. If nobody has room it waits, and its publisher with it.
 //!
+//! # Large audiences
+//!
+//! Up to 32 nodes get a topic's messages from its publisher. If there are more, those that are in no
+//! queue group become parts of a broadcast tree, and the publisher sends to a few of them only. The
+//! change waits until what was sent directly has arrived, so the order holds; and it is for as long as
+//! the topic is published to. A report means the same: each part tells the publisher up to where its
+//! subscribers have got the messages, and how many they have not. A part that has missed some asks
+//! its neighbours, and the publisher in the end. Up to 512 messages of a topic may be under way: one
+//! that is promised waits for the slowest part, any other for the fastest.
+//!
+//! What differs: parts pass on what others publish, unsigned, so a member of the audience could forge
+//! it. What is replayed to a new subscriber and what comes by a tree may overlap, or leave a gap
+//! between them. And in a tree each message is a frame of its own.
+//!
 //! # Rooms
 //!
 //! [`proto`] decides, `wire` has the bytes, `gate` is where publishers wait, `subscription` where

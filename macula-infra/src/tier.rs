@@ -307,16 +307,11 @@ fn ground(config: Config, peers: &SupervisorHandle) -> Result<Ground, Error> {
     let known = discovery.saved.entries.iter().map(|entry| entry.contact.clone());
     let known = known.take(membership::proto::SEEDS_MAX).collect();
     let membership = Membership::new(known, &discovery.membership);
+    let keeper = DhtService { dht: dht.clone(), book: book.clone(), access };
     let pool = Pool::new(pool::Ground {
         node: credentials.node(),
         caps: caps(&config),
-        services: Services::default()
-            .with(Arc::new(RemoteService(served.clone())))
-            .with(Arc::new(StreamService(served.clone())))
-            .with(Arc::new(MembershipService(membership.clone())))
-            .with(Arc::new(PubSubService(pubsub.clone())))
-            .with(Arc::new(DhtService { dht: dht.clone(), book: book.clone(), access }))
-            .with(Arc::new(RelayService(relay.clone()))),
+        services: on_links(&served, &membership, &pubsub, &relay).with(Arc::new(keeper)),
         book,
         current: current.clone(),
         peers: peers.clone(),
@@ -366,6 +361,16 @@ fn table(
     let rules = Rules { limits: discovery.limits, ..Rules::new(realm) };
     let (saved, within) = (discovery.saved.clone(), discovery.dht.query_timeout);
     Dht::new(credentials.clone(), own.clone(), rules, saved, book.clone(), within)
+}
+
+/// What has a session on each connection, but for the table.
+fn on_links(served: &Served, membership: &Membership, pubsub: &PubSub, relay: &Relay) -> Services {
+    Services::default()
+        .with(Arc::new(RemoteService(served.clone())))
+        .with(Arc::new(StreamService(served.clone())))
+        .with(Arc::new(MembershipService(membership.clone())))
+        .with(Arc::new(PubSubService(pubsub.clone())))
+        .with(Arc::new(RelayService(relay.clone())))
 }
 
 /// This node as others know it: where it says that it can be dialled, or else where it listens; and

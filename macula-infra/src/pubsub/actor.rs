@@ -19,7 +19,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use super::client::{PubSub, Shared};
-use super::message::{Priority, Report};
+use super::message::{Event, Priority, Report};
 use super::proto::broker::{Broker, Identity, OTHER_REALM};
 use super::proto::word::{Entry, Life, SessionId, Standing, SubId, Word};
 use super::proto::{Input, Output};
@@ -137,6 +137,10 @@ fn judge(access: &Access, link: &Arc<Link>, word: &mut Word) {
         Word::Interest(interest) => interest.entries.retain(|(wanted, standing)| {
             *standing == Standing::Gone || !is_forbidden(Action::Subscribe, wanted.pattern.as_str())
         }),
+        // Whoever may not publish has no broadcast.
+        Word::Plant(plant) if is_forbidden(Action::Publish, plant.topic.as_str()) => {
+            *word = Word::News { prefixes: Vec::new() };
+        }
         Word::Replay { pattern, replay, .. }
             if is_forbidden(Action::Subscribe, pattern.as_str()) =>
         {
@@ -247,8 +251,8 @@ pub(crate) fn worker(
 pub(crate) struct Deeds {
     shared: Arc<Shared>,
     post: Post,
-    /// The subscriptions that were told something lately.
-    told: BTreeMap<SubId, Arc<Subscribed>>,
+    /// What is told to subscriptions when a turn is over.
+    told: BTreeMap<SubId, (Arc<Subscribed>, Vec<Event>)>,
     /// They end with the actor's life.
     finds: JoinSet<()>,
     turns: Arc<Semaphore>,
@@ -270,6 +274,7 @@ const fn lane(word: &Word) -> Lane {
             Priority::Low => Lane::PubsubLow,
         },
         Word::Report { .. } | Word::Interest(_) | Word::Replay { .. } => Lane::PubsubHigh,
+        Word::Branch { .. } => Lane::PubsubNormal,
         _ => Lane::Control,
     }
 }
@@ -288,15 +293,24 @@ impl Deeds {
         }
     }
 
-    fn tell(&mut self, to: SubId, tell: impl FnOnce(&Subscribed)) {
+    fn tell(&mut self, to: SubId, tell: impl FnOnce(&Subscribed, &mut Vec<Event>)) {
         if !self.told.contains_key(&to) {
             let subscribed = self.shared.subscribed.lock().get(&to).cloned();
             // Whoever has unsubscribed meanwhile needs nothing more.
             let Some(subscribed) = subscribed else { return };
-            self.told.insert(to, subscribed);
+            self.told.insert(to, (subscribed, Vec::new()));
         }
-        if let Some(subscribed) = self.told.get(&to) {
-            tell(subscribed);
+        if let Some((subscribed, events)) = self.told.get_mut(&to) {
+            tell(subscribed, events);
+        }
+    }
+
+    /// Hands over what was told in this turn.
+    fn tell_all(&mut self) {
+        for (subscribed, mut events) in std::mem::take(&mut self.told).into_values() {
+            if !events.is_empty() {
+                subscribed.tell(&mut events);
+            }
         }
     }
 
@@ -321,11 +335,18 @@ impl Deeds {
     }
 }
 
+impl Drop for Deeds {
+    fn drop(&mut self) {
+        // A turn that was cut off by a panic has reported them as delivered.
+        self.tell_all();
+    }
+}
+
 impl Effects<Broker> for Deeds {
     fn apply(&mut self, _now: Instant, output: Output, inbox: &Inbox<Input>) {
         match output {
             Output::Send { to, session, word } => self.send(to, session, &word),
-            Output::Tell { to, event } => self.tell(to, |subscribed| subscribed.tell(event)),
+            Output::Tell { to, event } => self.tell(to, |_, events| events.push(event)),
             Output::Find { prefix } => self.find(prefix, inbox),
             Output::Audience { topic, subscribers } => {
                 self.shared.gates.audience(topic, subscribers);
@@ -335,7 +356,7 @@ impl Effects<Broker> for Deeds {
                 self.shared.gates.tally(topic, &report, freed);
             }
             Output::Replayed { to, publisher, replayed } => {
-                self.tell(to, |subscribed| subscribed.replayed(publisher, replayed));
+                self.tell(to, |subscribed, _| subscribed.replayed(publisher, replayed));
             }
             Output::Misbehaved { peer, why } => {
                 refused("offence");
@@ -348,7 +369,7 @@ impl Effects<Broker> for Deeds {
     }
 
     fn observe(&mut self, broker: &Broker) {
-        self.told.clear();
+        self.tell_all();
         self.shared.sequence.store(broker.sequence(), Ordering::Relaxed);
         self.shared.gates.turn.notify_waiters();
         let gauge = |name: &'static str, count: usize| {

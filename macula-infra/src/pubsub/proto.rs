@@ -10,6 +10,7 @@ pub(crate) mod broker;
 mod bug;
 mod config;
 pub(crate) mod flow;
+pub(crate) mod grove;
 pub(crate) mod inlet;
 pub(crate) mod intake;
 pub(crate) mod outlet;
@@ -127,7 +128,13 @@ impl Word {
             | Self::Interest(_)
             | Self::Replay { .. }
             | Self::Report { .. } => Unsent::Subscriber,
-            Self::Bye | Self::Reset | Self::Refused { .. } | Self::News { .. } => Unsent::Nothing,
+            Self::Bye
+            | Self::Reset
+            | Self::Refused { .. }
+            | Self::News { .. }
+            | Self::Plant(_)
+            | Self::Branch { .. }
+            | Self::Fell { .. } => Unsent::Nothing,
         }
     }
 }

@@ -151,13 +151,15 @@ impl Subscribed {
     }
 
     /// Something comes for it. There is room: the actor counts that.
-    pub(super) fn tell(&self, event: Event) {
-        let Room { messages, bytes } = weight(&event);
+    pub(super) fn tell(&self, events: &mut Vec<Event>) {
         let mut queue = self.queue.lock();
-        let event = if queue.events.len() < COPY_AT { event } else { alone(event) };
-        queue.held.0 += messages;
-        queue.held.1 += bytes;
-        queue.events.push_back(event);
+        for event in events.drain(..) {
+            let Room { messages, bytes } = weight(&event);
+            let event = if queue.events.len() < COPY_AT { event } else { alone(event) };
+            queue.held.0 += messages;
+            queue.held.1 += bytes;
+            queue.events.push_back(event);
+        }
         drop(queue);
         self.news.notify_one();
     }

@@ -15,10 +15,12 @@ use macula_core::wire::{BodyError, EncodeError, Limits, from_body, to_body};
 use serde::{Deserialize, Serialize};
 
 use super::message::{Missed, PAYLOAD_LEN_MAX};
+use super::proto::grove::CONTACTS_MAX;
+use super::proto::tree::{SAID_MAX, Said};
 use super::proto::word::{
     BATCH_ENTRIES_MAX, Batch, Carried, ENTRIES_MAX, Entry, FLOWS, Failure, FlowId, FlowReport,
-    GROUP_LEN_MAX, GROUPS_MAX, Interest, Life, Missing, PREFIXES_MAX, Replay, Route, Standing,
-    SubId, Wanted, Window, Word,
+    GROUP_LEN_MAX, GROUPS_MAX, Interest, Life, Missing, PREFIXES_MAX, Plant, Replay, Route,
+    Standing, SubId, TreeId, Wanted, Window, Word,
 };
 
 /// The longest message of all, in bytes: one with a payload as long as may be, or a long list of
@@ -94,6 +96,14 @@ enum WireWord {
     },
     News {
         prefixes: Vec<Arc<str>>,
+    },
+    Plant(Plant),
+    Branch {
+        tree: TreeId,
+        said: Said,
+    },
+    Fell {
+        tree: TreeId,
     },
 }
 
@@ -212,6 +222,9 @@ pub(super) fn encode(word: &Word) -> Result<Bytes, EncodeError> {
         Word::Reset => WireWord::Reset,
         Word::Refused { why } => WireWord::Refused { why: why.clone() },
         Word::News { prefixes } => WireWord::News { prefixes: prefixes.clone() },
+        Word::Plant(plant) => WireWord::Plant(plant.clone()),
+        Word::Branch { tree, said } => WireWord::Branch { tree: *tree, said: said.clone() },
+        Word::Fell { tree } => WireWord::Fell { tree: *tree },
     };
     to_body(&wire, LEN_MAX)
 }
@@ -326,6 +339,15 @@ pub(super) fn decode(bytes: &[u8], limits: &Limits) -> Result<Word, Invalid> {
         WireWord::Reset => Word::Reset,
         WireWord::Refused { why } => Word::Refused { why: why.chars().take(256).collect() },
         WireWord::News { prefixes } => Word::News { prefixes: prefixes_in(prefixes)? },
+        WireWord::Plant(plant) => {
+            few("contacts", plant.contacts.len(), CONTACTS_MAX)?;
+            Word::Plant(plant)
+        }
+        WireWord::Branch { tree, said } => {
+            few("parts", said.len(), SAID_MAX)?;
+            Word::Branch { tree, said }
+        }
+        WireWord::Fell { tree } => Word::Fell { tree },
     })
 }
 

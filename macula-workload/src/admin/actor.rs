@@ -14,7 +14,7 @@ use tokio::io::Take;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use super::answer::answer;
@@ -153,11 +153,7 @@ async fn listen(listener: &UnixListener, owner: u32, mesh: &Arc<OnceLock<Mesh>>)
     }
 }
 
-async fn serve(
-    client: UnixStream,
-    mesh: &OnceLock<Mesh>,
-    turn: OwnedSemaphorePermit,
-) -> std::io::Result<()> {
+async fn serve(client: UnixStream, mesh: &OnceLock<Mesh>, turn: impl Send) -> std::io::Result<()> {
     let (read, mut write) = client.into_split();
     let mut line = Vec::new();
     let mut read = BufReader::new(read.take(LINE_LEN_MAX));

@@ -1,5 +1,6 @@
 //! All of a node's pub/sub, as one machine.
 
+mod broadcasting;
 mod finding;
 mod gone;
 mod publishing;
@@ -17,14 +18,15 @@ use macula_core::identity::NodeId;
 use macula_core::machine::Machine;
 use parking_lot::Mutex;
 
-use super::super::message::{Outcome, Reason, Report};
+use super::super::message::{Outcome, Qos, Reason, Report};
 use super::archive::Archive;
 use super::flow::Copy;
+use super::grove::{Grown, Planted};
 use super::inlet::Inlet;
 use super::outlet::Outlet;
 use super::subscribers::Subscribers;
 use super::topics::Topics;
-use super::word::{Life, SessionId, Window, Word};
+use super::word::{FlowId, Life, SessionId, TreeId, Window, Word};
 use super::{Bug, Config, Input, Output, TopicId, Weight};
 
 /// What a node of another realm is told, and why it is audited.
@@ -65,6 +67,10 @@ enum Timer {
     Know(TopicId),
     /// What waits may be over.
     Sweep,
+    /// A broadcast has something to do.
+    Tree(TreeId),
+    /// Parts of a broadcast may have to be invited again.
+    Tend(u64),
 }
 
 /// What is done when there are no more inputs for now.
@@ -93,6 +99,14 @@ pub(crate) struct Broker {
     outlets: BTreeMap<NodeId, Outlet>,
     inlets: BTreeMap<NodeId, Inlet>,
     subscribers: Subscribers,
+    /// The broadcasts of this node.
+    planted: BTreeMap<(TopicId, Qos), Planted>,
+    /// Their numbers.
+    numbers: BTreeMap<u64, (TopicId, Qos)>,
+    /// Those in which it takes part.
+    grown: BTreeMap<TreeId, Grown>,
+    /// Those of them whose messages wait for room.
+    stalled: BTreeSet<TreeId>,
     /// The publishers whose messages wait for room.
     blocked: BTreeSet<NodeId>,
     /// How many connections there are with each node.
@@ -112,6 +126,10 @@ impl Broker {
             outlets: BTreeMap::new(),
             inlets: BTreeMap::new(),
             subscribers: Subscribers::default(),
+            planted: BTreeMap::new(),
+            numbers: BTreeMap::new(),
+            grown: BTreeMap::new(),
+            stalled: BTreeSet::new(),
             blocked: BTreeSet::new(),
             met: BTreeMap::new(),
             pending: Pending::default(),
@@ -133,6 +151,22 @@ impl Broker {
     /// How many sessions there are, as publisher and as subscriber.
     pub(crate) fn sessions(&self) -> (usize, usize) {
         (self.outlets.len(), self.inlets.len())
+    }
+
+    /// How many messages it holds for others, and how many it has taken that are not handed on.
+    #[cfg(test)]
+    pub(super) fn held(&self) -> (usize, usize) {
+        let parked = self.topics.parked.iter().filter_map(|id| self.topics.get(*id));
+        let parked: usize = parked.map(|named| named.parked.len()).sum();
+        let outlets: usize = self.outlets.values().map(Outlet::outstanding).sum();
+        let inlets: usize = self.inlets.values().map(Inlet::buffered).sum();
+        (parked + outlets + self.out.len(), inlets)
+    }
+
+    /// How many messages it has sent in its own broadcasts.
+    #[cfg(test)]
+    pub(super) fn broadcast_sent(&self) -> u64 {
+        self.planted.values().map(|planted| planted.tree.sent_payloads()).sum()
     }
 
     /// Whether a bug was planted.
@@ -163,6 +197,9 @@ impl Broker {
                 }
                 how => how,
             };
+            if let Some(named) = self.topics.get_mut(copy.stored.topic_id) {
+                named.direct = named.direct.saturating_sub(1);
+            }
             self.tally(copy.stored.topic_id).end(how);
         }
     }
@@ -213,7 +250,7 @@ impl Machine for Broker {
     fn handle(&mut self, now: Instant, input: Input) {
         match input {
             Input::Open { id, topic } => self.open(now, id, topic),
-            Input::Close { id } => self.close(id),
+            Input::Close { id } => self.close(now, id),
             Input::Seek { id } => self.seek(now, id),
             Input::Publish { topic, payload, options, weight } => {
                 self.publish(now, topic, (payload, options), weight);
@@ -243,6 +280,8 @@ impl Machine for Broker {
                 Timer::Seek(id) => self.seek_again(now, id),
                 Timer::Know(id) => self.know(now, id),
                 Timer::Sweep => self.sweep(now),
+                Timer::Tree(id) => self.tree_due(now, id),
+                Timer::Tend(number) => self.tend(now, number),
             }
         }
         self.pass_on(now);
@@ -268,6 +307,8 @@ impl Timer {
             Self::Seek(_) => "seek",
             Self::Know(_) => "know",
             Self::Sweep => "sweep",
+            Self::Tree(_) => "broadcast",
+            Self::Tend(_) => "tend",
         }
     }
 }

@@ -73,6 +73,12 @@ impl Inlet {
         self.intakes.iter().map(Intake::unreported).max().unwrap_or_default()
     }
 
+    /// How many entries wait to be handed on.
+    #[cfg(test)]
+    pub(crate) fn buffered(&self) -> usize {
+        self.intakes.iter().map(Intake::buffered).sum()
+    }
+
     /// It is asked of a prefix. Says whether there is room for that.
     pub(crate) fn ask(&mut self, prefix: &Arc<str>) -> bool {
         if self.asked.len() >= ASKED_MAX && !self.asked.contains(prefix) {

@@ -79,6 +79,12 @@ impl Intake {
         Taken::Well
     }
 
+    /// How many entries wait to be handed on.
+    #[cfg(test)]
+    pub(crate) fn buffered(&self) -> usize {
+        self.buffer.len()
+    }
+
     /// The entry that is handed on next.
     pub(crate) fn head(&self) -> Option<&Entry> {
         self.buffer.front()

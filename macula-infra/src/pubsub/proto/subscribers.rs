@@ -145,6 +145,8 @@ pub(crate) struct Subscribers {
     /// Those that want to have what was before them.
     replaying: BTreeSet<SubId>,
     out: VecDeque<(SubId, Event)>,
+    /// Those for whom the last message was: no memory is taken for each.
+    targets: Vec<SubId>,
     /// How far replays are, where that has changed.
     replays: VecDeque<(SubId, NodeId, Replayed)>,
     changes: VecDeque<(Wanted, Standing)>,
@@ -325,19 +327,24 @@ impl Subscribers {
     }
 
     /// For whom of those who want a message's topic it is.
-    fn targets(&self, origin: Origin, carried: &Carried, takers: &Takers) -> Vec<SubId> {
+    fn targets(
+        &self,
+        origin: Origin,
+        carried: &Carried,
+        takers: &Takers,
+        targets: &mut Vec<SubId>,
+    ) {
         let Route { plain, groups, only } = &carried.route;
+        targets.clear();
         if let Some(only) = only {
-            return self.subs.contains_key(only).then_some(*only).into_iter().collect();
+            return targets.extend(self.subs.contains_key(only).then_some(*only));
         }
         let is_live = |id: &&SubId| {
             self.subs.get(id).is_some_and(|sub| sub.is_live(origin, &self.replaying, **id))
         };
-        let mut targets: Vec<SubId> = if *plain {
-            takers.plain.iter().filter(is_live).copied().collect()
-        } else {
-            Vec::new()
-        };
+        if *plain {
+            targets.extend(takers.plain.iter().filter(is_live));
+        }
         for group in groups {
             let Some(members) = takers.groups.get(group) else { continue };
             let count = u64::try_from(members.len()).unwrap_or(1).max(1);
@@ -353,7 +360,6 @@ impl Subscribers {
             });
             targets.extend(with_room.max().map(|(_, _, id)| id));
         }
-        targets
     }
 
     /// Hands a message to all whom it is for, or to nobody if it has to wait for one of them.
@@ -361,7 +367,14 @@ impl Subscribers {
         if !carried.is_allowed {
             return Handed::Over(Some(Failure::Forbidden));
         }
-        let targets = self.targets(origin, carried, takers);
+        let mut targets = std::mem::take(&mut self.targets);
+        self.targets(origin, carried, takers, &mut targets);
+        let handed = self.hand_to(origin, carried, &targets);
+        self.targets = targets;
+        handed
+    }
+
+    fn hand_to(&mut self, origin: Origin, carried: &Carried, targets: &[SubId]) -> Handed {
         if targets.is_empty() {
             return Handed::Over(Some(Failure::Unsubscribed));
         }
@@ -374,7 +387,7 @@ impl Subscribers {
             return Handed::NotYet;
         }
         let mut failure = None;
-        for id in targets {
+        for id in targets.iter().copied() {
             let Some(sub) = self.subs.get_mut(&id) else { continue };
             if carried.route.only.is_some() {
                 if !sub.is_fresh(origin, carried.sequence) {

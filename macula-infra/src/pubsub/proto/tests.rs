@@ -1,5 +1,6 @@
 //! Brokers on a faulty network, against what their subscribers see.
 
+mod broadcast;
 mod directed;
 mod faults;
 mod world;

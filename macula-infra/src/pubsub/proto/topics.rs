@@ -55,6 +55,8 @@ pub(crate) struct Named {
     pub(crate) is_used: bool,
     /// Nobody looks for its subscribers, because nothing was published for a while.
     pub(crate) is_dormant: bool,
+    /// How many copies are on their way to single nodes.
+    pub(crate) direct: u64,
     /// What waits for room.
     pub(crate) parked: VecDeque<(Arc<Stored>, Weight)>,
 }
@@ -111,6 +113,7 @@ impl Topics {
             told: None,
             is_used: false,
             is_dormant: false,
+            direct: 0,
             parked: VecDeque::new(),
         };
         self.named.insert(id, named);

@@ -1,6 +1,6 @@
 //! Broadcast to a large audience, so that what a publisher sends does not grow with it.
 //!
-//! `PlumTree` (Leitão, Pereira and Rodrigues, SRDS 2007) over the neighbours of a [`view`]: a message
+//! `PlumTree` (Leitão, Pereira and Rodrigues, SRDS 2007) over the neighbours of a [`view`](super::view): a message
 //! goes to *eager* neighbours at once, and to *lazy* ones only its number. A neighbour from which a
 //! message comes that is there already becomes lazy, so what is left of the eager links is a tree.
 //! Whoever hears of a number and gets no message asks the one that named it, and the link between
@@ -11,6 +11,8 @@
 //! from neighbours at first and from the publisher in the end. Messages are handed on in the order of
 //! their numbers. Each node tells the publisher now and then up to which it has them.
 
+mod said;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
@@ -20,7 +22,10 @@ use macula_core::entropy::Entropy;
 use macula_core::identity::NodeId;
 use macula_core::machine::Machine;
 
-use super::view::{self, Change, View};
+pub(crate) use said::SAID_MAX;
+pub use said::{Digest, Origin, Said};
+
+use super::view::{Change, View};
 
 /// How often neighbours compare what they have.
 const PULSE_EVERY: Duration = Duration::from_secs(1);
@@ -52,85 +57,37 @@ const MISSING_MAX: usize = 256;
 /// How often a publisher is told up to where a node has its messages.
 const ACKS_MAX: u32 = 5;
 
+/// After how many messages a publisher is told at once, and not only at the next pulse.
+const ACK_AT: u64 = 128;
+
+/// How many numbers are told in one message.
+const HAVE_MAX: usize = 1_024;
+
 /// How many messages one question asks for.
 pub const GRAFT_LEN_MAX: usize = 64;
-
-/// A life of a publisher.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Origin {
-    /// Its node.
-    pub node: NodeId,
-    /// Which life of it.
-    pub life: u64,
-}
-
-/// How much of a publisher's messages a node has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Digest {
-    /// Whose.
-    pub origin: Origin,
-    /// The first that it keeps.
-    pub oldest: u64,
-    /// It has all up to this one.
-    pub have: u64,
-    /// The last of which it knows.
-    pub seen: u64,
-}
-
-/// What nodes of an audience say to each other.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum Said {
-    /// Something about their views.
-    View(view::Said),
-    /// The sender is there, holds the other for its neighbour, and has so much.
-    Pulse {
-        /// How much of each publisher's messages.
-        digests: Vec<Digest>,
-    },
-    /// A message.
-    Gossip {
-        /// Whose.
-        origin: Origin,
-        /// Its number.
-        sequence: u64,
-        /// What it says.
-        payload: Bytes,
-    },
-    /// The sender has messages.
-    Have {
-        /// Which.
-        messages: Vec<(Origin, u64)>,
-    },
-    /// Send me no messages, only their numbers.
-    Prune,
-    /// Send me these messages, and from now on all.
-    Graft {
-        /// Whose.
-        origin: Origin,
-        /// Their numbers.
-        messages: Vec<u64>,
-    },
-    /// The publisher has no messages before this one any more.
-    Floor {
-        /// Whose.
-        origin: Origin,
-        /// The first that it has.
-        oldest: u64,
-    },
-    /// The sender has all messages of the publisher up to this one.
-    Ack {
-        /// Whose.
-        origin: Origin,
-        /// The number.
-        upto: u64,
-    },
-}
 
 /// What can happen.
 #[derive(Debug)]
 pub enum Input {
     /// This node becomes one of the audience, of which these are some.
     Join(Vec<NodeId>),
+    /// It gets the messages of a publisher from this number on, and says itself when it has done with
+    /// them.
+    Begin {
+        /// Whose.
+        origin: Origin,
+        /// The first.
+        from: u64,
+    },
+    /// It has done with the messages that it began with, up to this one.
+    Done {
+        /// Whose.
+        origin: Origin,
+        /// The last.
+        upto: u64,
+        /// How many of all so far went to nobody.
+        missed: u64,
+    },
     /// It publishes something.
     Publish(Bytes),
     /// Another node says something.
@@ -178,6 +135,8 @@ pub enum Output {
         by: NodeId,
         /// The number.
         upto: u64,
+        /// How many of all so far it has passed over.
+        missed: u64,
     },
 }
 
@@ -195,6 +154,10 @@ struct Known {
     have: u64,
     seen: u64,
     acked: u64,
+    /// It is told what was done, and not what is there.
+    is_begun: bool,
+    done: u64,
+    missed: u64,
     /// How often that is still told.
     acks: u32,
     /// Those that are missing: who has named each last, and how often was asked for it.
@@ -302,7 +265,9 @@ impl Tree {
         let lazy: Vec<NodeId> =
             self.view.active().filter(|node| !self.eager.contains(node)).collect();
         for to in lazy {
-            self.send(to, Said::Have { messages: messages.clone() });
+            for messages in messages.chunks(HAVE_MAX) {
+                self.send(to, Said::Have { messages: messages.to_vec() });
+            }
         }
     }
 
@@ -417,7 +382,7 @@ impl Tree {
     /// What is before this number and not there is lost.
     fn skip(&mut self, now: Instant, origin: Origin, oldest: u64) {
         let Some(known) = self.known.get_mut(&origin) else { return };
-        let first = known.have + 1;
+        let (first, is_begun) = (known.have + 1, known.is_begun);
         if oldest <= first {
             return;
         }
@@ -430,7 +395,7 @@ impl Tree {
         known.have = oldest - 1;
         let mut next = first;
         for (sequence, payload) in between.range(first..) {
-            if *sequence > next && next > 1 {
+            if *sequence > next && (next > 1 || is_begun) {
                 self.out.push_back(Output::Gap { origin, from: next, to: sequence - 1 });
             }
             let (sequence, payload) = (*sequence, payload.clone());
@@ -438,7 +403,7 @@ impl Tree {
             next = sequence + 1;
         }
         // Whoever has just come has missed nothing.
-        if next < oldest && next > 1 {
+        if next < oldest && (next > 1 || is_begun) {
             self.out.push_back(Output::Gap { origin, from: next, to: oldest - 1 });
         }
         self.deliver(origin);
@@ -462,17 +427,36 @@ impl Tree {
         let me = self.me;
         let mut acks = Vec::new();
         for (origin, known) in self.known.iter_mut().filter(|(origin, _)| **origin != me) {
-            if known.have > known.acked {
-                (known.acked, known.acks) = (known.have, ACKS_MAX);
+            if known.upto() > known.acked {
+                (known.acked, known.acks) = (known.upto(), ACKS_MAX);
             }
             // It may be lost on its way, and nobody confirms it.
             if known.acks > 0 {
                 known.acks -= 1;
-                acks.push((*origin, known.have));
+                acks.push((*origin, known.upto(), known.missed));
             }
         }
-        for (origin, upto) in acks {
-            self.send(origin.node, Said::Ack { origin, upto });
+        for (origin, upto, missed) in acks {
+            self.send(origin.node, Said::Ack { origin, upto, missed });
+        }
+    }
+
+    fn begin(&mut self, origin: Origin, from: u64) {
+        let Some(known) = self.known(origin).filter(|known| !known.is_begun) else { return };
+        let before = from.saturating_sub(1);
+        known.is_begun = true;
+        (known.have, known.seen) = (known.have.max(before), known.seen.max(before));
+        (known.done, known.acked) = (before, before);
+        // It is there, which its publisher does not know yet.
+        known.acks = ACKS_MAX;
+    }
+
+    fn done(&mut self, origin: Origin, upto: u64, missed: u64) {
+        let Some(known) = self.known.get_mut(&origin) else { return };
+        (known.done, known.missed) = (known.done.max(upto), missed);
+        if known.done >= known.acked + ACK_AT {
+            (known.acked, known.acks) = (known.done, ACKS_MAX);
+            self.send(origin.node, Said::Ack { origin, upto, missed });
         }
     }
 
@@ -519,9 +503,9 @@ impl Tree {
                     self.skip(now, origin, oldest);
                 }
             }
-            Said::Ack { origin, upto } => {
+            Said::Ack { origin, upto, missed } => {
                 if origin == self.me && upto <= self.published {
-                    self.out.push_back(Output::Acked { by: from, upto });
+                    self.out.push_back(Output::Acked { by: from, upto, missed });
                 }
             }
         }
@@ -542,6 +526,11 @@ impl Tree {
 }
 
 impl Known {
+    /// Up to where its publisher may believe that all has arrived.
+    const fn upto(&self) -> u64 {
+        if self.is_begun { self.done } else { self.have }
+    }
+
     fn has(&self, sequence: u64) -> bool {
         sequence <= self.have || self.kept.contains_key(&sequence)
     }
@@ -579,6 +568,8 @@ impl Machine for Tree {
                 let first = Duration::from_micros(self.entropy.below(micros));
                 self.timers.set(Timer::Pulse, now + first);
             }
+            Input::Begin { origin, from } => self.begin(origin, from),
+            Input::Done { origin, upto, missed } => self.done(origin, upto, missed),
             Input::Publish(payload) => self.publish(now, payload),
             Input::Said { from, said } => self.hear(now, from, said),
             Input::Gone(node) => self.view.let_go(node),

@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 
 use macula_core::entropy::Entropy;
 use macula_core::identity::NodeId;
+use serde::{Deserialize, Serialize};
 
 /// How many neighbours a node has at most.
 pub const ACTIVE_MAX: usize = 5;
@@ -52,7 +53,8 @@ const SILENCE_MAX: Duration = Duration::from_millis(4_500);
 const ANSWER_WITHIN: Duration = Duration::from_millis(900);
 
 /// What nodes say to each other about their views.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Said {
     /// The sender is new.
     Join,

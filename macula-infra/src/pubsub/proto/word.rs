@@ -4,10 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use macula_core::identity::NodeId;
 use macula_core::topic::{Pattern, Topic};
 use serde::{Deserialize, Serialize};
 
 use super::super::message::{Missed, Priority, Qos, Reason};
+use super::tree::Said;
 
 /// How many flows a session has: one for each priority and promise, which do not wait for one
 /// another.
@@ -287,4 +289,31 @@ pub(crate) enum Word {
     Refused { why: String },
     /// There are new subscriptions whose patterns have these prefixes. It belongs to no session.
     News { prefixes: Vec<Arc<str>> },
+    /// Its sender publishes to a topic by broadcast, of which the other is to be a part.
+    Plant(Plant),
+    /// Parts of a broadcast speak to each other.
+    Branch { tree: TreeId, said: Said },
+    /// The sender is no part of a broadcast, or the other need not be any more.
+    Fell { tree: TreeId },
+}
+
+/// A broadcast: whose it is, and how that node numbers it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub(crate) struct TreeId {
+    pub(crate) publisher: NodeId,
+    pub(crate) number: u64,
+}
+
+/// What a part of a broadcast has to know of it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub(crate) struct Plant {
+    pub(crate) number: u64,
+    /// The publisher's.
+    pub(crate) life: Life,
+    pub(crate) topic: Topic,
+    pub(crate) qos: Qos,
+    /// The first message that is for it.
+    pub(crate) from: u64,
+    /// Other parts.
+    pub(crate) contacts: Vec<NodeId>,
 }

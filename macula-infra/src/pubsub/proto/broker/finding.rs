@@ -25,7 +25,8 @@ impl Broker {
         self.know_all(now);
     }
 
-    pub(super) fn close(&mut self, id: TopicId) {
+    pub(super) fn close(&mut self, now: Instant, id: TopicId) {
+        self.fell(now, id);
         self.timers.clear(Timer::Seek(id));
         self.timers.clear(Timer::Know(id));
         let Some(named) = self.topics.close(id) else { return };
@@ -87,6 +88,7 @@ impl Broker {
     pub(super) fn touch(&mut self, now: Instant, pattern: &Pattern) {
         for id in self.topics.matching(pattern) {
             self.weigh(id);
+            self.members(now, id);
             self.tell_audience(id);
             if self.topics.parked.contains(&id) {
                 self.pending.room = true;

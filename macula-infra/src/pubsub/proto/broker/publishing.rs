@@ -14,6 +14,7 @@ use super::super::subscribers::{Handed, Origin};
 use super::super::topics::Audience;
 use super::super::word::{Carried, FlowId, Missing, Route};
 use super::super::{Bug, TopicId, Weight};
+use super::broadcasting::Broadcast;
 use super::{Broker, SWEEP_EVERY, Timer};
 
 /// After how many messages for one node they are sent, though more may be ready.
@@ -179,9 +180,15 @@ impl Broker {
             self.tally(id).end(Outcome::Dropped(Reason::Unsubscribed));
             return true;
         }
+        let broadcast = self.broadcast(now, id, stored.qos);
+        let is_broadcast = broadcast == Broadcast::Planted;
+        if broadcast == Broadcast::NotYet || (is_broadcast && !self.has_room_in(id, stored.qos)) {
+            return false;
+        }
         let (flow, me) = (stored.flow(), self.me.node);
         let (mut chosen, mut slow): (BTreeMap<NodeId, Route>, Vec<NodeId>) = Default::default();
-        for (node, is_open) in &audience.plain {
+        let directly = |node: &NodeId| !is_broadcast || *node == me;
+        for (node, is_open) in audience.plain.iter().filter(|(node, _)| directly(node)) {
             let is_willing = if *node == me {
                 self.has_room_here(&audience, None)
             } else {
@@ -202,7 +209,7 @@ impl Broker {
         }
         let waits = match stored.qos {
             Qos::AtLeastOnce => unserved > 0 || !slow.is_empty(),
-            Qos::AtMostOnce => chosen.is_empty(),
+            Qos::AtMostOnce => chosen.is_empty() && !is_broadcast,
         };
         if waits {
             return false;
@@ -211,6 +218,9 @@ impl Broker {
             && !self.hand_here(stored, route, &audience)
         {
             return false;
+        }
+        if is_broadcast {
+            self.broadcast_now(now, stored);
         }
         for (node, route) in chosen {
             self.enqueue(now, node, Copy::new(Arc::clone(stored), route));
@@ -246,10 +256,17 @@ impl Broker {
         self.tally(id).accepted += 1;
         let there = self.outlets.get_mut(&node).and_then(|outlet| outlet.flow(flow));
         let Some(there) = there else {
+            // It ends at once.
+            if let Some(named) = self.topics.get_mut(id) {
+                named.direct += 1;
+            }
             return self.ended([(copy, Outcome::Dropped(Reason::NodeGone))]);
         };
         there.push(copy);
         let is_much = there.waiting().0 % READY_MAX == 0;
+        if let Some(named) = self.topics.get_mut(id) {
+            named.direct += 1;
+        }
         if is_much {
             self.send_batches(now, node);
         } else {

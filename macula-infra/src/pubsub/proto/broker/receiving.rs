@@ -31,6 +31,9 @@ impl Broker {
                 }
                 self.know_all(now);
             }
+            Word::Plant(plant) => self.plant(now, from, plant),
+            Word::Branch { tree, said } => self.branch(now, from, tree, said),
+            Word::Fell { tree } => self.felled(now, from, tree),
             Word::Ask { .. } | Word::Batch(_) | Word::Bye => {
                 if self.inlets.get(&from).is_none_or(|inlet| inlet.session != session) {
                     return self.send(from, session, Word::Reset);
@@ -67,6 +70,9 @@ impl Broker {
             | Word::Ask { .. }
             | Word::Batch(_)
             | Word::Bye
+            | Word::Plant(_)
+            | Word::Branch { .. }
+            | Word::Fell { .. }
             | Word::News { .. } => {}
         }
     }
@@ -92,6 +98,7 @@ impl Broker {
                 let why = "there are as many publishers as may be".to_owned();
                 return self.send(from, session, Word::Refused { why });
             }
+            self.end_older(from, life);
             self.inlets.insert(from, Inlet::new(session, life));
             self.blocked.remove(&from);
         }
@@ -104,6 +111,7 @@ impl Broker {
     }
 
     pub(super) fn drop_inlet(&mut self, node: NodeId) {
+        self.end_all(node);
         self.inlets.remove(&node);
         self.blocked.remove(&node);
         self.timers.clear(Timer::Report(node));

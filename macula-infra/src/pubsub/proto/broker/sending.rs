@@ -169,7 +169,10 @@ impl Broker {
                 flow.push(copy);
             }
         }
-        if !is_same_node {
+        if is_same_node {
+            self.invite_again(now, node);
+        } else {
+            self.leave_all(now, node);
             self.unwanted(now, node);
         }
         self.ended(lost);
@@ -269,6 +272,7 @@ impl Broker {
     }
 
     pub(super) fn refused(&mut self, now: Instant, node: NodeId) {
+        self.leave_all(now, node);
         self.unwanted(now, node);
         let Some(outlet) = self.outlets.get_mut(&node) else { return };
         outlet.state = State::Refused;
@@ -303,6 +307,7 @@ impl Broker {
 
     /// The session with a node is over for good.
     pub(super) fn drop_outlet(&mut self, now: Instant, node: NodeId) {
+        self.leave_all(now, node);
         self.unwanted(now, node);
         let Some(mut outlet) = self.outlets.remove(&node) else { return };
         self.timers.clear(Timer::Retry(node));

@@ -75,6 +75,9 @@ impl Broker {
             self.pending.inlets.insert(node);
             self.flush_soon(now);
         }
+        for id in self.stalled.clone() {
+            self.hand_on_tree(now, id);
+        }
         if !self.topics.parked.is_empty() {
             self.pending.room = true;
             self.flush_soon(now);

@@ -138,26 +138,35 @@ fn a_slow_subscriber_slows_nobody_and_its_publisher_is_told() {
     let slow = world.subscribe(TWO, "a", None, 64);
     let quick = world.subscribe(THREE, "a", None, 8_192);
     known(&mut world, ONE, "a", 2);
-    let mut published = 0;
-    for _ in 0..1_000 {
+    // In a debug build this takes long enough with fewer.
+    let rounds = if cfg!(debug_assertions) { 1_000 } else { 10_000 };
+    let (mut published, mut most) = (0, (0, 0));
+    for _ in 0..rounds {
         for _ in 0..100 {
             published += u64::from(world.publish(ONE, "a", PublishOptions::default()));
         }
         world.sim.run_until(world.sim.now() + ms(10)).unwrap();
         world.read(THREE, usize::MAX);
         world.read(TWO, 1);
+        for address in [ONE, TWO, THREE] {
+            let (here, there) = world.sim.machine(address).unwrap().held();
+            most = (most.0.max(here), most.1.max(there));
+        }
     }
     world.run(ms(1_000));
-    assert_eq!(published, 100_000);
-    assert_eq!(world.seen(THREE, quick).len(), 100_000);
+    // What is held is a matter of rounds on their way, and not of how many there were.
+    assert!(most.0 <= 1_000 && most.1 <= 1_000, "{most:?} are held");
+    let total = rounds * 100;
+    assert_eq!(published, total);
+    assert_eq!(world.seen(THREE, quick).len(), usize::try_from(total).unwrap());
     let report = world.report(ONE);
-    assert_eq!((report.accepted, report.pending()), (200_000, 0));
+    assert_eq!((report.accepted, report.pending()), (total * 2, 0));
     let seen = u64::try_from(world.seen(TWO, slow).len()).unwrap();
-    assert_eq!(report.delivered, 100_000 + seen);
-    assert_eq!(report.dropped[&Reason::SlowSubscriber], 100_000 - seen);
+    assert_eq!(report.delivered, total + seen);
+    assert_eq!(report.dropped[&Reason::SlowSubscriber], total - seen);
     // It knows of all that it has missed.
     let gaps = world.places.borrow()[&TWO].subs[&slow].gaps;
-    assert_eq!(gaps, 100_000 - seen);
+    assert_eq!(gaps, total - seen);
 }
 
 #[test]

@@ -27,7 +27,7 @@ pub(super) fn ms(millis: u64) -> Duration {
 }
 
 /// How many nodes a world has at most.
-const NODES_MAX: u32 = 8;
+const NODES_MAX: u32 = 64;
 
 fn nodes() -> &'static [NodeId] {
     static NODES: OnceLock<Vec<NodeId>> = OnceLock::new();

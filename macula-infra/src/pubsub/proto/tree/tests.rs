@@ -119,7 +119,7 @@ fn broadcast(seed: u64, count: u32, messages: u64, never_asks: bool) -> Shown {
                 Output::Deliver { sequence, .. } => {
                     got.entry(sighting.address).or_default().push(sequence);
                 }
-                Output::Acked { by, upto } => {
+                Output::Acked { by, upto, .. } => {
                     let before = acks.entry(by).or_default();
                     *before = upto.max(*before);
                 }

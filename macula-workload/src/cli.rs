@@ -72,9 +72,10 @@ enum Command {
     Identity(identity::IdentityCommand),
     /// Run a node until SIGINT or SIGTERM, then stop it in order.
     ///
-    /// A second signal ends it at once. SIGHUP makes it read the files of its identity anew. It
-    /// serves one actor to other nodes, `node/ping`, which answers with what it is asked, and
-    /// provides it as the procedure `node.ping`; unless it is a bootstrap node, which serves nothing.
+    /// A second signal ends it at once. SIGHUP makes it read `[tls]`, `[access]` and the files of its
+    /// identity anew. It serves one actor to other nodes, `node/ping`, which answers with what it is
+    /// asked, and provides it as the procedure `node.ping`; unless it is a bootstrap node, which serves
+    /// nothing.
     Run(RunArgs),
     /// Ask an actor on another node, and print its answer as JSON.
     ///

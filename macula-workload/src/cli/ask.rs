@@ -63,7 +63,7 @@ pub(super) enum DhtCommand {
         value: String,
         /// For how long.
         #[arg(long, value_name = "DURATION", default_value = "24h",
-              value_parser = humantime::parse_duration)]
+              value_parser = seconds)]
         ttl: std::time::Duration,
         /// Only if the value there has this sequence number; 0 if there may be none.
         #[arg(long, value_name = "SEQUENCE")]
@@ -96,6 +96,12 @@ pub(super) enum DhtCommand {
         #[command(flatten)]
         whom: Whom,
     },
+}
+
+/// A span of time of a second at least.
+fn seconds(text: &str) -> Result<std::time::Duration, String> {
+    let span = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    if span.as_secs() > 0 { Ok(span) } else { Err("it has to last a second at least".to_owned()) }
 }
 
 pub(super) fn peers(args: &PeersArgs) -> Result<(), Failure> {

@@ -8,8 +8,11 @@ use macula_infra::dht::Dht;
 use macula_infra::dht::proto::table::Snapshot;
 use tokio::task::AbortHandle;
 
-/// How often the table is written.
+/// How often the table is written, though it has as many entries as before.
 const WRITE_EVERY: Duration = Duration::from_secs(30);
+
+/// How often it is looked whether it has more, or fewer.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Reads a table. One that cannot be read is left alone and told: the node can do without.
 pub(super) fn read(path: Option<&Path>) -> Snapshot {
@@ -45,9 +48,15 @@ impl Keeper {
     pub(super) fn start(path: PathBuf, dht: Dht) -> Self {
         let (to, of) = (path.clone(), dht.clone());
         let task = tokio::spawn(async move {
+            let (mut written, mut waited) = (0, Duration::ZERO);
             loop {
-                tokio::time::sleep(WRITE_EVERY).await;
-                write(&to, &of);
+                tokio::time::sleep(LOOK_EVERY).await;
+                waited += LOOK_EVERY;
+                let entries = of.saved().entries.len();
+                if entries != written || waited >= WRITE_EVERY {
+                    write(&to, &of);
+                    (written, waited) = (entries, Duration::ZERO);
+                }
             }
         });
         Self { path, dht, task: task.abort_handle() }

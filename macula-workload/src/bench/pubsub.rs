@@ -76,10 +76,8 @@ async fn measure(scale: usize) -> anyhow::Result<Vec<Measure>> {
         samples.raw_single.push(rate(count / 5, took.as_secs_f64()));
     }
     let half = quantile(&mut samples.one_to_one, 0.5) / 2.0;
-    tracing::info!("latency");
     samples.latency = feed.latencies(part(2_000_000), half).await?;
     let subscriptions = (SUBSCRIPTIONS / scale).max(100);
-    tracing::info!("wildcards");
     let others = nodes.subscribe_beside(subscriptions)?;
     let mut wild = nodes.feed("w.feed").await?;
     for _ in 0..ROUNDS {
@@ -88,7 +86,7 @@ async fn measure(scale: usize) -> anyhow::Result<Vec<Measure>> {
     drop((others, wild, feed));
     nodes.stop().await?;
     unbatched(&realm, part(1_000_000), &mut samples).await?;
-    fan_out(&realm, part(200_000), &mut samples).await?;
+    fan_out(&realm, (AUDIENCE / scale).max(2), part(200_000), &mut samples).await?;
     Ok(report(samples))
 }
 
@@ -98,7 +96,6 @@ async fn unbatched(
     count: usize,
     samples: &mut Samples,
 ) -> anyhow::Result<()> {
-    tracing::info!("one by one");
     let nodes = Nodes::start(realm, 1, 1).await?;
     let mut feed: Feed = nodes.feed("feed").await?;
     for _ in 0..ROUNDS {
@@ -110,13 +107,12 @@ async fn unbatched(
 
 async fn fan_out(
     realm: &EphemeralRealm,
+    audience: usize,
     count: usize,
     samples: &mut Samples,
 ) -> anyhow::Result<()> {
-    tracing::info!("fan-out");
-    let nodes = Nodes::start(realm, AUDIENCE, nodes::BATCH_MAX).await?;
+    let nodes = Nodes::start(realm, audience, nodes::BATCH_MAX).await?;
     let mut feed = nodes.feed("feed").await?;
-    tracing::info!("fan-out: all are known");
     for _ in 0..ROUNDS {
         samples.fan_out.push(feed.run(count, PublishOptions::at_least_once()).await?);
     }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use anyhow::Context as _;
 use bytes::Bytes;
 use macula_core::clock::{Clock as _, TokioClock};
 use macula_core::topic::Topic;
@@ -12,6 +13,10 @@ use super::{BODY_LEN, rate};
 
 /// How long it may take until the subscribers are known.
 const KNOWN_WITHIN: Duration = Duration::from_secs(30);
+
+/// How long a reader waits for one message. A machine that starves a node makes the others take it
+/// for gone, and what was meant for it never comes.
+const READ_WITHIN: Duration = Duration::from_secs(60);
 
 /// How often it is looked for them.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
@@ -36,7 +41,8 @@ impl Feed {
             }
             anyhow::Ok(())
         };
-        tokio::time::timeout(KNOWN_WITHIN, known).await??;
+        let known = tokio::time::timeout(KNOWN_WITHIN, known).await;
+        known.context("not all subscribers are known")??;
         Ok(Self { pubsub, topic, subscriptions })
     }
 
@@ -52,8 +58,9 @@ impl Feed {
         let audience = self.subscriptions.len();
         for mut subscription in self.subscriptions.drain(..) {
             readers.spawn(async move {
-                for _ in 0..count {
-                    next(&mut subscription).await?;
+                for read in 0..count {
+                    let message = tokio::time::timeout(READ_WITHIN, next(&mut subscription)).await;
+                    message.with_context(|| format!("{read} of {count} messages have come"))??;
                 }
                 anyhow::Ok(subscription)
             });

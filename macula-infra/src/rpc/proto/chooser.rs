@@ -63,6 +63,9 @@ pub(crate) enum NoPick {
     NoBudget,
 }
 
+/// As how long an answer counts that has declined the question.
+const DECLINED: Duration = Duration::from_secs(1);
+
 /// How it went with one that was asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Ended {
@@ -70,6 +73,9 @@ pub(crate) enum Ended {
     Well,
     /// It did not, and is to blame.
     Badly,
+    /// It has declined at once, as one that is full or whose rules do not allow it: others come first
+    /// for a while.
+    Declined,
     /// Neither: it says nothing about it.
     Unknown,
 }
@@ -194,6 +200,10 @@ impl Chooser {
                 provider.breaker.succeeded(pick.is_probe);
             }
             Ended::Badly => provider.breaker.failed(now, pick.is_probe),
+            Ended::Declined => {
+                provider.latency.sample(now, DECLINED);
+                provider.breaker.passed(pick.is_probe);
+            }
             Ended::Unknown => provider.breaker.passed(pick.is_probe),
         }
     }

@@ -105,7 +105,8 @@ impl Course {
         let how = match verdict {
             Verdict::Answered => Ended::Well,
             Verdict::Failed { is_fault: true, .. } => Ended::Badly,
-            Verdict::Final | Verdict::Failed { .. } => Ended::Unknown,
+            Verdict::Failed { is_fault: false, .. } => Ended::Declined,
+            Verdict::Final => Ended::Unknown,
         };
         chooser.ended(now, &self.plan.procedure, &pick, how);
         let Verdict::Failed { may_have_run, .. } = verdict else {

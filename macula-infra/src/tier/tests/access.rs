@@ -126,6 +126,35 @@ async fn who_may_not_call_is_refused_and_put_down() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn whom_one_provider_refuses_another_answers() {
+    let closed = Rules {
+        default: Effect::Allow,
+        rules: vec![rule(Effect::Deny, Action::Call, &[], "game.**")],
+    };
+    let one = ruled(1, &[], None, closed).await;
+    let two = ruled(2, &[], Some(&one), Rules::default()).await;
+    let caller = ruled(3, &[], Some(&one), Rules::default()).await;
+    for node in [&one, &two] {
+        let rpc = node.infra.mesh.rpc();
+        rpc.advertise(&topic("game.double"), &Options::default(), double).unwrap().keep();
+    }
+    for node in [&two, &caller] {
+        has_members(node, 2).await;
+        finds(node, 2).await;
+    }
+    for node in [&one, &two] {
+        announced(node).await;
+    }
+    let providers = caller.infra.mesh.rpc().providers(&topic("game.double")).await.unwrap();
+    assert_eq!(providers.len(), 2);
+    for _ in 0..20 {
+        assert_eq!(doubled(&caller, "game.double").await, Ok(8));
+    }
+    assert!(!refused(&one, Some(&caller), "call").is_empty(), "it was asked too");
+    stop([one, two, caller]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn who_may_not_provide_a_name_is_not_asked_for_it() {
     let rules = Rules {
         default: Effect::Allow,

@@ -147,3 +147,20 @@ async fn clients_that_hang_up_or_dawdle_take_no_turn_from_those_that_come_later(
     }
     listening.abort();
 }
+
+#[tokio::test]
+async fn what_else_stands_there_is_left_as_it_is() {
+    let folder = Folder::new("admin-else");
+    let path = folder.socket();
+    std::fs::write(&path, "precious").unwrap();
+    let error = bound(&path).unwrap_err().to_string();
+    assert_eq!(error, "something stands there that is no socket");
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), "precious");
+    std::fs::remove_file(&path).unwrap();
+    let (listener, _owner) = bound(&path).unwrap();
+    assert_eq!(bound(&path).unwrap_err().to_string(), "another process listens there");
+    assert!(UnixStream::connect(&path).await.is_ok(), "it still listens");
+    // Nobody listens at what is left of it.
+    drop(listener);
+    assert!(bound(&path).is_ok());
+}

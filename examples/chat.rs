@@ -1,24 +1,10 @@
 //! A chat with rooms over three nodes. Each guest hears its own room, a moderator hears all of them,
 //! and a guest who comes late hears the last words that were said.
 
-use macula_workload::Config;
-use macula_workload::bootstrap::Seed;
+use macula_examples::join;
 use macula_workload::identity::EphemeralRealm;
 use macula_workload::prelude::*;
 use macula_workload::pubsub::{Event, PublishOptions, Published, SubscribeOptions, Subscription};
-
-/// A node of the realm that joins the mesh through another.
-async fn join(realm: &EphemeralRealm, through: Option<&Node>) -> anyhow::Result<Node> {
-    let mut config = Config::default();
-    let addresses = through.into_iter().flat_map(|node| node.mesh().listening());
-    config.mesh.bootstrap.seeds = addresses.map(Seed::Address).collect();
-    let node = Node::builder().config(config).credentials(realm.member()?).start().await?;
-    let mut events = node.mesh().membership().events();
-    while through.is_some() && node.mesh().membership().members().len() < 2 {
-        events.recv().await?;
-    }
-    Ok(node)
-}
 
 fn listen(node: &Node, pattern: &str, options: &SubscribeOptions) -> anyhow::Result<Subscription> {
     Ok(node.mesh().pubsub().subscribe(&pattern.parse()?, options)?)

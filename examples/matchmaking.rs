@@ -7,8 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::Context as _;
-use macula_workload::Config;
-use macula_workload::bootstrap::Seed;
+use macula_examples::join;
 use macula_workload::identity::EphemeralRealm;
 use macula_workload::prelude::*;
 use macula_workload::rpc::{Options, Rpc};
@@ -67,19 +66,6 @@ impl Actor for Matchmaker {
         }
         Ok(())
     }
-}
-
-/// A node of the realm that joins the mesh through another.
-async fn join(realm: &EphemeralRealm, through: Option<&Node>) -> anyhow::Result<Node> {
-    let mut config = Config::default();
-    let addresses = through.into_iter().flat_map(|node| node.mesh().listening());
-    config.mesh.bootstrap.seeds = addresses.map(Seed::Address).collect();
-    let node = Node::builder().config(config).credentials(realm.member()?).start().await?;
-    let mut events = node.mesh().membership().events();
-    while through.is_some() && node.mesh().membership().members().len() < 2 {
-        events.recv().await?;
-    }
-    Ok(node)
 }
 
 /// Opens rooms on a node.

@@ -1,11 +1,11 @@
 //! Three nodes that know one address: an actor is found by its name, and found again when its node
 //! goes and another serves the name.
 
-use macula_workload::bootstrap::Seed;
+use macula_examples::join;
 use macula_workload::identity::EphemeralRealm;
+use macula_workload::names::LocateError;
 use macula_workload::prelude::*;
 use macula_workload::remote::ReplyTo;
-use macula_workload::{Config, names::LocateError};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 
 /// Says on which node it is.
@@ -36,19 +36,6 @@ impl Actor for Whereabouts {
         reply.send((*place).to_owned()).ok();
         Ok(())
     }
-}
-
-/// A node of the realm that joins the mesh through another.
-async fn join(realm: &EphemeralRealm, through: Option<&Node>) -> anyhow::Result<Node> {
-    let mut config = Config::default();
-    let addresses = through.into_iter().flat_map(|node| node.mesh().listening());
-    config.mesh.bootstrap.seeds = addresses.map(Seed::Address).collect();
-    let node = Node::builder().config(config).credentials(realm.member()?).start().await?;
-    let mut events = node.mesh().membership().events();
-    while through.is_some() && node.mesh().membership().members().len() < 2 {
-        events.recv().await?;
-    }
-    Ok(node)
 }
 
 /// Serves an actor of a node, under a name that all nodes can find.

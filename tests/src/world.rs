@@ -369,6 +369,19 @@ fn quick() -> Config {
     config
 }
 
+/// Short times for meshes whose nodes find one another, beside those that all worlds have.
+pub fn meet_quickly(config: &mut Config) {
+    let ms = Duration::from_millis;
+    let bootstrap = &mut config.mesh.bootstrap;
+    (bootstrap.retry_initial, bootstrap.retry_max) = (ms(200), ms(1_000));
+    config.membership.reconnect_interval = ms(1_000);
+    config.membership.sync_interval = ms(2_000);
+    config.membership.join_backoff_max = ms(1_000);
+    config.dht.node.table.refresh_own_after = ms(10_000);
+    config.dht.node.records.replicate_every = ms(5_000);
+    config.dht.node.published.record_every = ms(5_000);
+}
+
 /// A world that runs.
 struct Running<'a, S: Scenario> {
     sim: turmoil::Sim<'a>,

@@ -28,7 +28,6 @@ use load::{Load, PATTERNS, STORM};
 use macula_infra::pubsub::proto::Bug;
 use macula_tests::seeds::{self, Case, FailedSeed};
 use macula_tests::world::{self, Faults, Part, Run, World};
-use macula_workload::Config;
 
 /// How many seeds are run if nothing else is said: each takes some seconds of one core.
 const SEEDS: u64 = 10;
@@ -53,18 +52,6 @@ const CRASHES: Faults = Faults {
 const NO_CRASHES: Faults =
     Faults { crash_every: None, part_max: Duration::from_millis(1_500), ..CRASHES };
 
-/// Times that are short enough for virtual seconds.
-pub(crate) fn quick(config: &mut Config) {
-    let ms = Duration::from_millis;
-    let bootstrap = &mut config.mesh.bootstrap;
-    (bootstrap.retry_initial, bootstrap.retry_max) = (ms(200), ms(1_000));
-    config.membership.reconnect_interval = ms(1_000);
-    config.membership.sync_interval = ms(2_000);
-    config.membership.join_backoff_max = ms(1_000);
-    config.dht.node.table.refresh_own_after = ms(10_000);
-    config.dht.node.records.replicate_every = ms(5_000);
-}
-
 fn world(seed: u64, crashes: bool) -> World {
     World::builder(seed)
         .nodes(PATTERNS.len())
@@ -73,7 +60,7 @@ fn world(seed: u64, crashes: bool) -> World {
         .healing_max(HEALING_MAX)
         .faults(if crashes { CRASHES } else { NO_CRASHES })
         .kills(&[Part::PubSub; 3])
-        .config(quick)
+        .config(world::meet_quickly)
 }
 
 fn run(seed: u64, crashes: bool, bug: Option<Bug>) -> Result<Run<seen::Seen>, String> {

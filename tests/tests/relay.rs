@@ -54,19 +54,6 @@ const CRASHES: Faults = Faults {
     ..Faults::NONE
 };
 
-/// Times that are short enough for virtual seconds.
-pub(crate) fn quick(config: &mut Config) {
-    let ms = Duration::from_millis;
-    let bootstrap = &mut config.mesh.bootstrap;
-    (bootstrap.retry_initial, bootstrap.retry_max) = (ms(200), ms(1_000));
-    config.membership.reconnect_interval = ms(1_000);
-    config.membership.sync_interval = ms(2_000);
-    config.membership.join_backoff_max = ms(1_000);
-    config.dht.node.table.refresh_own_after = ms(10_000);
-    config.dht.node.records.replicate_every = ms(5_000);
-    config.dht.node.published.record_every = ms(5_000);
-}
-
 /// The first nodes relay, and the others keep places.
 fn of_each(index: usize, config: &mut Config) {
     if index < RELAYS {
@@ -86,7 +73,7 @@ fn world(seed: u64) -> World {
         .apart(APART)
         .crashing(RELAYS)
         .of_each(of_each)
-        .config(quick)
+        .config(world::meet_quickly)
 }
 
 fn run(world: World, storm: Storm) -> Result<Run<storm::Seen>, String> {

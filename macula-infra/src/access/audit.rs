@@ -72,15 +72,17 @@ impl Audit {
 
     pub(crate) fn refused(&self, entry: Audited) {
         ::metrics::counter!(metrics::REFUSED, "action" => entry.action).increment(1);
-        if self.0.lock().told.take(TokioClock.now(), TOLD, 1).is_ok() {
-            let Audited { node, action, name, why, .. } = &entry;
-            let node = node.map(|node| node.to_string()).unwrap_or_default();
-            tracing::warn!(target: TARGET, node, action, name, why, "refused");
-        }
         let mut entries = self.0.lock();
+        let is_told = entries.told.take(TokioClock.now(), TOLD, 1).is_ok();
         if entries.newest.len() >= AUDITED_MAX {
             entries.newest.pop_front();
         }
-        entries.newest.push_back(entry);
+        entries.newest.push_back(entry.clone());
+        drop(entries);
+        if is_told {
+            let Audited { node, action, name, why, .. } = entry;
+            let node = node.map(|node| node.to_string()).unwrap_or_default();
+            tracing::warn!(target: TARGET, node, action, name, why, "refused");
+        }
     }
 }

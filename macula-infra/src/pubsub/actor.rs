@@ -161,7 +161,7 @@ impl Session for Hearing {
         }
         if self.takes_part {
             self.heard(link, (frame.kind, frame.id), &frame.body, link.limits());
-        } else {
+        } else if !self.shared.access.is_of_this_realm(link.peer()) {
             self.shared.access.refused(link.node(), Action::Publish, OTHER_REALM);
         }
     }
@@ -360,9 +360,6 @@ impl Effects<Broker> for Deeds {
             }
             Output::Misbehaved { peer, why } => {
                 refused("offence");
-                if why == OTHER_REALM {
-                    self.shared.access.refused(peer, Action::Publish, why);
-                }
                 tracing::warn!(peer = peer.short(), why, "a node breaks the protocol of pub/sub");
             }
         }

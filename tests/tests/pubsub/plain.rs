@@ -199,8 +199,12 @@ impl Scenario for Plain {
 
 /// Runs it, and gives what each node has seen.
 fn run(kind: Kind, world: World) -> Vec<(usize, Seen)> {
-    let world =
-        world.nodes(3).joins().faults(Faults::NONE).healing_max(WITHIN).config(super::quick);
+    let world = world
+        .nodes(3)
+        .joins()
+        .faults(Faults::NONE)
+        .healing_max(WITHIN)
+        .config(macula_tests::world::meet_quickly);
     let run = world.run(&Plain::new(kind)).unwrap();
     run.log.read(|log| {
         let seen = log.iter().filter_map(|entry| match &entry.what {

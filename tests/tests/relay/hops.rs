@@ -139,7 +139,11 @@ fn of_each(index: usize, config: &mut Config) {
 fn multi_hop_rpc_through_gateways() {
     for seed in 0..5 {
         let world = World::builder(seed).nodes(NODES).joins().storm(Duration::ZERO);
-        let world = world.faults(Faults::NONE).apart(APART).of_each(of_each).config(super::quick);
+        let world = world
+            .faults(Faults::NONE)
+            .apart(APART)
+            .of_each(of_each)
+            .config(macula_tests::world::meet_quickly);
         let run = world.healing_max(Duration::from_secs(60)).run(&Hops);
         let healed_after = run.unwrap().healed_after;
         assert!(healed_after < Duration::from_secs(30), "seed {seed}: {healed_after:?}");

@@ -304,6 +304,24 @@ fn what_was_put_is_found_when_the_node_through_which_all_met_has_gone() {
 }
 
 #[test]
+fn a_node_that_has_kept_its_table_finds_the_mesh_again_without_seeds() {
+    let folders = Folders::new("table");
+    let (a, b) = (folders.init("a", None), folders.init("b", Some("a")));
+    let a = Running::start(&folders, "a", a);
+    let (joined, id) = (format!("joined node={}", a.node), b.clone());
+    let table = format!("mesh.table_file={}", folders.at("b/table.json"));
+    let seed = format!("mesh.seeds={}", a.address);
+    let mut b = Running::start_with(&folders, "b", b, &[&seed, &table]);
+    b.says(&joined);
+    b.stop();
+    // It listens elsewhere now, so the other cannot be who finds it.
+    let mut b = Running::start_with(&folders, "b", id, &[&table]);
+    b.says(&joined);
+    b.stop();
+    a.stop();
+}
+
+#[test]
 fn procedures_are_called_and_who_may_not_is_refused_and_put_down() {
     let folders = Folders::new("rpc");
     let (a, b) = (folders.init("a", None), folders.init("b", Some("a")));

@@ -1,0 +1,204 @@
+//! What a store's files stand on.
+//!
+//! Each file is a [redb](https://www.redb.org) database. All commits are of two phases: what is new
+//! is on disk before the header points to it. So when the header points to something damaged, that
+//! is no interrupted write but damage, and the file is refused instead of going back to what was
+//! there before. What an older commit had would be a lie: more was acknowledged since.
+
+#[cfg(test)]
+pub mod faulty;
+mod mirrored;
+
+use std::fmt::Debug;
+use std::fs::{File, OpenOptions};
+use std::path::PathBuf;
+
+use redb::backends::{FileBackend, InMemoryBackend};
+use redb::{Database, Durability, ReadableDatabase, StorageBackend, WriteTransaction};
+
+use super::sealed::Damage;
+use mirrored::Mirrored;
+
+/// Memory for pages of one file, in bytes.
+const PAGE_CACHE: usize = 16 << 20;
+
+/// Where files are kept.
+pub trait Medium: Debug + Send + Sync + 'static {
+    /// Whether there is a file of this name.
+    ///
+    /// # Errors
+    ///
+    /// If that cannot be known.
+    fn has(&self, name: &str) -> std::io::Result<bool>;
+
+    /// The bytes of a file of this name; none if it is new.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be opened.
+    fn file(&self, name: &str) -> std::io::Result<Box<dyn StorageBackend>>;
+
+    /// Gives a file another name, or has it gone, for certain once this returns.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot. It has one of both names.
+    fn rename(&self, name: &str, to: Option<&str>) -> std::io::Result<()>;
+}
+
+/// Files in a folder, which is made if it is not there.
+#[derive(Debug, Clone)]
+pub struct Folder(pub PathBuf);
+
+impl Medium for Folder {
+    fn file(&self, name: &str) -> std::io::Result<Box<dyn StorageBackend>> {
+        std::fs::create_dir_all(&self.0)?;
+        let mut options = OpenOptions::new();
+        let options = options.read(true).write(true).create(true).truncate(false);
+        let file = options.open(self.0.join(name))?;
+        Ok(Box::new(FileBackend::new(file).map_err(std::io::Error::other)?))
+    }
+
+    fn has(&self, name: &str) -> std::io::Result<bool> {
+        self.0.join(name).try_exists()
+    }
+
+    fn rename(&self, name: &str, to: Option<&str>) -> std::io::Result<()> {
+        match to {
+            Some(to) => std::fs::rename(self.0.join(name), self.0.join(to))?,
+            None => std::fs::remove_file(self.0.join(name))?,
+        }
+        File::open(&self.0)?.sync_all()
+    }
+}
+
+/// Memory: what is there ends with the process.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Memory;
+
+impl Medium for Memory {
+    fn file(&self, _name: &str) -> std::io::Result<Box<dyn StorageBackend>> {
+        Ok(Box::new(InMemoryBackend::new()))
+    }
+
+    fn has(&self, _name: &str) -> std::io::Result<bool> {
+        // What is opened is new, and needs no other name until it is whole.
+        Ok(true)
+    }
+
+    fn rename(&self, _name: &str, _to: Option<&str>) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Why a store does not serve. What is on disk is left as it is.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// A row of a file is damaged.
+    #[error("{file}: {damage}")]
+    Damaged {
+        /// The file.
+        file: &'static str,
+        /// Which row, and how.
+        #[source]
+        damage: Damage,
+    },
+    /// The file itself is damaged.
+    #[error("{file}: the file is damaged: {why}")]
+    Corrupted {
+        /// The file.
+        file: &'static str,
+        /// What redb says.
+        why: String,
+    },
+    /// The file cannot be read or written.
+    #[error("{file}: {why}")]
+    Io {
+        /// The file.
+        file: &'static str,
+        /// What redb or the system says.
+        why: String,
+    },
+    /// A write has failed before, and what the file has since is not known.
+    #[error("{file}: a write has failed, and nothing is written until it is opened anew")]
+    Failed {
+        /// The file.
+        file: &'static str,
+    },
+}
+
+impl StoreError {
+    pub(super) fn of(file: &'static str, error: impl Into<redb::Error>) -> Self {
+        match error.into() {
+            redb::Error::Corrupted(why) => Self::Corrupted { file, why },
+            other => Self::Io { file, why: other.to_string() },
+        }
+    }
+
+    pub(super) fn io(file: &'static str, error: &std::io::Error) -> Self {
+        Self::Io { file, why: error.to_string() }
+    }
+}
+
+/// An open file.
+#[derive(Debug)]
+pub(super) struct Store {
+    pub(super) name: &'static str,
+    database: Database,
+}
+
+impl Store {
+    /// Opens a file and looks at all of its pages.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if it is damaged anywhere, or cannot be read.
+    pub(super) fn open(medium: &dyn Medium, name: &'static str) -> Result<Self, StoreError> {
+        let io = |error| StoreError::io(name, &error);
+        if !medium.has(name).map_err(io)? {
+            // A file that is not whole yet cannot be told from one that is damaged; so it has
+            // another name until it is.
+            let beside = format!("{name}.new");
+            if medium.has(&beside).map_err(io)? {
+                medium.rename(&beside, None).map_err(io)?;
+            }
+            let begun = Self::open_as(medium, name, &beside)?;
+            begun.write()?.commit().map_err(|error| begun.failed(error))?;
+            drop(begun);
+            medium.rename(&beside, Some(name)).map_err(io)?;
+        }
+        Self::open_as(medium, name, name)
+    }
+
+    fn open_as(medium: &dyn Medium, name: &'static str, at: &str) -> Result<Self, StoreError> {
+        let backend = medium.file(at).map_err(|error| StoreError::io(name, &error))?;
+        let mut builder = Database::builder();
+        builder.set_cache_size(PAGE_CACHE);
+        builder.set_check_integrity_on_open(true);
+        let backend = Mirrored::open(backend, at).map_err(|error| StoreError::io(name, &error))?;
+        let database = builder.create_with_backend(backend);
+        let database = database.map_err(|error| StoreError::of(name, error))?;
+        Ok(Self { name, database })
+    }
+
+    /// A transaction that is on disk, all of it or nothing, when it is committed.
+    pub(super) fn write(&self) -> Result<WriteTransaction, StoreError> {
+        let mut write = self.database.begin_write().map_err(|error| self.failed(error))?;
+        write.set_durability(Durability::Immediate).map_err(|error| self.failed(error))?;
+        write.set_two_phase_commit(true);
+        Ok(write)
+    }
+
+    pub(super) fn read(&self) -> Result<redb::ReadTransaction, StoreError> {
+        self.database.begin_read().map_err(|error| self.failed(error))
+    }
+
+    pub(super) fn failed(&self, error: impl Into<redb::Error>) -> StoreError {
+        StoreError::of(self.name, error)
+    }
+
+    pub(super) fn damaged(&self, damage: Damage) -> StoreError {
+        StoreError::Damaged { file: self.name, damage }
+    }
+}

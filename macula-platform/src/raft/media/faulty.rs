@@ -1,0 +1,252 @@
+//! A disk that loses power.
+//!
+//! What was written since a file was last brought to disk may be there after the power is back, or
+//! a part of it, or nothing, write by write, as the seed has it. What was brought to disk is there.
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::io::{Error, Result};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
+use redb::StorageBackend;
+
+use super::Medium;
+
+/// The smallest part of a write that is there or not, in bytes.
+const SECTOR: usize = 512;
+
+/// A disk. Clones are the same.
+#[derive(Debug, Clone)]
+pub struct Faulty(Arc<Mutex<Disk>>);
+
+struct Disk {
+    files: BTreeMap<String, File>,
+    random: ChaCha8Rng,
+    /// After how many more writes and syncs the power is cut.
+    left: Option<u64>,
+    /// How many there were.
+    done: u64,
+    is_off: bool,
+    /// Whether what is brought to disk is not: a bug to plant.
+    skips_syncs: bool,
+    /// Which boot it is: a file that was opened in another is closed.
+    boot: u64,
+}
+
+impl Debug for Disk {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Disk").field("done", &self.done).finish_non_exhaustive()
+    }
+}
+
+impl Disk {
+    /// Counts a change, unless the power is cut before it.
+    fn change(&mut self) -> Result<()> {
+        if self.left == Some(0) {
+            self.is_off = true;
+        }
+        if self.is_off {
+            return Err(Error::other("the power is off"));
+        }
+        self.done += 1;
+        self.left = self.left.map(|left| left - 1);
+        Ok(())
+    }
+}
+
+#[derive(Default)]
+struct File {
+    /// As programs see it.
+    seen: Vec<u8>,
+    /// As it is on disk for certain.
+    kept: Vec<u8>,
+    /// What has happened since, in order.
+    since: Vec<Change>,
+}
+
+enum Change {
+    Write(usize, Vec<u8>),
+    Len(usize),
+}
+
+impl Change {
+    fn apply(&self, bytes: &mut Vec<u8>) {
+        match self {
+            Self::Len(len) => bytes.resize(*len, 0),
+            Self::Write(at, data) => {
+                let end = at + data.len();
+                if bytes.len() < end {
+                    bytes.resize(end, 0);
+                }
+                bytes[*at..end].copy_from_slice(data);
+            }
+        }
+    }
+}
+
+impl Faulty {
+    /// A disk without files.
+    #[must_use]
+    pub fn new(seed: u64) -> Self {
+        Self(Arc::new(Mutex::new(Disk {
+            files: BTreeMap::new(),
+            random: ChaCha8Rng::seed_from_u64(seed),
+            left: None,
+            done: 0,
+            is_off: false,
+            skips_syncs: false,
+            boot: 0,
+        })))
+    }
+
+    /// Cuts the power before the next write or sync but `after`.
+    pub fn cut_after(&self, after: u64) {
+        self.0.lock().left = Some(after);
+    }
+
+    /// Whether the power is cut.
+    #[must_use]
+    pub fn is_off(&self) -> bool {
+        self.0.lock().is_off
+    }
+
+    /// How many writes and syncs there were.
+    #[must_use]
+    pub fn done(&self) -> u64 {
+        self.0.lock().done
+    }
+
+    /// Says that all is on disk, and does not bring it there.
+    pub fn skip_syncs(&self) {
+        self.0.lock().skips_syncs = true;
+    }
+
+    /// Cuts the power, if it is not cut, and puts it on again.
+    pub fn reboot(&self) {
+        let mut disk = self.0.lock();
+        let Disk { files, random, .. } = &mut *disk;
+        for file in files.values_mut() {
+            for change in file.since.drain(..) {
+                match &change {
+                    Change::Len(_) if random.next_u32() % 2 == 0 => change.apply(&mut file.kept),
+                    Change::Len(_) => {}
+                    Change::Write(at, data) => {
+                        for (part, sector) in data.chunks(SECTOR).enumerate() {
+                            let at = at + part * SECTOR;
+                            let is_within = at + sector.len() <= file.kept.len();
+                            if is_within && random.next_u32() % 2 == 0 {
+                                Change::Write(at, sector.to_vec()).apply(&mut file.kept);
+                            }
+                        }
+                    }
+                }
+            }
+            file.seen = file.kept.clone();
+        }
+        disk.is_off = false;
+        disk.left = None;
+        disk.boot += 1;
+    }
+
+    /// The bytes of a file, as programs see them.
+    #[must_use]
+    pub fn bytes(&self, name: &str) -> Vec<u8> {
+        self.0.lock().files.get(name).map(|file| file.seen.clone()).unwrap_or_default()
+    }
+
+    /// Puts other bytes into a file, whoever has it open.
+    pub fn put(&self, name: &str, bytes: &[u8]) {
+        let mut disk = self.0.lock();
+        let file = disk.files.entry(name.to_owned()).or_default();
+        (file.seen, file.kept, file.since) = (bytes.to_vec(), bytes.to_vec(), Vec::new());
+    }
+}
+
+impl Medium for Faulty {
+    fn file(&self, name: &str) -> Result<Box<dyn StorageBackend>> {
+        let mut disk = self.0.lock();
+        disk.files.entry(name.to_owned()).or_default();
+        Ok(Box::new(Open { disk: self.clone(), name: name.to_owned(), boot: disk.boot }))
+    }
+
+    fn has(&self, name: &str) -> Result<bool> {
+        Ok(self.0.lock().files.contains_key(name))
+    }
+
+    fn rename(&self, name: &str, to: Option<&str>) -> Result<()> {
+        let mut disk = self.0.lock();
+        disk.change()?;
+        let file = disk.files.remove(name).ok_or_else(|| Error::other("no such file"))?;
+        if let Some(to) = to {
+            disk.files.insert(to.to_owned(), file);
+        }
+        Ok(())
+    }
+}
+
+#[derive(Debug)]
+struct Open {
+    disk: Faulty,
+    name: String,
+    boot: u64,
+}
+
+impl Open {
+    /// Does something to the file. What changes it is counted, and may be the last.
+    fn with<T>(&self, changes: bool, what: impl FnOnce(&mut File, bool) -> T) -> Result<T> {
+        let mut disk = self.disk.0.lock();
+        if disk.is_off || disk.boot != self.boot {
+            return Err(Error::other("the power is off"));
+        }
+        if changes {
+            disk.change()?;
+        }
+        let skips_syncs = disk.skips_syncs;
+        let file = disk.files.get_mut(&self.name);
+        file.map(|file| what(file, skips_syncs)).ok_or_else(|| Error::other("no such file"))
+    }
+}
+
+impl StorageBackend for Open {
+    fn len(&self) -> Result<u64> {
+        self.with(false, |file, _| file.seen.len() as u64)
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> Result<()> {
+        let at = usize::try_from(offset).map_err(Error::other)?;
+        self.with(false, |file, _| {
+            let bytes = file.seen.get(at..at + out.len());
+            bytes.map(|bytes| out.copy_from_slice(bytes))
+        })?
+        .ok_or_else(|| Error::other("beyond the end"))
+    }
+
+    fn set_len(&self, len: u64) -> Result<()> {
+        let len = usize::try_from(len).map_err(Error::other)?;
+        self.with(true, |file, _| {
+            file.seen.resize(len, 0);
+            file.since.push(Change::Len(len));
+        })
+    }
+
+    fn sync_data(&self) -> Result<()> {
+        self.with(true, |file, skips_syncs| {
+            if !skips_syncs {
+                file.since.clear();
+                file.kept.clone_from(&file.seen);
+            }
+        })
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> Result<()> {
+        let at = usize::try_from(offset).map_err(Error::other)?;
+        self.with(true, |file, _| {
+            let change = Change::Write(at, data.to_vec());
+            change.apply(&mut file.seen);
+            file.since.push(change);
+        })
+    }
+}

@@ -1,5 +1,6 @@
 //! Agreement: a log that a group of nodes agrees upon, and the state that follows from it.
 
+pub mod elector;
 mod log;
 mod machine;
 pub mod media;

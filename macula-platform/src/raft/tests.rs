@@ -15,7 +15,7 @@ fn node() -> NodeId {
     Keypair::from_seed([1; 32]).node_id()
 }
 
-fn log_id(term: u64, index: u64) -> LogId {
+pub(super) fn log_id(term: u64, index: u64) -> LogId {
     LogId::new(CommittedLeaderId::new(term, MemberId::new(node(), 1)), index)
 }
 

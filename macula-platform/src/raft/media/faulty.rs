@@ -8,9 +8,8 @@ use std::fmt::Debug;
 use std::io::{Error, Result};
 use std::sync::Arc;
 
+use macula_core::entropy::Entropy;
 use parking_lot::Mutex;
-use rand_chacha::ChaCha8Rng;
-use rand_chacha::rand_core::{Rng, SeedableRng};
 use redb::StorageBackend;
 
 use super::Medium;
@@ -24,7 +23,7 @@ pub struct Faulty(Arc<Mutex<Disk>>);
 
 struct Disk {
     files: BTreeMap<String, File>,
-    random: ChaCha8Rng,
+    random: Entropy,
     /// After how many more writes and syncs the power is cut.
     left: Option<u64>,
     /// How many there were.
@@ -93,7 +92,7 @@ impl Faulty {
     pub fn new(seed: u64) -> Self {
         Self(Arc::new(Mutex::new(Disk {
             files: BTreeMap::new(),
-            random: ChaCha8Rng::seed_from_u64(seed),
+            random: Entropy::from_seed(seed),
             left: None,
             done: 0,
             is_off: false,
@@ -131,13 +130,13 @@ impl Faulty {
         for file in files.values_mut() {
             for change in file.since.drain(..) {
                 match &change {
-                    Change::Len(_) if random.next_u32() % 2 == 0 => change.apply(&mut file.kept),
+                    Change::Len(_) if random.chance(0.5) => change.apply(&mut file.kept),
                     Change::Len(_) => {}
                     Change::Write(at, data) => {
                         for (part, sector) in data.chunks(SECTOR).enumerate() {
                             let at = at + part * SECTOR;
                             let is_within = at + sector.len() <= file.kept.len();
-                            if is_within && random.next_u32() % 2 == 0 {
+                            if is_within && random.chance(0.5) {
                                 Change::Write(at, sector.to_vec()).apply(&mut file.kept);
                             }
                         }

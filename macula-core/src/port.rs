@@ -5,6 +5,7 @@
 
 use std::fmt::Debug;
 use std::pin::Pin;
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -98,4 +99,46 @@ pub enum DirectoryError {
     /// There is no way to ask anybody now.
     #[error("unavailable: {0}")]
     Unavailable(String),
+}
+
+/// Asks one node to do something, in the node's own realm.
+///
+/// Whoever is asked knows for certain who asks.
+pub trait Call: Debug + Send + Sync {
+    /// Asks the node for an answer to these bytes, and waits for at most `within`.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError`].
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped nobody waits any more; what was asked may still be done.
+    fn call<'a>(
+        &'a self,
+        node: NodeId,
+        question: Bytes,
+        within: Duration,
+    ) -> Answer<'a, Result<Bytes, CallError>>;
+}
+
+/// Answers what other nodes ask by [`Call`].
+pub trait Serve: Debug + Send + Sync {
+    /// Answers a node, or says in words why not.
+    fn serve(&self, from: NodeId, question: Bytes) -> Answer<'static, Result<Bytes, String>>;
+}
+
+/// Why a node has not answered.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum CallError {
+    /// It is not reached. It has not been asked.
+    #[error("unreachable: {0}")]
+    Unreachable(String),
+    /// It has not answered in time, or the connection was lost. It may have done what was asked.
+    #[error("no answer: {0}")]
+    NoAnswer(String),
+    /// It has said no.
+    #[error("refused: {0}")]
+    Refused(String),
 }

@@ -59,8 +59,8 @@ struct State {
     users: BTreeMap<u64, usize>,
 }
 
-/// A snapshot that can be read for as long as this lives.
-#[derive(Debug)]
+/// A snapshot that can be read for as long as this lives. Clones are the same.
+#[derive(Debug, Clone)]
 pub struct Image {
     used: Used,
     chunks: u64,
@@ -177,7 +177,7 @@ impl Snapshots {
     /// The same snapshot in these, if it is one of others.
     pub(super) fn adopt(&self, image: &Image) -> Result<Image, StoreError> {
         if Arc::ptr_eq(&self.0, &image.used.snapshots.0) {
-            return Ok(Image { used: image.used.clone(), chunks: image.chunks });
+            return Ok(image.clone());
         }
         let mut draft = self.begin();
         for at in 0..image.chunks {

@@ -1,5 +1,6 @@
 mod crashes;
 mod flips;
+mod group;
 mod suite;
 
 use bytes::Bytes;

@@ -53,7 +53,8 @@ pub(super) async fn drive(
             let voters = metrics.membership_config.membership().voter_ids().collect();
             Standing { voters, leads: metrics.state == ServerState::Leader }
         };
-        driving.tell(Input::Stands(standing));
+        // Not told, which would wake this very loop for ever.
+        driving.elector().handle(TokioClock.now(), Input::Stands(standing));
         loop {
             let output = driving.elector().poll_output();
             match output {
@@ -85,7 +86,7 @@ pub(super) async fn drive(
             biased;
             Some(answered) = asking.join_next() => {
                 if let Ok(answered) = answered {
-                    driving.tell(answered);
+                    driving.elector().handle(TokioClock.now(), answered);
                 }
             }
             changed = metrics.changed() => if changed.is_err() { return },

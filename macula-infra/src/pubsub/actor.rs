@@ -14,6 +14,7 @@ use macula_core::identity::NodeId;
 use macula_core::path::InvalidId;
 use macula_core::shell::{Driver, Effects, Inbox, Shell};
 use macula_core::supervision::{Start, Worker};
+use macula_core::topic::Topic;
 use macula_core::wire::{Frame, Kind, Limits, from_body};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -126,11 +127,17 @@ fn judge(access: &Access, link: &Arc<Link>, word: &mut Word) {
     };
     match word {
         Word::Batch(batch) => {
+            // Most messages of a batch are of one topic, which is judged once.
+            let mut judged: Option<(Topic, bool)> = None;
             for entry in &mut batch.entries {
-                if let Entry::Message(carried) = entry
-                    && is_forbidden(Action::Publish, carried.topic.as_str())
-                {
-                    carried.is_allowed = false;
+                let Entry::Message(carried) = entry else { continue };
+                let known = judged.as_ref().filter(|(topic, _)| *topic == carried.topic);
+                carried.is_allowed = known.map_or_else(
+                    || !is_forbidden(Action::Publish, carried.topic.as_str()),
+                    |(_, is_allowed)| *is_allowed,
+                );
+                if known.is_none() {
+                    judged = Some((carried.topic.clone(), carried.is_allowed));
                 }
             }
         }
@@ -346,7 +353,14 @@ impl Effects<Broker> for Deeds {
     fn apply(&mut self, _now: Instant, output: Output, inbox: &Inbox<Input>) {
         match output {
             Output::Send { to, session, word } => self.send(to, session, &word),
-            Output::Tell { to, event } => self.tell(to, |_, events| events.push(event)),
+            Output::Take { topic } => {
+                let messages = self.shared.gates.take(topic);
+                inbox.push(Input::Publish { topic, messages });
+            }
+            Output::Tell { to, events: told } => self.tell(to, |_, events| match events.len() {
+                0 => *events = told,
+                _ => events.extend(told),
+            }),
             Output::Find { prefix } => self.find(prefix, inbox),
             Output::Audience { topic, subscribers } => {
                 self.shared.gates.audience(topic, subscribers);

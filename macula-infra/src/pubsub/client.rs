@@ -337,7 +337,7 @@ impl PubSub {
         // Under the lock, so that each life of the actor hears of it once.
         shared.desk.tell(Input::Subscribe { id, wish: Box::new(subscribed.wish()) });
         drop(all);
-        Ok(Subscription { shared: Arc::clone(shared), subscribed })
+        Ok(Subscription { shared: Arc::clone(shared), subscribed, taken: <_>::default() })
     }
 
     fn check_subscription(

@@ -15,12 +15,15 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, Semaphore, watch};
 
 use super::message::{PublishOptions, Reason, Report};
-use super::proto::{Bug, Config, Input, TopicId, Weight};
+use super::proto::{Bug, Config, Input, Posted, TopicId, Weight};
 use crate::desk::Desk;
 
 /// How much room a topic has for messages that wait for their turn: as many as this if they are
 /// short. A long one takes more.
 const ROOM: u32 = 1_024;
+
+/// How many messages wait for the actor to fetch them, if nobody subscribes and they are only kept.
+const POSTED_MAX: usize = 2_048;
 
 /// How many bytes of a payload take as much room as a message.
 const COST_LEN: usize = 4_096;
@@ -49,6 +52,8 @@ struct Tally {
     report: Report,
     /// How many messages wait for their turn.
     waiting: u64,
+    /// What the actor has not fetched yet. As long as there is something it knows that.
+    posted: Vec<Posted>,
     /// Its life is over: publishers ask for the topic anew.
     is_over: bool,
 }
@@ -61,7 +66,7 @@ impl Tally {
     }
 
     fn is_idle(&self) -> bool {
-        self.waiting == 0 && self.report.pending() == 0
+        self.waiting == 0 && self.posted.is_empty() && self.report.pending() == 0
     }
 }
 
@@ -136,20 +141,29 @@ impl Gate {
             return Err(Shut::Over);
         }
         let Ok(room) = self.room.try_acquire_many(cost) else { return Err(Shut::Full) };
-        let (topic, payload) = (self.id, payload.clone());
-        let weight = Weight { messages: 1, cost };
-        if !desk.offer(Input::Publish { topic, payload, options, weight }) {
+        if !self.tell(desk, &tally) {
             return Err(Shut::Busy);
         }
         room.forget();
         tally.waiting += 1;
+        let weight = Weight { messages: 1, cost };
+        tally.posted.push(Posted { payload: payload.clone(), options, weight });
         Ok(())
+    }
+
+    /// Tells the actor that something waits, if it does not know. Says whether it does then.
+    fn tell(&self, desk: &Desk<Input>, tally: &Tally) -> bool {
+        !tally.posted.is_empty() || desk.offer(Input::Waiting { topic: self.id })
     }
 
     /// Puts a message in that is only kept, because nobody subscribes.
     pub(super) fn keep(&self, desk: &Desk<Input>, payload: Bytes, options: PublishOptions) -> bool {
-        let (topic, weight) = (self.id, Weight::default());
-        desk.offer(Input::Publish { topic, payload, options, weight })
+        let mut tally = self.tally.lock();
+        if tally.is_over || tally.posted.len() >= POSTED_MAX || !self.tell(desk, &tally) {
+            return false;
+        }
+        tally.posted.push(Posted { payload, options, weight: Weight::default() });
+        true
     }
 }
 
@@ -284,6 +298,12 @@ impl Gates {
             self.remember(topic, &report);
         }
         begin()
+    }
+
+    /// What was left to be published to a topic.
+    pub(super) fn take(&self, id: TopicId) -> Vec<Posted> {
+        let gate = self.by_id.get(&id).map(|entry| Arc::clone(entry.value()));
+        gate.map(|gate| std::mem::take(&mut gate.tally.lock().posted)).unwrap_or_default()
     }
 
     /// A topic's subscribers are known, or others.

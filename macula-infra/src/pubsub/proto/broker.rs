@@ -189,6 +189,8 @@ impl Broker {
 
     /// Copies have ended.
     fn ended(&mut self, copies: impl IntoIterator<Item = (Copy, Outcome)>) {
+        // Most are of one topic and end in the same way.
+        let mut run: Option<(TopicId, Outcome, u64)> = None;
         for (copy, how) in copies {
             // Of one that may have been delivered before, nothing else is known for certain.
             let how = match how {
@@ -197,11 +199,23 @@ impl Broker {
                 }
                 how => how,
             };
-            if let Some(named) = self.topics.get_mut(copy.stored.topic_id) {
-                named.direct = named.direct.saturating_sub(1);
+            let id = copy.stored.topic_id;
+            match &mut run {
+                Some((of, ended, copies)) if *of == id && *ended == how => *copies += 1,
+                _ => {
+                    let before = run.replace((id, how, 1));
+                    before.into_iter().for_each(|run| self.ended_as(run));
+                }
             }
-            self.tally(copy.stored.topic_id).end(how);
         }
+        run.into_iter().for_each(|run| self.ended_as(run));
+    }
+
+    fn ended_as(&mut self, (id, how, copies): (TopicId, Outcome, u64)) {
+        if let Some(named) = self.topics.get_mut(id) {
+            named.direct = named.direct.saturating_sub(copies);
+        }
+        self.tally(id).ended(how, copies);
     }
 
     /// A message waits no more.
@@ -228,8 +242,8 @@ impl Broker {
 
     /// What subscriptions are told, and publishers of them.
     fn pass_on(&mut self, now: Instant) {
-        while let Some((to, event)) = self.subscribers.poll() {
-            self.out.push_back(Output::Tell { to, event });
+        while let Some((to, events)) = self.subscribers.poll() {
+            self.out.push_back(Output::Tell { to, events });
         }
         while let Some((to, publisher, replayed)) = self.subscribers.poll_replay() {
             self.out.push_back(Output::Replayed { to, publisher, replayed });
@@ -252,9 +266,8 @@ impl Machine for Broker {
             Input::Open { id, topic } => self.open(now, id, topic),
             Input::Close { id } => self.close(now, id),
             Input::Seek { id } => self.seek(now, id),
-            Input::Publish { topic, payload, options, weight } => {
-                self.publish(now, topic, (payload, options), weight);
-            }
+            Input::Waiting { topic } => self.out.push_back(Output::Take { topic }),
+            Input::Publish { topic, messages } => self.publish(now, topic, messages),
             Input::Found { prefix, nodes } => self.found(now, &prefix, nodes),
             Input::Subscribe { id, wish } => self.subscribe(now, id, *wish),
             Input::Unsubscribe { id } => self.unsubscribe(now, id),

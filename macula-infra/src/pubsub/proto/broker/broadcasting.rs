@@ -371,16 +371,17 @@ impl Broker {
         let before = grown.done;
         let (publisher, life, topic) = (id.publisher, grown.life, grown.topic.clone());
         let takers = self.subscribers.takers(&topic);
-        while let Some(waiting) = grown.waiting.front() {
+        while let Some(waiting) = grown.waiting.pop_front() {
             match waiting {
                 Waiting::Message(carried, flow) => {
-                    let origin = Origin { publisher, life, flow: *flow };
+                    let (origin, sequence) = (Origin { publisher, life, flow }, carried.sequence);
                     match self.subscribers.hand(origin, carried, &takers) {
                         Handed::Over(failure) => {
                             grown.missed += u64::from(failure.is_some());
-                            (grown.done, grown.last) = (grown.done + 1, carried.sequence);
+                            (grown.done, grown.last) = (grown.done + 1, sequence);
                         }
-                        Handed::NotYet => {
+                        Handed::NotYet(carried) => {
+                            grown.waiting.push_front(Waiting::Message(carried, flow));
                             self.stalled.insert(id);
                             break;
                         }
@@ -388,12 +389,11 @@ impl Broker {
                 }
                 Waiting::Missing(missing) => {
                     let flow = super::FlowId::of(<_>::default(), grown.qos);
-                    self.subscribers.missing(Origin { publisher, life, flow }, missing);
+                    self.subscribers.missing(Origin { publisher, life, flow }, &missing);
                     grown.missed += missing.count;
                     (grown.done, grown.last) = (grown.done + missing.count, missing.to);
                 }
             }
-            grown.waiting.pop_front();
         }
         if grown.done == before {
             return;

@@ -200,7 +200,7 @@ impl Broker {
             let Some(inlet) = self.inlets.get_mut(&from) else { return };
             let origin = Origin { publisher: from, life: inlet.life, flow };
             let Some(intake) = inlet.intake(flow) else { continue };
-            while let Some(entry) = intake.head() {
+            while let Some(entry) = intake.next() {
                 let failure = match entry {
                     Entry::Message(carried) => {
                         let known = takers.take().filter(|(topic, _)| *topic == carried.topic);
@@ -211,22 +211,23 @@ impl Broker {
                         takers = Some((topic, of));
                         match handed {
                             Handed::Over(failure) => failure,
-                            Handed::NotYet => {
+                            Handed::NotYet(carried) => {
+                                intake.put_back(Entry::Message(carried));
                                 self.blocked.insert(from);
                                 break;
                             }
                         }
                     }
                     Entry::Missing(missing) => {
-                        self.subscribers.missing(origin, missing);
+                        self.subscribers.missing(origin, &missing);
                         None
                     }
                     Entry::Void(missing) => {
-                        self.subscribers.missing(origin, missing);
+                        self.subscribers.missing(origin, &missing);
                         Some(Failure::Expired)
                     }
                     Entry::Cut(sub) => {
-                        self.subscribers.cut(origin, *sub);
+                        self.subscribers.cut(origin, sub);
                         None
                     }
                 };

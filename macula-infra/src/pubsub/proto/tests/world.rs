@@ -16,7 +16,7 @@ use super::super::archive::{Archive, Limits};
 use super::super::broker::{Broker, Identity};
 use super::super::subscribers::{Room, Wish, weight};
 use super::super::word::{Life, SessionId, SubId, Wanted, Word};
-use super::super::{Bug, Config, Input, Output, TopicId, Weight};
+use super::super::{Bug, Config, Input, Output, Posted, TopicId, Weight};
 use crate::pubsub::message::{Event, Message, PublishOptions, Qos, Reason, Report};
 use crate::pubsub::proto::word::Replay;
 
@@ -284,7 +284,8 @@ impl World {
         place.waiting += weight.messages;
         drop(places);
         let payload = Bytes::from_static(b"hello");
-        self.sim.input(address, |_| Input::Publish { topic: id, payload, options, weight });
+        let messages = vec![Posted { payload, options, weight }];
+        self.sim.input(address, |_| Input::Publish { topic: id, messages });
         true
     }
 
@@ -333,9 +334,10 @@ impl World {
             let place = places.get_mut(&sighting.address).unwrap();
             match sighting.what {
                 Output::Send { .. } => unreachable!("it is an effect"),
-                Output::Tell { to, event } => {
+                Output::Take { .. } => unreachable!("nothing is left anywhere"),
+                Output::Tell { to, events } => {
                     if let Some(sub) = place.subs.get_mut(&to) {
-                        sub.unread.push(event);
+                        sub.unread.extend(events);
                         let capacity = sub.wish.capacity.messages;
                         assert!(sub.unread.len() <= capacity, "a queue is longer than it may be");
                     }

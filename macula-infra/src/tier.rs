@@ -346,8 +346,8 @@ fn ground(config: Config, peers: &SupervisorHandle) -> Result<Ground, Error> {
 
 /// What a connection may be used for.
 fn caps(config: &transport::Config) -> Caps {
-    let (body_len_max, lane_len_max) = (config.body_len_max, config.lane_len_max);
-    Caps { limits: config.limits(), body_len_max, lane_len_max }
+    let transport::Config { body_len_max, lane_len_max, writes_apart, .. } = *config;
+    Caps { limits: config.limits(), body_len_max, lane_len_max, writes_apart }
 }
 
 /// The node's part of the table.

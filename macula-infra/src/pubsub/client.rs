@@ -182,14 +182,14 @@ impl PubSub {
         payload: impl Into<Bytes>,
         options: PublishOptions,
     ) -> Result<Published, PublishError> {
-        let payload = self.check(topic, payload.into())?;
+        let mut payload = self.check(topic, payload.into())?;
         let gate = match self.0.gates.open(topic) {
             Ok(gate) => gate,
             Err(Shut::Full) => return Err(PublishError::TooManyTopics { max: TOPICS_MAX }),
             Err(Shut::Over | Shut::Busy) => return Ok(Published::WouldBlock),
         };
         let Some(subscribers) = gate.subscribers() else { return Ok(Published::WouldBlock) };
-        Ok(match self.put_now(&gate, subscribers, &payload, options) {
+        Ok(match self.put_now(&gate, subscribers, &mut payload, options) {
             Ok(published) => published,
             Err(_shut) => Published::WouldBlock,
         })
@@ -209,7 +209,7 @@ impl PubSub {
         &self,
         gate: &Gate,
         subscribers: usize,
-        payload: &Bytes,
+        payload: &mut Bytes,
         options: PublishOptions,
     ) -> Result<Published, Shut> {
         if subscribers > 0 {
@@ -227,14 +227,14 @@ impl PubSub {
     async fn put_in(
         &self,
         topic: &Topic,
-        payload: Bytes,
+        mut payload: Bytes,
         options: PublishOptions,
     ) -> Result<Published, PublishError> {
         let gates = &self.0.gates;
         // Most get in at once.
         if let Ok(gate) = gates.open(topic)
             && let Some(subscribers) = gate.subscribers()
-            && let Ok(published) = self.put_now(&gate, subscribers, &payload, options)
+            && let Ok(published) = self.put_now(&gate, subscribers, &mut payload, options)
         {
             return Ok(published);
         }
@@ -245,7 +245,7 @@ impl PubSub {
             turn.as_mut().enable();
             let shut = match gates.open(topic) {
                 Ok(gate) => match gate.known().await {
-                    Ok(subscribers) => match self.put_now(&gate, subscribers, &payload, options) {
+                    Ok(subscribers) => match self.put_now(&gate, subscribers, &mut payload, options) {
                         Ok(published) => return Ok(published),
                         Err(Shut::Full) => match gate.room(payload.len()).await {
                             Ok(()) => continue,

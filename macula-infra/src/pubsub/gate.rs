@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -34,6 +34,9 @@ const SEEK_AFTER: Duration = Duration::from_secs(1);
 /// How many topics are published to.
 pub(super) const TOPICS_MAX: usize = 65_536;
 
+/// It is not known yet how many subscribers there are.
+const UNKNOWN: usize = usize::MAX;
+
 /// How many idle topics are let go at one time.
 const LET_GO_MAX: usize = 1_024;
 
@@ -42,6 +45,8 @@ pub(super) struct Gate {
     id: TopicId,
     room: Semaphore,
     subscribers: watch::Sender<Option<usize>>,
+    /// The same, for those who do not wait: [`UNKNOWN`] as long as it is.
+    count: AtomicUsize,
     /// When it was last asked for subscribers, because there are none.
     sought: Mutex<Option<Instant>>,
     tally: Mutex<Tally>,
@@ -90,7 +95,14 @@ pub(super) enum Shut {
 impl Gate {
     /// How many subscribers there are, if that is known.
     pub(super) fn subscribers(&self) -> Option<usize> {
-        *self.subscribers.borrow()
+        let count = self.count.load(Ordering::Acquire);
+        (count != UNKNOWN).then_some(count)
+    }
+
+    /// How many subscribers there are is known, or has changed.
+    fn found(&self, subscribers: usize) {
+        self.count.store(subscribers.min(UNKNOWN - 1), Ordering::Release);
+        self.subscribers.send_replace(Some(subscribers));
     }
 
     /// Waits until that is known, or this life of the topic is over.
@@ -127,11 +139,11 @@ impl Gate {
         Ok(())
     }
 
-    /// Puts a message in, if there is room for it.
+    /// Puts a message in, if there is room for it. Else `payload` is what it was.
     pub(super) fn put(
         &self,
         desk: &Desk<Input>,
-        payload: &Bytes,
+        payload: &mut Bytes,
         options: PublishOptions,
     ) -> Result<(), Shut> {
         let cost = cost(payload.len());
@@ -147,7 +159,7 @@ impl Gate {
         room.forget();
         tally.waiting += 1;
         let weight = Weight { messages: 1, cost };
-        tally.posted.push(Posted { payload: payload.clone(), options, weight });
+        tally.posted.push(Posted { payload: std::mem::take(payload), options, weight });
         Ok(())
     }
 
@@ -236,6 +248,7 @@ impl Gates {
             id,
             room: Semaphore::new(usize::try_from(ROOM).unwrap_or(usize::MAX)),
             subscribers: watch::Sender::new(None),
+            count: AtomicUsize::new(UNKNOWN),
             sought: Mutex::default(),
             tally: Mutex::new(Tally { report, ..Tally::default() }),
         });
@@ -309,7 +322,7 @@ impl Gates {
     /// A topic's subscribers are known, or others.
     pub(super) fn audience(&self, id: TopicId, subscribers: usize) {
         if let Some(gate) = self.by_id.get(&id) {
-            gate.subscribers.send_replace(Some(subscribers));
+            gate.found(subscribers);
         }
     }
 

@@ -112,6 +112,8 @@ pub(crate) struct Broker {
     /// How many connections there are with each node.
     met: BTreeMap<NodeId, usize>,
     pending: Pending,
+    /// Who gets a message: empty between two.
+    chosen: publishing::Chosen,
     timers: Deadlines<Timer>,
     out: VecDeque<Output>,
 }
@@ -133,6 +135,7 @@ impl Broker {
             blocked: BTreeSet::new(),
             met: BTreeMap::new(),
             pending: Pending::default(),
+            chosen: <_>::default(),
             timers: Deadlines::default(),
             out: VecDeque::new(),
         }

@@ -19,7 +19,7 @@ use super::{Broker, SWEEP_EVERY, Timer};
 
 /// The nodes that get a message, and for whom there. There are few, or the message is broadcast.
 #[derive(Debug, Default)]
-struct Chosen(Vec<(NodeId, Route)>);
+pub(super) struct Chosen(Vec<(NodeId, Route)>);
 
 impl Chosen {
     /// All there that are in no group. Each node is named once.
@@ -220,12 +220,27 @@ impl Broker {
         if broadcast == Broadcast::NotYet || (is_broadcast && !self.has_room_in(id, stored.qos)) {
             return false;
         }
-        let (flow, me) = (stored.flow(), self.me.node);
-        let (mut chosen, mut slow) = (Chosen::default(), Vec::new());
+        // Memory is taken once, and not for each message.
+        let mut chosen = std::mem::take(&mut self.chosen);
+        let is_over = self.dispatch_to(now, stored, (&audience, is_broadcast), &mut chosen);
+        chosen.0.clear();
+        self.chosen = chosen;
+        is_over
+    }
+
+    fn dispatch_to(
+        &mut self,
+        now: Instant,
+        stored: &Arc<Stored>,
+        (audience, is_broadcast): (&Audience, bool),
+        chosen: &mut Chosen,
+    ) -> bool {
+        let (id, flow, me) = (stored.topic_id, stored.flow(), self.me.node);
+        let mut slow = Vec::new();
         let directly = |node: &NodeId| !is_broadcast || *node == me;
         for (node, is_open) in audience.plain.iter().filter(|(node, _)| directly(node)) {
             let is_willing = if *node == me {
-                self.has_room_here(&audience, None)
+                self.has_room_here(audience, None)
             } else {
                 self.is_willing(*node, *is_open, flow)
             };
@@ -237,7 +252,7 @@ impl Broker {
         }
         let mut unserved = 0;
         for (group, nodes) in &audience.groups {
-            match self.member(&audience, group, nodes, stored) {
+            match self.member(audience, group, nodes, stored) {
                 Some(node) => chosen.group(node, group),
                 None => unserved += 1,
             }
@@ -250,14 +265,14 @@ impl Broker {
             return false;
         }
         if let Some(route) = chosen.take(me)
-            && !self.hand_here(stored, route, &audience)
+            && !self.hand_here(stored, route, audience)
         {
             return false;
         }
         if is_broadcast {
             self.broadcast_now(now, stored);
         }
-        for (node, route) in chosen.0 {
+        for (node, route) in chosen.0.drain(..) {
             self.enqueue(now, node, Copy::new(Arc::clone(stored), route));
         }
         for _ in 0..unserved {

@@ -140,9 +140,7 @@ impl Link {
         let writing = Writing { limits, len_max: lane_len_max, is_apart: writes_apart };
         let mut control_out = Some(control_out);
         let lanes = Lane::ALL.map(|lane| match control_out.take() {
-            Some(stream) => {
-                Sender::opened(Arc::clone(&opener), lane, writing, stream)
-            }
+            Some(stream) => Sender::opened(Arc::clone(&opener), lane, writing, stream),
             None => Sender::new(Arc::clone(&opener), lane, writing),
         });
         let link = Arc::new(Self {

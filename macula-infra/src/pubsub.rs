@@ -25,7 +25,7 @@
 //!
 //! # Large audiences
 //!
-//! Up to 32 nodes get a topic's messages from its publisher. If there are more, those that are in no
+//! Up to 32 nodes ([`Config::direct_max`]) get a topic's messages from its publisher. If there are more, those that are in no
 //! queue group become parts of a broadcast tree, and the publisher sends to a few of them only. The
 //! change waits until what was sent directly has arrived, so the order holds; and it is for as long as
 //! the topic is published to. A report means the same: each part tells the publisher up to where its
@@ -34,7 +34,9 @@
 //! that is promised waits for the slowest part, any other for the fastest.
 //!
 //! What differs: parts pass on what others publish, unsigned, so a member of the audience could forge
-//! it. What is replayed to a new subscriber and what comes by a tree may overlap, or leave a gap
+//! it. Whether a publisher may publish is judged when it invites a part, where it shows its roles, and
+//! not for each message, which comes from another one: if the right is taken back, its broadcasts that
+//! are there go on until their topic is let go, and it begins no others. What is replayed to a new subscriber and what comes by a tree may overlap, or leave a gap
 //! between them. And in a tree each message is a frame of its own.
 //!
 //! # Rooms
@@ -58,6 +60,6 @@ pub use error::{PublishError, SubscribeError};
 pub use message::{
     Event, Gap, Message, Missed, PAYLOAD_LEN_MAX, Priority, PublishOptions, Qos, Reason, Report,
 };
-pub use proto::Config;
 pub use proto::word::{GROUP_LEN_MAX, Replay};
+pub use proto::{Config, config};
 pub use subscription::{QUEUE_LEN_MAX, SubscribeOptions, Subscription};

@@ -245,14 +245,16 @@ impl PubSub {
             turn.as_mut().enable();
             let shut = match gates.open(topic) {
                 Ok(gate) => match gate.known().await {
-                    Ok(subscribers) => match self.put_now(&gate, subscribers, &mut payload, options) {
-                        Ok(published) => return Ok(published),
-                        Err(Shut::Full) => match gate.room(payload.len()).await {
-                            Ok(()) => continue,
+                    Ok(subscribers) => {
+                        match self.put_now(&gate, subscribers, &mut payload, options) {
+                            Ok(published) => return Ok(published),
+                            Err(Shut::Full) => match gate.room(payload.len()).await {
+                                Ok(()) => continue,
+                                Err(shut) => shut,
+                            },
                             Err(shut) => shut,
-                        },
-                        Err(shut) => shut,
-                    },
+                        }
+                    }
                     Err(shut) => shut,
                 },
                 Err(Shut::Full) => {

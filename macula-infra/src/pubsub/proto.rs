@@ -8,7 +8,7 @@
 pub mod archive;
 pub(crate) mod broker;
 mod bug;
-mod config;
+pub mod config;
 pub(crate) mod flow;
 pub(crate) mod grove;
 pub(crate) mod ids;

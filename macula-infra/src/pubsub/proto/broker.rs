@@ -26,7 +26,7 @@ use super::inlet::Inlet;
 use super::outlet::Outlet;
 use super::subscribers::Subscribers;
 use super::topics::Topics;
-use super::word::{FlowId, Life, SessionId, TreeId, Window, Word};
+use super::word::{FlowId, Life, SessionId, TreeId, Word};
 use super::{Bug, Config, Input, Output, TopicId, Weight};
 
 /// What a node of another realm is told, and why it is audited.
@@ -37,9 +37,6 @@ pub(crate) const SESSIONS_MAX: usize = 8_192;
 
 /// How many nodes with a connection are remembered.
 const MET_MAX: usize = 65_536;
-
-/// How many entries of a flow a publisher may have under way.
-pub(crate) const WINDOW: Window = Window { messages: 2_048, bytes: 1 << 20 };
 
 /// What a broker is made of.
 #[derive(Debug)]

@@ -9,7 +9,7 @@ use macula_core::machine::Machine as _;
 use super::super::super::message::{Qos, Reason, Report};
 use super::super::flow::Stored;
 use super::super::grove::{
-    CONTACTS_MAX, DIRECT_MAX, Grown, Member, Planted, TREES_MAX, WAITING_MAX, Waiting, written,
+    CONTACTS_MAX, Grown, Member, Planted, TREES_MAX, WAITING_MAX, Waiting, written,
 };
 use super::super::subscribers::{Handed, Origin};
 use super::super::tree::{self, Tree};
@@ -34,7 +34,8 @@ impl Broker {
     /// sent directly has arrived, so that a broadcast can begin without changing the order.
     pub(super) fn broadcast(&mut self, now: Instant, id: TopicId, qos: Qos) -> Broadcast {
         let Some(named) = self.topics.get(id) else { return Broadcast::Direct };
-        if self.planted.is_empty() && named.audience.plain.len() <= DIRECT_MAX {
+        let direct_max = self.me.config.direct_max;
+        if self.planted.is_empty() && named.audience.plain.len() <= direct_max {
             return Broadcast::Direct;
         }
         if self.planted.contains_key(&(id, qos)) {
@@ -42,7 +43,7 @@ impl Broker {
         }
         let others = named.audience.plain.iter().filter(|(node, _)| *node != self.me.node).count();
         let is_known = self.planted.keys().any(|(of, _)| *of == id);
-        if (others <= DIRECT_MAX && !is_known) || self.planted.len() >= TREES_MAX {
+        if (others <= direct_max && !is_known) || self.planted.len() >= TREES_MAX {
             return Broadcast::Direct;
         }
         if named.direct > 0 {

@@ -313,7 +313,7 @@ async fn swallow(mut stream: ReceiveStream) {
     let mut is_framed = None;
     while let Ok(Some(chunk)) = stream.receive().await {
         // A frame begins with its length, whose first byte is zero if it is below 16 MiB.
-        if *is_framed.get_or_insert(chunk.first() == Some(&0)) {
+        if *is_framed.get_or_insert_with(|| chunk.first() == Some(&0)) {
             decoder.push(chunk);
             while let Ok(Some(frame)) = decoder.next_frame() {
                 std::hint::black_box(frame);

@@ -389,9 +389,11 @@ impl Subscribers {
         }
         let mut failure = None;
         for id in others {
-            failure = failure.or(self.hand_one(origin, carried.clone(), *id));
+            let failed = self.hand_one(origin, carried.clone(), *id);
+            failure = failure.or(failed);
         }
-        Handed::Over(failure.or(self.hand_one(origin, carried, *last)))
+        let failed = self.hand_one(origin, carried, *last);
+        Handed::Over(failure.or(failed))
     }
 
     /// Hands a message to one, or notes that it misses it.

@@ -19,7 +19,7 @@
 //!
 //! # Slow subscribers
 //!
-//! Each subscription has a queue, and says when it is nearly full. Each session has queues too. A
+//! Each subscription has a queue, and says when it is half full. Each session has queues too. A
 //! message that is not promised to arrive goes to those who have room; for the others it is dropped,
 //! and they are told of the [`Gap`]. If nobody has room it waits, and its publisher with it.
 //!

@@ -22,6 +22,11 @@ use super::word::{
 /// How many patterns with the same prefix publishers are told of one by one.
 const COARSE_AT: usize = 1_024;
 
+/// A subscription with room for fewer quarters of its queue than this is short. With the usual queues
+/// what is left has room for all that one publisher's node may have under way and in its own queue when
+/// it hears of that: so nothing is lost to whoever is the only one.
+const SHORT_AT: usize = 2;
+
 /// Of how many publishers and topics a subscription that has no room remembers gaps.
 const GAPS_MAX: usize = 64;
 
@@ -213,7 +218,7 @@ impl Subscribers {
         if wish.replay.is_wanted() {
             self.replaying.insert(id);
         }
-        let is_short = wish.room.is_below(wish.capacity, 1);
+        let is_short = wish.room.is_below(wish.capacity, SHORT_AT);
         let replayed = wish.replayed.clone();
         self.subs.insert(
             id,
@@ -448,7 +453,7 @@ impl Subscribers {
 impl Sub {
     /// Whether it is short of room; if it was, it has to be given back more to be so no longer.
     const fn is_short_now(&self) -> bool {
-        self.wish.room.is_below(self.wish.capacity, if self.is_short { 2 } else { 1 })
+        self.wish.room.is_below(self.wish.capacity, if self.is_short { 3 } else { SHORT_AT })
     }
 
     /// Whether a publisher has replayed all that it had to it.

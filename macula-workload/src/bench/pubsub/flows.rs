@@ -83,7 +83,13 @@ impl Feed {
             }
             anyhow::Ok(())
         });
-        publisher.await??;
+        if let Err(error) = publisher.await? {
+            // If nobody subscribes any more, whoever did knows why.
+            while let Some(ended) = readers.try_join_next() {
+                drop(ended??);
+            }
+            return Err(error);
+        }
         while let Some(subscription) = readers.join_next().await {
             self.subscriptions.push(subscription??);
         }

@@ -41,8 +41,8 @@
 //!
 //! # Rooms
 //!
-//! [`proto`] decides, `wire` has the bytes, `gate` is where publishers wait, `subscription` where
-//! messages do, and `actor` carries it all out.
+//! [`proto`] decides, `wire` has the bytes, `gate` is where publishers wait, `posts` and
+//! `subscription` are where messages do, and `actor` carries it all out.
 
 mod actor;
 mod client;
@@ -50,6 +50,7 @@ mod error;
 mod gate;
 mod message;
 mod metrics;
+mod posts;
 pub mod proto;
 mod subscription;
 mod wire;

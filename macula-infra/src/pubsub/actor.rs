@@ -353,9 +353,11 @@ impl Effects<Broker> for Deeds {
     fn apply(&mut self, _now: Instant, output: Output, inbox: &Inbox<Input>) {
         match output {
             Output::Send { to, session, word } => self.send(to, session, &word),
-            Output::Take { topic } => {
-                let messages = self.shared.gates.take(topic);
-                inbox.push(Input::Publish { topic, messages });
+            Output::Take => {
+                let posts = &self.shared.gates.posts;
+                if posts.take(|messages| inbox.push(Input::Publish { messages })) {
+                    inbox.push(Input::Waiting);
+                }
             }
             Output::Tell { to, events: told } => self.tell(to, |_, events| match events.len() {
                 0 => *events = told,

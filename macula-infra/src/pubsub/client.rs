@@ -213,12 +213,12 @@ impl PubSub {
         options: PublishOptions,
     ) -> Result<Published, Shut> {
         if subscribers > 0 {
-            gate.put(&self.0.desk, payload, options)?;
+            gate.put(&self.0.gates.posts, payload, options)?;
             return Ok(Published::Accepted { subscribers });
         }
         gate.seek(&self.0.desk);
         let is_kept = options.retain || options.keep;
-        if is_kept && !gate.keep(&self.0.desk, payload.clone(), options) {
+        if is_kept && !gate.keep(&self.0.gates.posts, payload.clone(), options) {
             return Err(Shut::Busy);
         }
         Ok(Published::NoSubscribers)

@@ -15,15 +15,13 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, Semaphore, watch};
 
 use super::message::{PublishOptions, Reason, Report};
+use super::posts::Posts;
 use super::proto::{Bug, Config, Input, Posted, TopicId, Weight};
 use crate::desk::Desk;
 
 /// How much room a topic has for messages that wait for their turn: as many as this if they are
 /// short. A long one takes more.
 const ROOM: u32 = 1_024;
-
-/// How many messages wait for the actor to fetch them, if nobody subscribes and they are only kept.
-const POSTED_MAX: usize = 2_048;
 
 /// How many bytes of a payload take as much room as a message.
 const COST_LEN: usize = 4_096;
@@ -57,8 +55,8 @@ struct Tally {
     report: Report,
     /// How many messages wait for their turn.
     waiting: u64,
-    /// What the actor has not fetched yet. As long as there is something it knows that.
-    posted: Vec<Posted>,
+    /// The place of the last message that was only to be kept, among all that were posted.
+    kept: u64,
     /// Its life is over: publishers ask for the topic anew.
     is_over: bool,
 }
@@ -70,8 +68,9 @@ impl Tally {
         report
     }
 
-    fn is_idle(&self) -> bool {
-        self.waiting == 0 && self.posted.is_empty() && self.report.pending() == 0
+    /// Nothing waits, and the actor has all that was to be kept.
+    fn is_idle(&self, posts: &Posts) -> bool {
+        self.waiting == 0 && self.report.pending() == 0 && posts.is_taken(self.kept)
     }
 }
 
@@ -142,7 +141,7 @@ impl Gate {
     /// Puts a message in, if there is room for it. Else `payload` is what it was.
     pub(super) fn put(
         &self,
-        desk: &Desk<Input>,
+        posts: &Posts,
         payload: &mut Bytes,
         options: PublishOptions,
     ) -> Result<(), Shut> {
@@ -153,29 +152,24 @@ impl Gate {
             return Err(Shut::Over);
         }
         let Ok(room) = self.room.try_acquire_many(cost) else { return Err(Shut::Full) };
-        if !self.tell(desk, &tally) {
-            return Err(Shut::Busy);
-        }
+        let (topic, weight) = (self.id, Weight { messages: 1, cost });
+        let message = || Posted { topic, payload: std::mem::take(payload), options, weight };
+        posts.leave(message).ok_or(Shut::Busy)?;
         room.forget();
         tally.waiting += 1;
-        let weight = Weight { messages: 1, cost };
-        tally.posted.push(Posted { payload: std::mem::take(payload), options, weight });
         Ok(())
     }
 
-    /// Tells the actor that something waits, if it does not know. Says whether it does then.
-    fn tell(&self, desk: &Desk<Input>, tally: &Tally) -> bool {
-        !tally.posted.is_empty() || desk.offer(Input::Waiting { topic: self.id })
-    }
-
     /// Puts a message in that is only kept, because nobody subscribes.
-    pub(super) fn keep(&self, desk: &Desk<Input>, payload: Bytes, options: PublishOptions) -> bool {
+    pub(super) fn keep(&self, posts: &Posts, payload: Bytes, options: PublishOptions) -> bool {
         let mut tally = self.tally.lock();
-        if tally.is_over || tally.posted.len() >= POSTED_MAX || !self.tell(desk, &tally) {
-            return false;
-        }
-        tally.posted.push(Posted { payload, options, weight: Weight::default() });
-        true
+        let (topic, weight) = (self.id, Weight::default());
+        let place = match tally.is_over {
+            true => None,
+            false => posts.leave(|| Posted { topic, payload, options, weight }),
+        };
+        tally.kept = place.unwrap_or(tally.kept);
+        place.is_some()
     }
 }
 
@@ -187,6 +181,7 @@ fn cost(len: usize) -> u32 {
 pub(super) struct Gates {
     config: Config,
     desk: Desk<Input>,
+    pub(super) posts: Posts,
     gates: DashMap<Topic, Arc<Gate>>,
     by_id: DashMap<TopicId, Arc<Gate>>,
     ids: AtomicU64,
@@ -211,6 +206,7 @@ impl Gates {
     pub(super) fn new(desk: Desk<Input>, config: Config) -> Self {
         Self {
             config,
+            posts: Posts::new(desk.clone()),
             desk,
             gates: DashMap::new(),
             by_id: DashMap::new(),
@@ -268,7 +264,7 @@ impl Gates {
     fn let_go(&self) {
         let is_idle = |gate: &Arc<Gate>| {
             // Two tables have it, and nobody else.
-            Arc::strong_count(gate) == 2 && gate.tally.lock().is_idle()
+            Arc::strong_count(gate) == 2 && gate.tally.lock().is_idle(&self.posts)
         };
         let idle = self.gates.iter().filter(|entry| is_idle(entry.value()));
         let idle: Vec<Topic> = idle.take(LET_GO_MAX).map(|entry| entry.key().clone()).collect();
@@ -310,13 +306,9 @@ impl Gates {
             }
             self.remember(topic, &report);
         }
+        // Nobody leaves anything for the topics of before any more.
+        self.posts.clear();
         begin()
-    }
-
-    /// What was left to be published to a topic.
-    pub(super) fn take(&self, id: TopicId) -> Vec<Posted> {
-        let gate = self.by_id.get(&id).map(|entry| Arc::clone(entry.value()));
-        gate.map(|gate| std::mem::take(&mut gate.tally.lock().posted)).unwrap_or_default()
     }
 
     /// A topic's subscribers are known, or others.

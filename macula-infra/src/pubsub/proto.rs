@@ -49,9 +49,9 @@ pub(crate) enum Input {
     /// Somebody wants to publish to it, and nobody is known to subscribe.
     Seek { id: TopicId },
     /// Messages wait to be published.
-    Waiting { topic: TopicId },
+    Waiting,
     /// They are published, in this order.
-    Publish { topic: TopicId, messages: Vec<Posted> },
+    Publish { messages: Vec<Posted> },
     /// Who has subscriptions with this prefix, if that could be found out.
     Found { prefix: Arc<str>, nodes: Option<Vec<NodeId>> },
     /// Somebody subscribes.
@@ -90,6 +90,7 @@ impl Weight {
 /// A message as its publisher has left it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Posted {
+    pub(crate) topic: TopicId,
     pub(crate) payload: Bytes,
     pub(crate) options: PublishOptions,
     pub(crate) weight: Weight,
@@ -113,8 +114,8 @@ pub(crate) enum Unsent {
 pub(crate) enum Output {
     /// Say something to a node.
     Send { to: NodeId, session: SessionId, word: Word },
-    /// Give what waits to be published to a topic.
-    Take { topic: TopicId },
+    /// Give what waits to be published.
+    Take,
     /// Tell a subscription, in this order.
     Tell { to: SubId, events: Vec<Event> },
     /// Find out who has subscriptions with this prefix.

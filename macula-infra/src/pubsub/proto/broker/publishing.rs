@@ -44,42 +44,59 @@ impl Chosen {
 }
 
 impl Broker {
-    /// Messages of one topic are published.
-    pub(super) fn publish(&mut self, now: Instant, id: TopicId, messages: Vec<Posted>) {
+    pub(super) fn publish(&mut self, now: Instant, messages: Vec<Posted>) {
         self.flush_soon(now);
-        let Some(named) = self.topics.get_mut(id) else {
-            // Its topic was closed behind its back: nobody is told to do that while it publishes.
-            for Posted { weight, .. } in messages {
-                self.tally(id).accepted += weight.messages;
-                self.tally(id).ended(Outcome::Dropped(Reason::Unsubscribed), weight.messages);
-                self.freed(id, weight);
+        // Most are of the topic of the one before.
+        let mut last: Option<(TopicId, Option<Topic>)> = None;
+        for posted in messages {
+            let id = posted.topic;
+            if last.as_ref().is_none_or(|(of, _)| *of != id) {
+                last = Some((id, self.used(now, id)));
             }
-            return;
-        };
-        named.is_used |= !messages.is_empty();
-        let topic = named.topic.clone();
-        if named.is_dormant {
+            match last.as_ref().and_then(|(_, topic)| topic.clone()) {
+                Some(topic) => self.publish_one(now, topic, posted),
+                None => {
+                    // Its topic was closed behind its back: nobody is told to do that while it
+                    // publishes.
+                    let (unwanted, weight) = (Reason::Unsubscribed, posted.weight);
+                    self.tally(id).accepted += weight.messages;
+                    self.tally(id).ended(Outcome::Dropped(unwanted), weight.messages);
+                    self.freed(id, weight);
+                }
+            }
+        }
+    }
+
+    /// Something is published to a topic. Gives its name.
+    fn used(&mut self, now: Instant, id: TopicId) -> Option<Topic> {
+        let named = self.topics.get_mut(id)?;
+        named.is_used = true;
+        let (topic, is_dormant) = (named.topic.clone(), named.is_dormant);
+        if is_dormant {
             self.seek_again(now, id);
         }
-        for Posted { payload, options, weight } in messages {
-            let stored = self.store(now, (id, &topic), payload, options);
-            if weight == Weight::default() {
-                // It was told that nobody subscribes.
-                continue;
-            }
-            let is_behind = self.topics.parked.contains(&id) || self.topics.unknown.contains(&id);
-            if is_behind || !self.dispatch(now, &stored) {
-                self.park(now, stored, weight);
-            } else {
-                self.freed(id, weight);
-            }
+        Some(topic)
+    }
+
+    fn publish_one(&mut self, now: Instant, topic: Topic, posted: Posted) {
+        let Posted { topic: id, payload, options, weight } = posted;
+        let stored = self.store(now, (id, topic), payload, options);
+        if weight == Weight::default() {
+            // It was told that nobody subscribes.
+            return;
+        }
+        let is_behind = self.topics.parked.contains(&id) || self.topics.unknown.contains(&id);
+        if is_behind || !self.dispatch(now, &stored) {
+            self.park(now, stored, weight);
+        } else {
+            self.freed(id, weight);
         }
     }
 
     fn store(
         &mut self,
         now: Instant,
-        (topic_id, topic): (TopicId, &Topic),
+        (topic_id, topic): (TopicId, Topic),
         payload: Bytes,
         options: PublishOptions,
     ) -> Arc<Stored> {
@@ -87,7 +104,7 @@ impl Broker {
         let PublishOptions { qos, priority, expiry, retain, keep } = options;
         let stored = Arc::new(Stored {
             topic_id,
-            topic: topic.clone(),
+            topic,
             payload,
             sequence: self.me.sequence,
             qos,

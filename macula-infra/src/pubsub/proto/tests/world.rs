@@ -284,8 +284,8 @@ impl World {
         place.waiting += weight.messages;
         drop(places);
         let payload = Bytes::from_static(b"hello");
-        let messages = vec![Posted { payload, options, weight }];
-        self.sim.input(address, |_| Input::Publish { topic: id, messages });
+        let messages = vec![Posted { topic: id, payload, options, weight }];
+        self.sim.input(address, |_| Input::Publish { messages });
         true
     }
 
@@ -334,7 +334,7 @@ impl World {
             let place = places.get_mut(&sighting.address).unwrap();
             match sighting.what {
                 Output::Send { .. } => unreachable!("it is an effect"),
-                Output::Take { .. } => unreachable!("nothing is left anywhere"),
+                Output::Take => unreachable!("nothing is left anywhere"),
                 Output::Tell { to, events } => {
                     if let Some(sub) = place.subs.get_mut(&to) {
                         sub.unread.extend(events);

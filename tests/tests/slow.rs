@@ -86,10 +86,10 @@ async fn ended(node: &Node) -> Report {
 }
 
 async fn publish_all(node: &Node, count: u64) {
-    let payload = Bytes::from(vec![7; LEN]);
+    let (topic, payload) = (topic(), Bytes::from(vec![7; LEN]));
     for _ in 0..count {
         let options = PublishOptions::default();
-        let publishing = node.mesh().pubsub().publish(&topic(), payload.clone(), options);
+        let publishing = node.mesh().pubsub().publish(&topic, payload.clone(), options);
         let published = within(publishing, "there is no room").await;
         assert_eq!(published, Ok(Published::Accepted { subscribers: 2 }));
     }
@@ -142,7 +142,8 @@ async fn promises_wait(one: &Node, mut slow: Subscription) {
             other => panic!("it is told {other:?}"),
         }
     }
-    let again = one.mesh().pubsub().publish(&topic(), payload, promised);
+    let topic = topic();
+    let again = one.mesh().pubsub().publish(&topic, payload, promised);
     let again = within(again, "there is no room").await;
     assert_eq!(again, Ok(Published::Accepted { subscribers: 1 }));
 }

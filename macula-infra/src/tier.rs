@@ -522,10 +522,9 @@ fn services_of(
     let names = announcing::worker("names", names.announced_names().clone())?;
     let (pubsub_worker, pubsub) = pubsub_worker.split();
     let services = services.child(membership_worker).child(dht_worker).child(names).child(topics);
-    let services = services.child(pubsub_worker);
     let (relay, relay_handle) = relay.map(Worker::split).unzip();
-    let services = relay.into_iter().fold(services, Supervisor::child);
-    let services = services.child(bootstrap);
+    let services = services.child(pubsub_worker);
+    let services = relay.into_iter().fold(services, Supervisor::child).child(bootstrap);
     let (membership, dht, relay) = (membership_handle, dht_handle, relay_handle);
     Ok(Service { services, membership, dht, pubsub, relay })
 }

@@ -71,14 +71,14 @@ impl Crowd {
         if let Some(leaver) = GOING.map(Address).nth(round) {
             let id = self.subs.remove(&leaver).unwrap();
             self.world.unsubscribe(leaver, id);
-            if round % 2 == 0 {
+            if round.is_multiple_of(2) {
                 self.world.sim.crash(leaver);
             }
         }
         if let Some(number) = COMING.clone().nth(round) {
             self.subscribe(number);
         }
-        let gone = round.checked_sub(GONE_AFTER).filter(|round| round % 2 == 0);
+        let gone = round.checked_sub(GONE_AFTER).filter(|round| round.is_multiple_of(2));
         if let Some(gone) = gone.and_then(|round| GOING.map(Address).nth(round)) {
             for address in self.world.sim.addresses() {
                 self.world.sim.input(address, |_| Input::Gone { node: node(gone) });

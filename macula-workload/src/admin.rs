@@ -1,7 +1,8 @@
 //! The admin socket: how the `macula` command talks to a node that runs.
 //!
 //! It is a Unix socket that only its owner may open. A client sends one line of JSON, a [`Request`],
-//! and gets one line back: `{"ok": ..}` or `{"error": ".."}`.
+//! and gets one line back: `{"ok": ..}`, `{"error": ".."}`, or `{"wrong": ".."}` if it was asked for
+//! what cannot be.
 
 mod actor;
 mod answer;
@@ -19,6 +20,10 @@ pub(crate) use actor::worker;
 
 /// The name of the socket in the folder of a node's identity.
 pub const SOCKET: &str = "admin.sock";
+
+/// How long the path of a socket may be, in bytes: the system takes 107, and while it is made it is
+/// called `.<process id>.new` beside.
+pub(crate) const SOCKET_LEN_MAX: usize = 92;
 
 /// The longest line, in bytes: one with the longest message, of which JSON may make more.
 const LINE_LEN_MAX: u64 = 8 << 20;
@@ -148,6 +153,9 @@ pub enum Error {
     /// The node has said no.
     #[error("{0}")]
     Refused(String),
+    /// What was asked is nothing that can be asked. Nothing was done.
+    #[error("{0}")]
+    Wrong(String),
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -155,6 +163,37 @@ pub enum Error {
 enum Response {
     Ok(Value),
     Error(String),
+    Wrong(String),
+}
+
+/// Why a request has no answer, in words.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Declined {
+    /// It did not succeed.
+    Failed(String),
+    /// It can never succeed as it was asked, and nothing was done.
+    Wrong(String),
+}
+
+impl Declined {
+    /// It did not succeed, for a reason that says itself in words.
+    pub(crate) fn failed(error: impl std::fmt::Display) -> Self {
+        Self::Failed(error.to_string())
+    }
+
+    /// It can never succeed, for such a reason.
+    pub(crate) fn wrong(error: impl std::fmt::Display) -> Self {
+        Self::Wrong(error.to_string())
+    }
+}
+
+impl From<Declined> for Response {
+    fn from(declined: Declined) -> Self {
+        match declined {
+            Declined::Failed(why) => Self::Error(why),
+            Declined::Wrong(why) => Self::Wrong(why),
+        }
+    }
 }
 
 /// Asks the node that listens at a socket, and waits for its answer for at most a minute.
@@ -219,6 +258,7 @@ impl<'a> Asking<'a> {
         match serde_json::from_str(&answer).map_err(|error| self.no_answer(error.to_string()))? {
             Response::Ok(value) => Ok(value),
             Response::Error(why) => Err(Error::Refused(why)),
+            Response::Wrong(why) => Err(Error::Wrong(why)),
         }
     }
 

@@ -43,11 +43,12 @@ use std::time::Duration;
 use macula_core::identity::NodeId;
 use macula_core::path::Path;
 use macula_core::supervision::{ChildSpec, Overrides};
+use macula_infra::bounds::Invalid;
 use macula_infra::membership::update::Role;
 use macula_infra::{access, bootstrap, dht, membership, pool, pubsub, relay, transport};
 use macula_platform::registers;
 
-use crate::admin::SOCKET;
+use crate::admin::{SOCKET, SOCKET_LEN_MAX};
 pub use crate::identity::Tls;
 pub use error::{Childless, Error, FAULTS_MAX, Fault, Place, Problem};
 pub use layers::FILE_LEN_MAX;
@@ -226,6 +227,21 @@ impl Config {
         if let Err(invalid) = self.mesh.bootstrap.check() {
             let place = self.place("mesh", invalid.key);
             faults.push(Fault { place, problem: Problem::Mesh(invalid) });
+        }
+        if self.mesh.role == Role::Bootstrap && self.transport.listen.is_empty() {
+            let legal = "another where transport.listen is empty: nobody finds it".to_owned();
+            let invalid = Invalid { key: "role", found: "\"bootstrap\"".to_owned(), legal };
+            let place = self.place("mesh", invalid.key);
+            faults.push(Fault { place, problem: Problem::Mesh(invalid) });
+        }
+        let socket = self.admin_socket();
+        let found = socket.map_or(0, |path| path.as_os_str().len());
+        if found > SOCKET_LEN_MAX {
+            let (key, place) = ("admin.socket".to_owned(), self.place("admin", "socket"));
+            faults.push(Fault {
+                place,
+                problem: Problem::LongPath { key, found, max: SOCKET_LEN_MAX },
+            });
         }
         if let Err(invalid) = self.membership.check() {
             let place = self.place("membership", invalid.key);

@@ -278,6 +278,22 @@ fn what_was_put_is_found_when_the_node_through_which_all_met_has_gone() {
     assert!(text(&late.stderr).contains("sequence number 1"), "{}", text(&late.stderr));
     let nobody = macula(&["dht", "get", "nothing", "--config", &config("c")]).output().unwrap();
     assert_eq!(nobody.status.code(), Some(1));
+    let wrong = |how: [&str; 4], why: &str| {
+        let [command, name, flag, value] = how;
+        let mut words = vec!["dht", command, name];
+        if command == "put" {
+            words.push("value");
+        }
+        let at_c = config("c");
+        words.extend([flag, value, "--config", at_c.as_str()]);
+        let output = macula(&words).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{words:?}");
+        assert!(text(&output.stderr).contains(why), "{}", text(&output.stderr));
+    };
+    wrong(["put", "name", "--quorum", "nonsense"], "is no quorum");
+    wrong(["get", "name", "--space", "nowhere"], "there is no key space");
+    wrong(["providers", &"n".repeat(513), "--space", "any"], "at most 512 are taken");
+    wrong(["put", "name", "--ttl", "365d"], "at most 2days is possible");
     let table = told(&["dht", "table", "--config", &config("c"), "--json"]);
     assert!(table["records"].as_u64().unwrap() >= 1, "{table}");
     b.stop();
@@ -285,6 +301,24 @@ fn what_was_put_is_found_when_the_node_through_which_all_met_has_gone() {
     let gone = macula(&["peers", "--config", &config("b")]).output().unwrap();
     assert_eq!(gone.status.code(), Some(1));
     assert!(text(&gone.stderr).contains("is it running?"), "{}", text(&gone.stderr));
+}
+
+#[test]
+fn a_node_that_has_kept_its_table_finds_the_mesh_again_without_seeds() {
+    let folders = Folders::new("table");
+    let (a, b) = (folders.init("a", None), folders.init("b", Some("a")));
+    let a = Running::start(&folders, "a", a);
+    let (joined, id) = (format!("joined node={}", a.node), b.clone());
+    let table = format!("mesh.table_file={}", folders.at("b/table.json"));
+    let seed = format!("mesh.seeds={}", a.address);
+    let mut b = Running::start_with(&folders, "b", b, &[&seed, &table]);
+    b.says(&joined);
+    b.stop();
+    // It listens elsewhere now, so the other cannot be who finds it.
+    let mut b = Running::start_with(&folders, "b", id, &[&table]);
+    b.says(&joined);
+    b.stop();
+    a.stop();
 }
 
 #[test]
@@ -341,13 +375,13 @@ fn procedures_are_called_and_who_may_not_is_refused_and_put_down() {
     });
     assert!(put_down, "{audit}");
     let shown = macula(&["audit", "--config", &config("b")]).output().unwrap();
-    assert!(text(&shown.stdout).starts_with("at_s"), "{}", text(&shown.stdout));
+    assert!(text(&shown.stdout).starts_with("at "), "{}", text(&shown.stdout));
 
     let asked = |procedure: &str| {
         macula(&["rpc", "call", procedure, "1", "--config", &config("c")]).output().unwrap()
     };
     let wrong = asked("node..ping");
-    assert_eq!(wrong.status.code(), Some(1));
+    assert_eq!(wrong.status.code(), Some(2));
     assert!(text(&wrong.stderr).contains("is no procedure"), "{}", text(&wrong.stderr));
     let nobody = asked("nobody.there");
     assert!(text(&nobody.stderr).contains("nobody provides"), "{}", text(&nobody.stderr));
@@ -371,7 +405,7 @@ fn what_is_published_at_one_node_is_followed_at_another() {
     assert_eq!((&heard["topic"], &heard["value"]), (&json!("room.1"), &json!("hello")));
     assert_eq!((&heard["publisher"], &heard["replayed"]), (&json!(a.node), &json!(true)));
     let wrong = macula(&["pub", "room..1", "hello", "--config", &at_a]).output().unwrap();
-    assert_eq!(wrong.status.code(), Some(1), "{}", text(&wrong.stdout));
+    assert_eq!(wrong.status.code(), Some(2), "{}", text(&wrong.stdout));
     b.stop();
     a.stop();
 }

@@ -9,6 +9,9 @@ use macula_core::identity::NodeId;
 /// The longest name of a host, in bytes (RFC 1035).
 const HOST_LEN_MAX: usize = 253;
 
+/// The longest part of it between two dots, in bytes.
+const LABEL_LEN_MAX: usize = 63;
+
 /// Where a node of the mesh is said to be.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 #[non_exhaustive]
@@ -60,7 +63,8 @@ impl FromStr for Seed {
             };
         }
         if let Ok(address) = text.parse::<SocketAddr>() {
-            return if address.port() == 0 { Err(invalid()) } else { Ok(Self::Address(address)) };
+            let is_place = address.port() != 0 && !address.ip().is_unspecified();
+            return if is_place { Ok(Self::Address(address)) } else { Err(invalid()) };
         }
         if text.starts_with('_') {
             let labels = text.split('.').take_while(|label| label.starts_with('_')).count();
@@ -77,9 +81,18 @@ impl FromStr for Seed {
     }
 }
 
+/// Whether it is a name of labels (RFC 1035, with `_` as in RFC 2782), with or without the dot of
+/// the root.
 fn is_name(text: &str) -> bool {
-    let legal = |c: char| c.is_ascii_alphanumeric() || "-._".contains(c);
-    (1..=HOST_LEN_MAX).contains(&text.len()) && text.chars().all(legal)
+    let legal = |c: char| c.is_ascii_alphanumeric() || "-_".contains(c);
+    let is_label = |label: &str| {
+        (1..=LABEL_LEN_MAX).contains(&label.len())
+            && label.chars().all(legal)
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    let labels = text.strip_suffix('.').unwrap_or(text);
+    text.len() <= HOST_LEN_MAX && labels.split('.').all(is_label)
 }
 
 impl Display for Seed {
@@ -108,11 +121,14 @@ mod tests {
             assert_eq!(text.parse::<Seed>().unwrap().to_string(), text);
         }
         let bad = ["", "10.0.0.1", "10.0.0.1:0", "host", ":7", "a b:7", "host:70000", "host:0"];
+        let nowhere = ["0.0.0.0:7000", "[::]:7000", "a..b:7", ".a:7", "-a.b:7", "a.b-:7", "..:7"];
+        let long = format!("{}:7", "a".repeat(64));
         let no_service = ["_macula._udp", "_macula.example.org", "_m._udp.a:7", "_m._udp.a b"];
         let (no_place, twice) = (format!("{id}@"), format!("{id}@{id}@host:1"));
         let service = format!("{id}@_macula._udp.example.org");
         let no_node = ["@10.0.0.1:7000", "me@10.0.0.1:7000", &no_place, &twice, &service];
-        for bad in bad.into_iter().chain(no_service).chain(no_node) {
+        let nowhere = nowhere.into_iter().chain([long.as_str()]);
+        for bad in bad.into_iter().chain(nowhere).chain(no_service).chain(no_node) {
             assert!(bad.parse::<Seed>().is_err(), "{bad}");
         }
     }

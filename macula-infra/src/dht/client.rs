@@ -23,7 +23,7 @@ use super::proto::requests::RequestId;
 use super::proto::table::Snapshot;
 use super::provider::{self, Provider};
 use super::record::{self, Record};
-use super::rules::{Rules, SignError, space};
+use super::rules::{Oversized, Part, Rules, SignError, space};
 use crate::contact::Contact;
 use crate::desk::Desk;
 use crate::pool::AddressBook;
@@ -56,6 +56,17 @@ pub enum Error {
     TimedOut {
         /// How long was waited.
         within: Duration,
+    },
+    /// The name or the key space is longer than may be. Nothing was asked.
+    #[error(transparent)]
+    TooLong(Oversized),
+    /// Nothing is kept in a key space of this name. Nothing was asked.
+    #[error("there is no key space {space:?}; there are {}", known.join(", "))]
+    UnknownSpace {
+        /// The space.
+        space: String,
+        /// Those that there are.
+        known: Vec<String>,
     },
     /// It is to last longer than anything may. Nothing was put.
     #[error(
@@ -325,6 +336,23 @@ impl Dht {
         Key::of_name(self.0.rules.realm, space, name)
     }
 
+    /// Where something with this name is kept, if anything may be kept under it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::TooLong`] and [`Error::UnknownSpace`].
+    pub fn checked_key(&self, space: &str, name: &[u8]) -> Result<Key, Error> {
+        let Rules { limits, validators, .. } = &*self.0.rules;
+        Oversized::check(Part::Space, space.len(), limits.space_len_max)
+            .and_then(|()| Oversized::check(Part::Name, name.len(), limits.name_len_max))
+            .map_err(Error::TooLong)?;
+        if !validators.knows(space) {
+            let known = validators.spaces().map(str::to_owned).collect();
+            return Err(Error::UnknownSpace { space: space.to_owned(), known });
+        }
+        Ok(self.key(space, name))
+    }
+
     /// Gives a command, and waits for its answer for at most `within`.
     ///
     /// # Errors
@@ -378,7 +406,7 @@ impl Dht {
     ///
     /// [`Error`].
     pub async fn get(&self, space: &str, name: &[u8], fresh: bool) -> Result<Got, Error> {
-        let key = self.key(space, name);
+        let key = self.checked_key(space, name)?;
         match self.ask(self.0.within, Command::Get { key, fresh }).await? {
             Answer::Value(got) => Ok(got),
             other => Err(unexpected(&other)),
@@ -400,6 +428,7 @@ impl Dht {
         quorum: Quorum,
     ) -> Result<(u64, Stored), Error> {
         lasting(ttl, self.0.rules.limits.record_ttl_max)?;
+        self.checked_key(space, name)?;
         let mut before = match condition {
             Condition::Sequence(sequence) => sequence,
             Condition::Absent => 0,
@@ -487,6 +516,7 @@ impl Dht {
         quorum: Quorum,
     ) -> Result<Stored, Error> {
         lasting(ttl, self.0.rules.limits.provider_ttl_max)?;
+        self.checked_key(space, name)?;
         let provider = Provider {
             realm: self.0.rules.realm,
             space: space.to_owned(),
@@ -518,7 +548,7 @@ impl Dht {
         (space, name): (&str, &[u8]),
         quorum: Quorum,
     ) -> Result<Stored, Error> {
-        let key = self.key(space, name);
+        let key = self.checked_key(space, name)?;
         let said = self.stored(Command::Withdraw { key, quorum }).await;
         // If it may not have been done the actor's next life provides it still, and whoever asks
         // again finds something to take back.
@@ -541,7 +571,7 @@ impl Dht {
     ///
     /// [`Error`].
     pub async fn find(&self, space: &str, name: &[u8], max: usize) -> Result<Providing, Error> {
-        let key = self.key(space, name);
+        let key = self.checked_key(space, name)?;
         match self.ask(self.0.within, Command::Find { key, max }).await? {
             Answer::Providers(providing) => {
                 for provider in &providing.providers {

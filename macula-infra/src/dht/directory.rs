@@ -20,7 +20,10 @@ impl From<Error> for DirectoryError {
         match error {
             Error::Conflict { stored } => Self::Conflict { sequence: stored },
             Error::Failed(Failure::Refused(_)) | Error::Sign(_) => Self::Refused(error.to_string()),
-            Error::TooLasting { .. } | Error::Exhausted(_) => Self::Refused(error.to_string()),
+            Error::TooLasting { .. }
+            | Error::Exhausted(_)
+            | Error::TooLong(_)
+            | Error::UnknownSpace { .. } => Self::Refused(error.to_string()),
             Error::Failed(_) | Error::Restarting | Error::TimedOut { .. } => {
                 Self::Unavailable(error.to_string())
             }

@@ -152,7 +152,7 @@ pub struct Validators {
 }
 
 impl Default for Validators {
-    /// Those of the five spaces that every node knows; other spaces are refused.
+    /// Those of the six spaces that every node knows; other spaces are refused.
     fn default() -> Self {
         let none = Self { by_space: BTreeMap::new(), unknown_allowed: false };
         none.with(space::NODE, Writers::Named)
@@ -177,6 +177,17 @@ impl Validators {
     pub fn allowing_unknown(mut self) -> Self {
         self.unknown_allowed = true;
         self
+    }
+
+    /// Whether anything may be written in a space.
+    #[must_use]
+    pub fn knows(&self, space: &str) -> bool {
+        self.unknown_allowed || self.by_space.contains_key(space)
+    }
+
+    /// The spaces that have a validator.
+    pub fn spaces(&self) -> impl Iterator<Item = &str> {
+        self.by_space.keys().map(String::as_str)
     }
 
     /// Asks the validator of a space.

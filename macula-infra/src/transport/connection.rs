@@ -257,7 +257,7 @@ impl Opener {
     /// The [`Refusal`], if it is enforced.
     pub fn rejudge(&self, credentials: &Credentials) -> Result<(), Refusal> {
         let expected = (self.side == Side::Dialler).then_some(self.node);
-        let peer = format!("{} at {}", self.node.short(), self.address);
+        let peer = format!("{} at {}", self.node, self.address);
         match credentials.judge(self.side, expected, &self.chain) {
             Ok(Judged { node, .. }) if node != self.node => {
                 let refusal = Refusal::FalseClaim { proved: node, claimed: self.node };

@@ -72,7 +72,7 @@ struct Peer {
 
 impl Display for Peer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} at {}", self.node.short(), self.address)
+        write!(f, "{} at {}", self.node, self.address)
     }
 }
 

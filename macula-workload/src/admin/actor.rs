@@ -18,10 +18,13 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use super::answer::answer;
-use super::{LINE_LEN_MAX, Request, Response, topics};
+use super::{Declined, LINE_LEN_MAX, Request, Response, topics};
 
-/// How many clients are served at one time. Others wait.
-const CLIENTS_MAX: usize = 16;
+/// How many clients there are at one time. Others wait.
+const CLIENTS_MAX: usize = 256;
+
+/// How many of them are answered at one time. Whoever has not asked yet is in nobody's way.
+const ANSWERED_MAX: usize = 16;
 
 /// How many of them subscribe at one time, in one process. More are refused.
 const FOLLOWERS_MAX: usize = 64;
@@ -128,11 +131,12 @@ fn bound(path: &Path) -> std::io::Result<(UnixListener, u32)> {
 
 /// Serves clients until the socket fails, and says how it did.
 async fn listen(listener: &UnixListener, owner: u32, mesh: &Arc<OnceLock<Mesh>>) -> std::io::Error {
-    let turns = Arc::new(Semaphore::new(CLIENTS_MAX));
+    let seats = Arc::new(Semaphore::new(CLIENTS_MAX));
+    let turns = Arc::new(Semaphore::new(ANSWERED_MAX));
     let mut clients = JoinSet::new();
     loop {
-        let Ok(turn) = Arc::clone(&turns).acquire_owned().await else {
-            return std::io::Error::other("its turns are over");
+        let Ok(seat) = Arc::clone(&seats).acquire_owned().await else {
+            return std::io::Error::other("its seats are gone");
         };
         let client = match listener.accept().await {
             Ok((client, _address)) => client,
@@ -144,16 +148,21 @@ async fn listen(listener: &UnixListener, owner: u32, mesh: &Arc<OnceLock<Mesh>>)
             tracing::warn!("a client of another user was turned away from the admin socket");
             continue;
         }
-        let mesh = Arc::clone(mesh);
+        let (mesh, turns) = (Arc::clone(mesh), Arc::clone(&turns));
         clients.spawn(async move {
-            if let Err(error) = serve(client, &mesh, turn).await {
+            if let Err(error) = serve(client, &mesh, seat, &turns).await {
                 tracing::debug!(%error, "a client of the admin socket");
             }
         });
     }
 }
 
-async fn serve(client: UnixStream, mesh: &OnceLock<Mesh>, turn: impl Send) -> std::io::Result<()> {
+async fn serve(
+    client: UnixStream,
+    mesh: &OnceLock<Mesh>,
+    seat: impl Send,
+    turns: &Semaphore,
+) -> std::io::Result<()> {
     let (read, mut write) = client.into_split();
     let mut line = Vec::new();
     let mut read = BufReader::new(read.take(LINE_LEN_MAX));
@@ -164,20 +173,21 @@ async fn serve(client: UnixStream, mesh: &OnceLock<Mesh>, turn: impl Send) -> st
     if let (Ok(Request::Subscribe { pattern, group, last, retained }), Some(mesh)) =
         (serde_json::from_slice(&line), mesh.get())
     {
-        drop(turn);
+        drop(seat);
         let replay = Replay { last, within: None, retained };
         let options = SubscribeOptions { group, replay, ..SubscribeOptions::default() };
         return follow((read, write), mesh, &pattern, &options).await;
     }
+    let Ok(_turn) = turns.acquire().await else { return Ok(()) };
     let response = match (serde_json::from_slice::<Request>(&line), mesh.get()) {
         (Err(_), _) if is_cut => {
-            Response::Error(format!("the request has more than {LINE_LEN_MAX} bytes"))
+            Response::Wrong(format!("the request has more than {LINE_LEN_MAX} bytes"))
         }
-        (Err(error), _) => Response::Error(format!("the request is none: {error}")),
+        (Err(error), _) => Response::Wrong(format!("the request is none: {error}")),
         (Ok(_), None) => Response::Error("the node is not up yet".to_owned()),
         (Ok(request), Some(mesh)) => match answer(mesh, request).await {
             Ok(value) => Response::Ok(value),
-            Err(why) => Response::Error(why),
+            Err(declined) => declined.into(),
         },
     };
     say(&mut write, &response).await
@@ -200,11 +210,14 @@ async fn follow(
     static FOLLOWERS: Semaphore = Semaphore::const_new(FOLLOWERS_MAX);
     let subscribed = match FOLLOWERS.try_acquire() {
         Ok(turn) => topics::subscribe(mesh, pattern, options).map(|subscribed| (subscribed, turn)),
-        Err(_none) => Err(format!("there are {FOLLOWERS_MAX} who subscribe already")),
+        Err(_none) => {
+            let why = format!("there are {FOLLOWERS_MAX} who subscribe already");
+            Err(Declined::Failed(why))
+        }
     };
     let ((answer, mut subscription), _turn) = match subscribed {
         Ok(subscribed) => subscribed,
-        Err(why) => return say(&mut write, &Response::Error(why)).await,
+        Err(declined) => return say(&mut write, &declined.into()).await,
     };
     say(&mut write, &Response::Ok(answer)).await?;
     let mut rest = [0];

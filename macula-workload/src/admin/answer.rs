@@ -9,10 +9,13 @@ use macula_infra::mesh::Mesh;
 use macula_infra::pubsub::{PublishOptions, Qos};
 use serde_json::{Value, json};
 
-use super::{Request, topics};
+use super::{Declined, Request, topics};
+
+/// How much of a wrong text is said again, in characters.
+const SHOWN_MAX: usize = 64;
 
 /// Answers a request, in words if there is no answer.
-pub(super) async fn answer(mesh: &Mesh, request: Request) -> Result<Value, String> {
+pub(super) async fn answer(mesh: &Mesh, request: Request) -> Result<Value, Declined> {
     match request {
         Request::Peers {} => Ok(peers(mesh)),
         Request::DhtGet { space, name } => dht::get(mesh, &space, &name).await,
@@ -36,12 +39,8 @@ pub(super) async fn answer(mesh: &Mesh, request: Request) -> Result<Value, Strin
             let options = PublishOptions { qos, retain, keep, ..PublishOptions::default() };
             topics::publish(mesh, &topic, value, options).await
         }
-        Request::Subscribe { .. } => Err("it is no question with one answer".to_owned()),
+        Request::Subscribe { .. } => Err(Declined::wrong("it is no question with one answer")),
     }
-}
-
-fn in_words(error: impl std::fmt::Display) -> String {
-    error.to_string()
 }
 
 fn audit(mesh: &Mesh) -> Value {

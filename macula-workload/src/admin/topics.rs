@@ -9,6 +9,8 @@ use macula_infra::pubsub::{
 };
 use serde_json::{Value, json};
 
+use super::Declined;
+
 /// How long a message may wait for room on its way.
 const PUBLISH_WITHIN: Duration = Duration::from_secs(30);
 
@@ -18,17 +20,18 @@ pub(super) async fn publish(
     topic: &str,
     value: String,
     options: PublishOptions,
-) -> Result<Value, String> {
-    let topic: Topic = topic.parse().map_err(in_words)?;
+) -> Result<Value, Declined> {
+    let topic: Topic = topic.parse().map_err(Declined::wrong)?;
     let published = mesh.pubsub().publish(&topic, value, options);
     let published = tokio::time::timeout(PUBLISH_WITHIN, published).await;
     let published = published.map_err(|_elapsed| {
-        format!("there was no room for it within {} s", PUBLISH_WITHIN.as_secs())
+        let within = PUBLISH_WITHIN.as_secs();
+        Declined::Failed(format!("there was no room for it within {within} s"))
     })?;
-    match published.map_err(in_words)? {
+    match published.map_err(Declined::failed)? {
         Published::Accepted { subscribers } => Ok(json!({ "subscribers": subscribers })),
         Published::NoSubscribers => Ok(json!({ "subscribers": 0 })),
-        Published::WouldBlock => Err("there is no room for it now".to_owned()),
+        Published::WouldBlock => Err(Declined::failed("there is no room for it now")),
     }
 }
 
@@ -37,9 +40,9 @@ pub(super) fn subscribe(
     mesh: &Mesh,
     pattern: &str,
     options: &SubscribeOptions,
-) -> Result<(Value, Subscription), String> {
-    let pattern: Pattern = pattern.parse().map_err(in_words)?;
-    let subscription = mesh.pubsub().subscribe(&pattern, options).map_err(in_words)?;
+) -> Result<(Value, Subscription), Declined> {
+    let pattern: Pattern = pattern.parse().map_err(Declined::wrong)?;
+    let subscription = mesh.pubsub().subscribe(&pattern, options).map_err(Declined::failed)?;
     Ok((json!({ "subscribed": pattern.as_str() }), subscription))
 }
 
@@ -68,8 +71,4 @@ pub(super) fn told(event: Event) -> Value {
         // What later versions tell of is not shown.
         _ => json!({}),
     }
-}
-
-fn in_words(error: impl std::fmt::Display) -> String {
-    error.to_string()
 }

@@ -108,14 +108,22 @@ pub(super) fn peers(args: &PeersArgs) -> Result<(), Failure> {
     let found = ask(&args.whom, &Request::Peers {})?;
     tell(&args.whom, &found, || {
         let columns = ["node", "status", "role", "connected", "via", "addresses"];
-        table(&columns, list(&found, "peers"))
+        let relays = word(found.get("relays").filter(|relays| !is_empty(relays)));
+        let others = table(&columns, list(&found, "peers"));
+        format!("{others}\n{}\nrelays {relays}", fields(&found))
     })
 }
 
 pub(super) fn audit(args: &AuditArgs) -> Result<(), Failure> {
     let found = ask(&args.whom, &Request::Audit {})?;
     tell(&args.whom, &found, || {
-        table(&["at_s", "node", "action", "name", "why"], list(&found, "refused"))
+        let mut refused = list(&found, "refused").to_vec();
+        for entry in &mut refused {
+            let at_s = entry.get("at_s").and_then(Value::as_u64).unwrap_or(0);
+            let at = std::time::UNIX_EPOCH + std::time::Duration::from_secs(at_s);
+            entry["at"] = humantime::format_rfc3339_seconds(at).to_string().into();
+        }
+        table(&["at", "node", "action", "name", "why"], &refused)
     })
 }
 
@@ -168,7 +176,15 @@ pub(super) fn dht(command: &DhtCommand) -> Result<(), Failure> {
 }
 
 pub(super) fn ask(whom: &Whom, request: &Request) -> Result<Value, Failure> {
-    admin::ask(&socket(whom)?, request).map_err(|error| Failure::Ran(error.into()))
+    admin::ask(&socket(whom)?, request).map_err(unanswered)
+}
+
+/// Why there was no answer, and whether the question could have had one.
+pub(super) fn unanswered(error: admin::Error) -> Failure {
+    match error {
+        admin::Error::Wrong(_) => Failure::Usage(error.into()),
+        _ => Failure::Ran(error.into()),
+    }
 }
 
 /// The socket at which the node is asked.
@@ -192,6 +208,10 @@ pub(super) fn tell(
 
 pub(super) fn list<'a>(answer: &'a Value, name: &str) -> &'a [Value] {
     answer.get(name).and_then(Value::as_array).map_or(&[], Vec::as_slice)
+}
+
+fn is_empty(list: &Value) -> bool {
+    list.as_array().is_none_or(Vec::is_empty)
 }
 
 /// A value as people read it.

@@ -3,7 +3,7 @@
 use anyhow::Context as _;
 use macula_workload::membership::update::Role;
 use macula_workload::supervision::{Event, ExitReason};
-use macula_workload::{Config, Node, membership, node};
+use macula_workload::{Config, Node, membership, node, relay};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::broadcast;
 
@@ -34,6 +34,7 @@ async fn serve(config: Config, args: &RunArgs) -> Result<(), Failure> {
     let mut reload = Reload::new(args, config.clone())?;
     let (ping, handle) = ping::worker()?;
     let serves = config.mesh.role != Role::Bootstrap;
+    let is_reached = !config.transport.listen.is_empty() || config.relay.uses != relay::Use::Never;
     let builder = Node::builder().config(config);
     let builder = if serves { builder.workload(ping) } else { builder };
     let node = match builder.start().await {
@@ -45,6 +46,11 @@ async fn serve(config: Config, args: &RunArgs) -> Result<(), Failure> {
     }
     let actors = node.snapshot().await.len();
     tracing::info!(node = %node.id(), listening = ?node.mesh().listening(), actors, "the node is up");
+    if !is_reached {
+        tracing::warn!(
+            "the node listens nowhere and keeps no place at a relay: it can call others, and only those it has called reach it"
+        );
+    }
     let members = tokio::spawn(tell_members(node.mesh().membership().events()));
     let events = node.events();
     let told = tokio::spawn(async move { if json { tell(events).await } else { Ok(()) } });

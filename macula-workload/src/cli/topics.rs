@@ -85,7 +85,7 @@ pub(super) fn subscribe(args: &SubArgs) -> Result<(), Failure> {
         left > 0 && printed.is_ok()
     };
     let followed = admin::follow(&socket(whom)?, &asked, each);
-    followed.map_err(|error| Failure::Ran(error.into()))?;
+    followed.map_err(super::ask::unanswered)?;
     Ok(printed?)
 }
 

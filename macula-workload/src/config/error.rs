@@ -285,6 +285,30 @@ pub enum Problem {
         /// The text.
         found: String,
     },
+    /// An address at which nobody can be dialled.
+    #[error(
+        "`{}`: nobody can be dialled at \"{}\": it has to be the address of a host and a port that \
+         is not 0",
+        shown(.key), shown(.found)
+    )]
+    NotDiallable {
+        /// Whose value it is.
+        key: String,
+        /// The text.
+        found: String,
+    },
+    /// A path that is too long for a socket.
+    #[error(
+        "`{}` is a path of {found} bytes, and at most {max} are possible for a socket", shown(.key)
+    )]
+    LongPath {
+        /// Whose value it is.
+        key: String,
+        /// How many bytes it has.
+        found: usize,
+        /// How many it may have.
+        max: usize,
+    },
     /// A text that is no node id.
     #[error("\"{}\" is not a node: {source}", shown(.found))]
     NotNodeId {

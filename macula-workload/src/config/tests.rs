@@ -337,3 +337,19 @@ proptest::proptest! {
         }
     }
 }
+
+#[test]
+fn where_nobody_can_be_reached_is_told_before_anything_runs() {
+    let id = macula_core::identity::Keypair::from_seed([1; 32]).node_id();
+    let long = format!("admin.socket=/{}", "a".repeat(92));
+    let all = [
+        vec!["mesh.seeds=0.0.0.0:7000".to_owned()],
+        vec!["mesh.seeds=a..b:7000".to_owned()],
+        vec!["mesh.advertise=[::]:7000".to_owned()],
+        vec![format!("peers.{id}=10.0.0.1:0")],
+        vec!["mesh.role=bootstrap".to_owned(), "transport.listen=[]".to_owned()],
+        vec![long],
+    ];
+    let told = all.map(|sets| Config::load(None, [], &sets).unwrap_err().to_string());
+    insta::assert_snapshot!(told.join("\n"));
+}

@@ -58,7 +58,7 @@ struct Shown<'a>(&'a [u8]);
 impl Display for Shown<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match shown_node(self.0) {
-            Some(node) => Display::fmt(&node.short(), f),
+            Some(node) => Display::fmt(&node, f),
             None => f.write_str("unknown"),
         }
     }

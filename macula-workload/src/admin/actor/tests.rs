@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 
 use super::{CLIENTS_MAX, LINE_LEN_MAX, State, bound, listen, serve};
 
@@ -32,8 +32,8 @@ impl Drop for Folder {
 }
 
 /// The turn of a client.
-fn turn() -> OwnedSemaphorePermit {
-    Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap()
+fn turns() -> Semaphore {
+    Semaphore::new(1)
 }
 
 /// What a node that is not up answers to some bytes, after which the client says no more.
@@ -48,8 +48,8 @@ async fn told(bytes: &[u8]) -> String {
         client.read_to_string(&mut answer).await.unwrap();
         answer
     };
-    let nobody = OnceLock::new();
-    let (served, answer) = tokio::join!(serve(server, &nobody, turn()), talk);
+    let (nobody, turns) = (OnceLock::new(), turns());
+    let (served, answer) = tokio::join!(serve(server, &nobody, (), &turns), talk);
     served.unwrap();
     assert!(answer.ends_with('\n'), "{answer:?}");
     answer.trim_end().to_owned()
@@ -79,7 +79,7 @@ async fn what_is_no_request_is_told_to_be_none() {
 #[tokio::test]
 async fn nobody_says_more_than_a_line_may_have() {
     let limit = usize::try_from(LINE_LEN_MAX).unwrap();
-    let too_long = format!("{{\"error\":\"the request has more than {LINE_LEN_MAX} bytes\"}}");
+    let too_long = format!("{{\"wrong\":\"the request has more than {LINE_LEN_MAX} bytes\"}}");
     // As long as may be, with its end.
     let mut just = vec![b' '; limit];
     just[..19].copy_from_slice(b"{\"command\":\"peers\"}");
@@ -91,7 +91,7 @@ async fn nobody_says_more_than_a_line_may_have() {
 #[tokio::test(start_paused = true)]
 async fn who_says_nothing_is_not_waited_for_for_ever() {
     let (_client, server) = UnixStream::pair().unwrap();
-    let error = serve(server, &OnceLock::new(), turn()).await.unwrap_err();
+    let error = serve(server, &OnceLock::new(), (), &turns()).await.unwrap_err();
     assert_eq!(error.to_string(), "it does not say what it wants");
 }
 

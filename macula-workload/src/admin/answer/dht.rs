@@ -3,15 +3,16 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use macula_infra::dht::proto::node::{Quorum, Stored};
+use macula_infra::dht::Error;
+use macula_infra::dht::proto::node::{Failure, Quorum, Stored};
 use macula_infra::dht::proto::records::Condition;
 use macula_infra::mesh::Mesh;
 use serde_json::{Value, json};
 
-use super::in_words;
+use super::{Declined, SHOWN_MAX};
 
-pub(super) async fn get(mesh: &Mesh, space: &str, name: &str) -> Result<Value, String> {
-    let got = mesh.dht().get(space, name.as_bytes(), true).await.map_err(in_words)?;
+pub(super) async fn get(mesh: &Mesh, space: &str, name: &str) -> Result<Value, Declined> {
+    let got = mesh.dht().get(space, name.as_bytes(), true).await.map_err(declined)?;
     let Some(record) = got.record else {
         return Ok(json!({ "found": false, "agreed": 0, "answered": got.answered }));
     };
@@ -35,7 +36,7 @@ pub(super) async fn put(
     ttl: Duration,
     expected: Option<u64>,
     quorum: &str,
-) -> Result<Value, String> {
+) -> Result<Value, Declined> {
     let condition = match expected {
         None => Condition::Any,
         Some(0) => Condition::Absent,
@@ -43,7 +44,7 @@ pub(super) async fn put(
     };
     let quorum = parse_quorum(quorum)?;
     let put = mesh.dht().put(place, Bytes::from(value), ttl, condition, quorum).await;
-    let (sequence, stored) = put.map_err(in_words)?;
+    let (sequence, stored) = put.map_err(declined)?;
     Ok(outcome(sequence, &stored))
 }
 
@@ -52,8 +53,8 @@ pub(super) async fn providers(
     space: &str,
     name: &str,
     max: usize,
-) -> Result<Value, String> {
-    let found = mesh.dht().find(space, name.as_bytes(), max).await.map_err(in_words)?;
+) -> Result<Value, Declined> {
+    let found = mesh.dht().find(space, name.as_bytes(), max).await.map_err(declined)?;
     let providers = found.providers.iter().map(|found| {
         let provider = found.provider();
         json!({
@@ -65,9 +66,9 @@ pub(super) async fn providers(
     Ok(json!({ "providers": providers.collect::<Vec<_>>(), "answered": found.answered }))
 }
 
-pub(super) async fn lookup(mesh: &Mesh, space: &str, name: &str) -> Result<Value, String> {
-    let key = mesh.dht().key(space, name.as_bytes());
-    let found = mesh.dht().lookup(key).await.map_err(in_words)?;
+pub(super) async fn lookup(mesh: &Mesh, space: &str, name: &str) -> Result<Value, Declined> {
+    let key = mesh.dht().checked_key(space, name.as_bytes()).map_err(declined)?;
+    let found = mesh.dht().lookup(key).await.map_err(declined)?;
     let nodes = found.closest.iter().map(|peer| {
         let contact = peer.contact();
         json!({ "node": contact.node.to_string(), "addresses": contact.addresses })
@@ -78,14 +79,30 @@ pub(super) async fn lookup(mesh: &Mesh, space: &str, name: &str) -> Result<Value
     }))
 }
 
-fn parse_quorum(text: &str) -> Result<Quorum, String> {
+/// What was wrong from the start, and what was not done.
+fn declined(error: Error) -> Declined {
+    match error {
+        Error::TooLong(_)
+        | Error::UnknownSpace { .. }
+        | Error::TooLasting { .. }
+        | Error::Sign(_)
+        | Error::Failed(Failure::Refused(_)) => Declined::wrong(error),
+        _ => Declined::failed(error),
+    }
+}
+
+fn parse_quorum(text: &str) -> Result<Quorum, Declined> {
     Ok(match text {
         "one" => Quorum::One,
         "majority" => Quorum::Majority,
         "all" => Quorum::All,
         number => match number.parse() {
             Ok(number) if number > 0 => Quorum::N(number),
-            _ => return Err(format!("{text:?} is no quorum: say one, majority, all or a number")),
+            _ => {
+                let text: String = text.chars().take(SHOWN_MAX).collect();
+                let why = format!("{text:?} is no quorum: say one, majority, all or a number");
+                return Err(Declined::Wrong(why));
+            }
         },
     })
 }

@@ -7,18 +7,21 @@ use macula_infra::mesh::Mesh;
 use macula_infra::rpc::CallOptions;
 use serde_json::{Value, json};
 
-use super::in_words;
+use super::{Declined, SHOWN_MAX};
 
-fn parse(procedure: &str) -> Result<Topic, String> {
-    procedure.parse().map_err(|error| format!("{procedure:?} is no procedure: {error}"))
+fn parse(procedure: &str) -> Result<Topic, Declined> {
+    procedure.parse().map_err(|error| {
+        let shown: String = procedure.chars().take(SHOWN_MAX).collect();
+        Declined::Wrong(format!("{shown:?} is no procedure: {error}"))
+    })
 }
 
 pub(super) fn list(mesh: &Mesh) -> Value {
     json!({ "node": mesh.node().to_string(), "procedures": mesh.rpc().procedures() })
 }
 
-pub(super) async fn providers(mesh: &Mesh, procedure: &str) -> Result<Value, String> {
-    let found = mesh.rpc().providers(&parse(procedure)?).await.map_err(in_words)?;
+pub(super) async fn providers(mesh: &Mesh, procedure: &str) -> Result<Value, Declined> {
+    let found = mesh.rpc().providers(&parse(procedure)?).await.map_err(Declined::failed)?;
     let providers = found.iter().map(|provider| {
         json!({
             "node": provider.node.to_string(),
@@ -33,8 +36,8 @@ pub(super) async fn call(
     procedure: &str,
     question: &Value,
     within: Duration,
-) -> Result<Value, String> {
+) -> Result<Value, Declined> {
     let options = CallOptions { within, ..CallOptions::default() };
     let answer = mesh.rpc().call_with(&parse(procedure)?, question, &options).await;
-    answer.map_err(in_words)
+    answer.map_err(Declined::failed)
 }

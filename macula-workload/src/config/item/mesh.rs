@@ -45,6 +45,18 @@ impl Item<'_> {
         self.each(|item, text| item.address(text))
     }
 
+    /// An array of addresses at which somebody can be dialled.
+    pub(in crate::config) fn places(&self) -> Result<Vec<SocketAddr>, Error> {
+        self.each(|item, text| {
+            let address = item.address(text)?;
+            if address.port() != 0 && !address.ip().is_unspecified() {
+                return Ok(address);
+            }
+            let (key, found) = (item.name().to_owned(), text.to_owned());
+            Err(item.fault(Problem::NotDiallable { key, found }))
+        })
+    }
+
     /// One address, or "none".
     pub(in crate::config) fn address_or_none(&self) -> Result<Option<SocketAddr>, Error> {
         match self.string("an address in quotes, or \"none\"")? {

@@ -34,7 +34,7 @@ pub(in crate::config) static MESH: &[Key<Mesh>] = &[
         },
     },
     Key { name: "role", read: |mesh, item| put(&mut mesh.role, item.word(ROLES)) },
-    Key { name: "advertise", read: |mesh, item| put(&mut mesh.advertise, item.addresses()) },
+    Key { name: "advertise", read: |mesh, item| put(&mut mesh.advertise, item.places()) },
     Key { name: "seeds", read: |mesh, item| put(&mut mesh.bootstrap.seeds, item.each(seed)) },
     Key {
         name: "nameserver",

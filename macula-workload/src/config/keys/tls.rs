@@ -42,7 +42,7 @@ pub(super) fn peers(
     for (key, value) in item.as_table("a table of addresses by node id")? {
         let item = Item { text: item.text, key, value };
         let node = faults.absorb(item.key_node_id());
-        let addresses = faults.absorb(item.addresses());
+        let addresses = faults.absorb(item.places());
         if let (Some(node), Some(addresses)) = (node, addresses) {
             peers.insert(node, addresses);
         }

@@ -124,6 +124,8 @@ impl Machine for Node {
             Input::Gone(node) => {
                 let peer = Peer::new(Contact::new(node, []));
                 self.table.forget(&peer);
+                // Nobody will answer what it was asked.
+                self.requests.lost(now, node, false);
             }
             Input::Calendar(since_epoch) => {
                 self.calendar = super::Moment { now, since_epoch };

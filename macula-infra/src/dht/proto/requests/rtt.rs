@@ -34,10 +34,14 @@ impl Rtt {
         self.measured.mean()
     }
 
-    /// How long a request may take.
-    pub(super) fn timeout(&self, config: &Config) -> Duration {
-        let timeout =
-            self.measured.within(4).unwrap_or(config.timeout_initial).max(config.timeout_min);
+    /// How long a request may take. As long as this peer was not measured, twice what would do for
+    /// most of `all`, and no longer than at first.
+    pub(super) fn timeout(&self, all: &Self, config: &Config) -> Duration {
+        let unmeasured = || {
+            let usual = all.measured.within(4).map(|usual| usual.saturating_mul(2));
+            usual.map_or(config.timeout_initial, |usual| usual.min(config.timeout_initial))
+        };
+        let timeout = self.measured.within(4).unwrap_or_else(unmeasured).max(config.timeout_min);
         timeout.saturating_mul(1 << self.backed_off).min(config.timeout_max)
     }
 
@@ -61,19 +65,23 @@ mod tests {
     #[test]
     fn a_timeout_follows_the_round_trip_within_its_bounds() {
         let config = Config::default();
-        let mut rtt = Rtt::default();
-        assert_eq!((rtt.timeout(&config), rtt.slow_after()), (ms(1000), None));
+        let (mut rtt, mut all) = (Rtt::default(), Rtt::default());
+        assert_eq!((rtt.timeout(&all, &config), rtt.slow_after()), (ms(1000), None));
+        all.sample(ms(100));
+        assert_eq!(rtt.timeout(&all, &config), ms(600));
+        all.sample(ms(9000));
+        assert_eq!(rtt.timeout(&all, &config), ms(1000));
         rtt.sample(ms(100));
-        assert_eq!((rtt.timeout(&config), rtt.slow_after()), (ms(300), Some(ms(200))));
+        assert_eq!((rtt.timeout(&all, &config), rtt.slow_after()), (ms(300), Some(ms(200))));
         rtt.back_off();
-        assert_eq!(rtt.timeout(&config), ms(600));
+        assert_eq!(rtt.timeout(&all, &config), ms(600));
         (0..100).for_each(|_| rtt.back_off());
-        assert_eq!(rtt.timeout(&config), ms(5000));
+        assert_eq!(rtt.timeout(&all, &config), ms(5000));
         (0..100).for_each(|_| rtt.sample(ms(100)));
-        assert_eq!(rtt.timeout(&config), ms(200));
+        assert_eq!(rtt.timeout(&all, &config), ms(200));
         assert!(rtt.slow_after().unwrap() < ms(101), "{rtt:?}");
         rtt.sample(ms(900));
         assert_eq!(rtt.smoothed(), Some(ms(200)));
-        assert!(rtt.timeout(&config) > ms(900), "{rtt:?}");
+        assert!(rtt.timeout(&all, &config) > ms(900), "{rtt:?}");
     }
 }

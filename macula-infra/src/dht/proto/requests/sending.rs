@@ -46,7 +46,7 @@ impl Requests {
             let len_of = |ticket: &Ticket| pending.get(ticket).map_or(0, |pending| pending.len);
             let tickets = peer.next_batch(room, len_of);
             peer.in_flight += 1;
-            let (to, timeout) = (peer.contact.clone(), peer.rtt.timeout(&self.config));
+            let (to, timeout) = (peer.contact.clone(), peer.rtt.timeout(&self.rtt, &self.config));
             self.send(now, to, timeout, tickets);
         }
         self.rest(now, id);

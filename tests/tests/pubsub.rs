@@ -25,7 +25,7 @@ mod seen;
 
 use std::time::Duration;
 
-use load::{Cast, Load, PATTERNS, STORM};
+use load::{Cast, Load, PATTERNS};
 use macula_infra::pubsub::proto::Bug;
 use macula_infra::relay::Use;
 use macula_tests::seeds::{self, Case, FailedSeed};
@@ -34,6 +34,9 @@ use macula_workload::Config;
 
 /// How many seeds are run if nothing else is said: each takes some seconds of one core.
 const SEEDS: u64 = 10;
+
+/// The same for those with relays, which take longer.
+const RELAYED_SEEDS: u64 = 5;
 
 /// How many seeds a planted bug gets to be found.
 const BUG_SEEDS: u64 = 5;
@@ -56,13 +59,19 @@ const NO_CRASHES: Faults =
     Faults { crash_every: None, part_max: Duration::from_millis(1_500), ..CRASHES };
 
 /// All connect directly.
-const DIRECT: Load =
-    Load { crashes: true, cast: Cast { relays: 0 }, kills: &[Part::PubSub, Part::Connection] };
+const DIRECT: Load = Load {
+    crashes: true,
+    cast: Cast { relays: 0 },
+    storm: Duration::from_secs(8),
+    kills: &[Part::PubSub, Part::Connection],
+};
 
 /// Some of those that take part reach each other only over the first nodes, which relay.
 const RELAYED: Load = Load {
     crashes: true,
     cast: Cast { relays: 3 },
+    // It takes a while until all have places at relays.
+    storm: Duration::from_secs(20),
     kills: &[Part::PubSub, Part::Connection, Part::Relay],
 };
 
@@ -92,7 +101,7 @@ fn of_each(index: usize, config: &mut Config) {
 fn world(seed: u64, load: &Load) -> World {
     let world = World::builder(seed)
         .joins()
-        .storm(STORM)
+        .storm(load.storm)
         .healing_max(HEALING_MAX)
         .config(world::meet_quickly);
     if load.cast.relays == 0 {
@@ -106,6 +115,8 @@ fn world(seed: u64, load: &Load) -> World {
         return world.faults(if load.crashes { CRASHES } else { NO_CRASHES });
     }
     let world = world.nodes(load.cast.relays + EDGES).apart(APART).of_each(of_each).kills(&[
+        Part::PubSub,
+        Part::PubSub,
         Part::PubSub,
         Part::PubSub,
         Part::Connection,
@@ -125,7 +136,8 @@ fn run(seed: u64, load: &Load, bug: Option<Bug>) -> Result<Run<seen::Seen>, Stri
 
 fn holds(test: &'static str, load: &Load) -> Result<(), FailedSeed> {
     let case = Case { target: "pubsub", test };
-    world::check_all(case, 0..SEEDS, |seed| {
+    let seeds = if load.cast.relays > 0 { RELAYED_SEEDS } else { SEEDS };
+    world::check_all(case, 0..seeds, |seed| {
         let run = run(seed, load, None)?;
         if seeds::replayed().is_some() {
             seeds::tell(&format!("seed {seed} is whole after {:?}", run.healed_after));
@@ -166,10 +178,9 @@ fn some_are_relayed() {
 }
 
 /// Whether an invariant finds a planted bug, by one of some seeds.
-fn finds(invariant: &str, bug: Bug) {
+fn finds(invariant: &str, bug: Bug, load: &Load) {
     let case = Case { target: "pubsub", test: "planted" };
-    let load = Load { crashes: false, ..DIRECT };
-    let failed = seeds::find(case, 0..BUG_SEEDS, |seed| run(seed, &load, Some(bug)).map(drop));
+    let failed = seeds::find(case, 0..BUG_SEEDS, |seed| run(seed, load, Some(bug)).map(drop));
     assert!(failed.is_some(), "no seed of {BUG_SEEDS} finds {bug:?}");
     let failed = failed.unwrap();
     let why = failed.why.lines().next().unwrap_or_default();
@@ -179,15 +190,20 @@ fn finds(invariant: &str, bug: Bug) {
 
 #[test]
 fn what_is_sent_again_to_whoever_may_have_it_is_found() {
-    finds("nothing_comes_twice", Bug::ResendsWhatMayBeThere);
+    finds("nothing_comes_twice", Bug::ResendsWhatMayBeThere, &Load { crashes: false, ..DIRECT });
 }
 
 #[test]
 fn what_a_life_of_the_actor_leaves_uncounted_is_found() {
-    finds("each_copy_ends", Bug::ForgetsWhatItHad);
+    finds("each_copy_ends", Bug::ForgetsWhatItHad, &Load { crashes: false, ..DIRECT });
 }
 
 #[test]
 fn a_drop_that_is_not_counted_is_found() {
-    finds("each_copy_ends", Bug::ForgetsTheSlow);
+    finds("each_copy_ends", Bug::ForgetsTheSlow, &Load { crashes: false, ..DIRECT });
+}
+
+#[test]
+fn what_is_sent_again_over_relays_to_whoever_may_have_it_is_found() {
+    finds("nothing_comes_twice", Bug::ResendsWhatMayBeThere, &RELAYED);
 }

@@ -16,9 +16,6 @@ use super::history::History;
 use super::invariants;
 use super::seen::{End, Op, Seen, Told};
 
-/// How long faults come.
-pub(crate) const STORM: Duration = Duration::from_secs(8);
-
 /// What is published to. Those with a `p` are promised to arrive.
 pub(crate) const TOPICS: [&str; 4] = ["p.a", "p.b", "q.a", "q.b.c"];
 
@@ -93,6 +90,8 @@ pub(crate) struct Load {
     /// Whether nodes crash that take part.
     pub(crate) crashes: bool,
     pub(crate) cast: Cast,
+    /// How long faults come.
+    pub(crate) storm: Duration,
     /// What is killed on each node.
     pub(crate) kills: &'static [Part],
 }
@@ -102,26 +101,27 @@ impl Scenario for Load {
 
     async fn live(&self, mut life: Life<Seen>) {
         let Some(pattern) = self.cast.pattern(life.index) else { return };
-        let is_slow = self.cast.is_slow(life.index);
-        let queue_len = if is_slow { QUEUE_LEN } else { 8_192 };
+        let slow_until = self.cast.is_slow(life.index).then_some(self.storm);
+        let queue_len = if slow_until.is_some() { QUEUE_LEN } else { 8_192 };
         let options = SubscribeOptions { queue_len, ..SubscribeOptions::default() };
         let subscription = life.node.mesh().pubsub().subscribe(&pattern, &options).unwrap();
         let entropy = life.entropy.fork();
-        life.spawn(read(life.clone(), subscription, entropy, is_slow));
+        life.spawn(read(life.clone(), subscription, entropy, slow_until));
         let publishers = (0..2).map(|kind| {
             let entropy = life.entropy.fork();
             Publisher { life: life.clone(), kind, entropy, count: 0 }
         });
         let publishers: Vec<Publisher> = publishers.collect();
-        let storms = publishers.into_iter().map(|publisher| tokio::spawn(publisher.storm()));
+        let storms =
+            publishers.into_iter().map(|publisher| tokio::spawn(publisher.storm(self.storm)));
         let storms: Vec<_> = storms.collect();
         for storm in storms {
-            if within_bound(&life, storm).await.is_none() {
+            if within_bound(&life, self.storm, storm).await.is_none() {
                 return;
             }
         }
         let entropy = life.entropy.fork();
-        Publisher { life, kind: 2, entropy, count: 0 }.rounds().await;
+        Publisher { life, kind: 2, entropy, count: 0 }.rounds(self.storm).await;
     }
 
     fn healed(&self, look: &Look<'_, Seen>) -> bool {
@@ -146,8 +146,12 @@ fn tell_relayed(life: &Life<Seen>) {
 
 /// Waits for something that ends once all that was published has. It says so if that takes too long,
 /// and gives nothing.
-async fn within_bound<T>(life: &Life<Seen>, waiting: impl Future<Output = T>) -> Option<T> {
-    let left = (STORM.max(life.now()) + ENDING_MAX).saturating_sub(life.now());
+async fn within_bound<T>(
+    life: &Life<Seen>,
+    storm: Duration,
+    waiting: impl Future<Output = T>,
+) -> Option<T> {
+    let left = (storm.max(life.now()) + ENDING_MAX).saturating_sub(life.now());
     let done = tokio::time::timeout(left, waiting).await.ok();
     if done.is_none() {
         life.saw(Seen::Stuck(life.node.mesh().pubsub().delivery_report_of_all()));
@@ -160,7 +164,7 @@ async fn read(
     life: Life<Seen>,
     mut subscription: Subscription,
     mut entropy: Entropy,
-    is_slow: bool,
+    slow_until: Option<Duration>,
 ) {
     while let Some(event) = subscription.next().await {
         match event {
@@ -177,7 +181,7 @@ async fn read(
             Event::Gap(gap) => life.saw(Seen::Missed { count: gap.count }),
             other => panic!("{other:?}"),
         }
-        if is_slow && life.now() < STORM {
+        if slow_until.is_some_and(|until| life.now() < until) {
             tokio::time::sleep(Duration::from_millis(entropy.below(SLOW_MAX_MS))).await;
         }
     }
@@ -204,8 +208,8 @@ impl Publisher {
         usize::try_from(self.entropy.below(u64::try_from(of).unwrap())).unwrap()
     }
 
-    async fn storm(mut self) {
-        while self.life.now() < STORM {
+    async fn storm(mut self, until: Duration) {
+        while self.life.now() < until {
             let half = TOPICS.len() / 2;
             let topic = self.below(half) + if self.kind == 0 { 0 } else { half };
             let expiry = (!is_promised(topic) && self.entropy.chance(0.3))
@@ -223,10 +227,10 @@ impl Publisher {
     }
 
     /// Publishes to each topic, waits until all has ended, and says so.
-    async fn rounds(mut self) {
+    async fn rounds(mut self, storm: Duration) {
         let life = self.life.clone();
         tell_relayed(&life);
-        while within_bound(&life, self.round()).await.is_some() {
+        while within_bound(&life, storm, self.round()).await.is_some() {
             let mut promised = Report::default();
             for topic in (0..TOPICS.len()).filter(|topic| is_promised(*topic)) {
                 let report = self.pubsub().delivery_report(&name(topic));

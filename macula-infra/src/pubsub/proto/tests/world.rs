@@ -27,7 +27,7 @@ pub(super) fn ms(millis: u64) -> Duration {
 }
 
 /// How many nodes a world has at most.
-const NODES_MAX: u32 = 64;
+const NODES_MAX: u32 = 1_200;
 
 fn nodes() -> &'static [NodeId] {
     static NODES: OnceLock<Vec<NodeId>> = OnceLock::new();
@@ -119,8 +119,10 @@ impl sim::Node for Mesh {
 }
 
 fn address(of: NodeId) -> Address {
-    let place = nodes().iter().position(|node| *node == of).unwrap();
-    Address(u32::try_from(place).unwrap())
+    static ADDRESSES: OnceLock<BTreeMap<NodeId, Address>> = OnceLock::new();
+    let addresses =
+        ADDRESSES.get_or_init(|| nodes().iter().copied().zip((0..).map(Address)).collect());
+    addresses[&of]
 }
 
 pub(super) struct World {
@@ -131,7 +133,18 @@ pub(super) struct World {
 }
 
 impl World {
+    /// Each node has a connection with each other.
     pub(super) fn new(seed: u64, nodes: u32, faults: Faults) -> Self {
+        Self::meeting(seed, nodes, faults, |_, _| true)
+    }
+
+    /// Those nodes have connections that `meet`.
+    pub(super) fn meeting(
+        seed: u64,
+        nodes: u32,
+        faults: Faults,
+        meet: fn(Address, Address) -> bool,
+    ) -> Self {
         let places: Places = Rc::new(RefCell::new(
             (0..nodes).map(Address).map(|address| (address, Place::new(address))).collect(),
         ));
@@ -139,7 +152,10 @@ impl World {
         let (known, planted) = (Rc::clone(&places), Rc::clone(&bug));
         let make = move |birth: Birth<Broker>| {
             let mut places = known.borrow_mut();
-            let all: Vec<NodeId> = places.keys().map(|address| node(*address)).collect();
+            let here = birth.address;
+            let others =
+                places.keys().copied().filter(|other| *other != here && meet(here, *other));
+            let met: Vec<NodeId> = others.map(node).collect();
             let place = places.get_mut(&birth.address).unwrap();
             place.life.broker += 1;
             let identity = Identity {
@@ -159,7 +175,7 @@ impl World {
                 let wish = Box::new(sub.wish.clone());
                 broker.handle(birth.moment.now, Input::Subscribe { id: *id, wish });
             }
-            for node in all.into_iter().filter(|node| *node != place.node) {
+            for node in met {
                 broker.handle(birth.moment.now, Input::Met { node });
             }
             broker
@@ -244,6 +260,12 @@ impl World {
         self.places.borrow_mut().get_mut(&address).unwrap().subs.insert(id, sub);
         self.sim.input(address, |_| Input::Subscribe { id, wish: Box::new(wish) });
         id
+    }
+
+    /// A subscription ends.
+    pub(super) fn unsubscribe(&mut self, address: Address, id: SubId) {
+        self.places.borrow_mut().get_mut(&address).unwrap().subs.remove(&id);
+        self.sim.input(address, |_| Input::Unsubscribe { id });
     }
 
     pub(super) fn open(&mut self, address: Address, topic: &str) -> TopicId {

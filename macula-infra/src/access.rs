@@ -161,8 +161,8 @@ impl Access {
     }
 
     /// Puts a refusal into the audit that was decided elsewhere.
-    pub(crate) fn refused(&self, node: NodeId, action: Action, why: &str) {
-        self.0.credentials.put_into_audit(Some(node), action.as_str(), "", why);
+    pub(crate) fn refused(&self, node: NodeId, action: Action, name: &str, why: &str) {
+        self.0.credentials.put_into_audit(Some(node), action.as_str(), name, why);
     }
 
     /// Whether this node itself may do something.

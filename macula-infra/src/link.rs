@@ -29,7 +29,7 @@ use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::pool::proto::ConnId;
-use crate::transport::lane::{Bulks, Lane, Sender};
+use crate::transport::lane::{Bulks, Lane, Sender, Writing};
 use crate::transport::{CloseCode, Closed, Connection, Goodbye, Opener, Pulse, kind};
 
 pub(crate) use actor::Ended;
@@ -110,6 +110,8 @@ pub struct Caps {
     pub body_len_max: usize,
     /// How many bytes wait on a lane.
     pub lane_len_max: usize,
+    /// Each frame has a write of its own.
+    pub writes_apart: bool,
 }
 
 /// The child of `peers` that reads a link.
@@ -134,13 +136,12 @@ impl Link {
         left: Left,
     ) -> (Arc<Self>, actor::Ends) {
         let (opener, streams, control, control_out) = connection.into_parts();
-        let Caps { limits, body_len_max, lane_len_max } = caps;
+        let Caps { limits, body_len_max, lane_len_max, writes_apart } = caps;
+        let writing = Writing { limits, len_max: lane_len_max, is_apart: writes_apart };
         let mut control_out = Some(control_out);
         let lanes = Lane::ALL.map(|lane| match control_out.take() {
-            Some(stream) => {
-                Sender::opened(Arc::clone(&opener), lane, (limits, lane_len_max), stream)
-            }
-            None => Sender::new(Arc::clone(&opener), lane, limits, lane_len_max),
+            Some(stream) => Sender::opened(Arc::clone(&opener), lane, writing, stream),
+            None => Sender::new(Arc::clone(&opener), lane, writing),
         });
         let link = Arc::new(Self {
             id,

@@ -1,8 +1,8 @@
 //! The names of served actors and of procedures, anywhere in the mesh.
 //!
 //! Each name that a node serves is announced in the directory for as long as it is served. [`Names`]
-//! finds the nodes that serve a name. What it has found it believes for half a minute, and less if it
-//! proves wrong: a node that does not serve the name, or cannot be reached, or is gone from the mesh,
+//! finds the nodes that serve a name. What it has found it believes for half a minute, and looks for it
+//! again before that is over while it is asked for. It believes it for less if it proves wrong: a node that does not serve the name, or cannot be reached, or is gone from the mesh,
 //! is forgotten. A [`NamedHandle`] asks whoever serves its name, one node after the other until one
 //! takes the question.
 
@@ -163,13 +163,27 @@ impl Names {
 
     async fn others(&self, name: &str) -> Result<Vec<Provider>, DirectoryError> {
         let shared = &self.0;
-        let here = shared.calling.node();
-        let find = || async {
-            let mut found = shared.directory.find(&place(name), NODES_MAX).await?;
-            found.retain(|provider| provider.node != here);
-            Ok(found)
-        };
-        shared.found.get(TokioClock.now(), name, find).await
+        let found = shared.found.get(TokioClock.now(), name, || self.find(name)).await?;
+        if shared.found.is_due(TokioClock.now(), name) {
+            let (names, name) = (self.clone(), name.to_owned());
+            drop(tokio::spawn(async move { names.renew(&name).await }));
+        }
+        Ok(found)
+    }
+
+    /// The other nodes that serve a name, as the directory has them.
+    async fn find(&self, name: &str) -> Result<Vec<Provider>, DirectoryError> {
+        let mut found = self.0.directory.find(&place(name), NODES_MAX).await?;
+        found.retain(|provider| provider.node != self.0.calling.node());
+        Ok(found)
+    }
+
+    /// Looks for a name before what is believed of it ends.
+    async fn renew(&self, name: &str) {
+        match self.find(name).await {
+            Ok(found) => self.0.found.renewed(TokioClock.now(), name, found),
+            Err(error) => tracing::debug!(name, %error, "a name is not found again"),
+        }
     }
 
     /// Asks one node, of `left` that may be asked.

@@ -19,13 +19,13 @@
 //!
 //! # Slow subscribers
 //!
-//! Each subscription has a queue, and says when it is nearly full. Each session has queues too. A
+//! Each subscription has a queue, and says when it is half full. Each session has queues too. A
 //! message that is not promised to arrive goes to those who have room; for the others it is dropped,
 //! and they are told of the [`Gap`]. If nobody has room it waits, and its publisher with it.
 //!
 //! # Large audiences
 //!
-//! Up to 32 nodes get a topic's messages from its publisher. If there are more, those that are in no
+//! Up to 32 nodes ([`Config::direct_max`]) get a topic's messages from its publisher. If there are more, those that are in no
 //! queue group become parts of a broadcast tree, and the publisher sends to a few of them only. The
 //! change waits until what was sent directly has arrived, so the order holds; and it is for as long as
 //! the topic is published to. A report means the same: each part tells the publisher up to where its
@@ -34,13 +34,15 @@
 //! that is promised waits for the slowest part, any other for the fastest.
 //!
 //! What differs: parts pass on what others publish, unsigned, so a member of the audience could forge
-//! it. What is replayed to a new subscriber and what comes by a tree may overlap, or leave a gap
+//! it. Whether a publisher may publish is judged when it invites a part, where it shows its roles, and
+//! not for each message, which comes from another one: if the right is taken back, its broadcasts that
+//! are there go on until their topic is let go, and it begins no others. What is replayed to a new subscriber and what comes by a tree may overlap, or leave a gap
 //! between them. And in a tree each message is a frame of its own.
 //!
 //! # Rooms
 //!
-//! [`proto`] decides, `wire` has the bytes, `gate` is where publishers wait, `subscription` where
-//! messages do, and `actor` carries it all out.
+//! [`proto`] decides, `wire` has the bytes, `gate` is where publishers wait, `posts` and
+//! `subscription` are where messages do, and `actor` carries it all out.
 
 mod actor;
 mod client;
@@ -48,6 +50,7 @@ mod error;
 mod gate;
 mod message;
 mod metrics;
+mod posts;
 pub mod proto;
 mod subscription;
 mod wire;
@@ -58,6 +61,6 @@ pub use error::{PublishError, SubscribeError};
 pub use message::{
     Event, Gap, Message, Missed, PAYLOAD_LEN_MAX, Priority, PublishOptions, Qos, Reason, Report,
 };
-pub use proto::Config;
 pub use proto::word::{GROUP_LEN_MAX, Replay};
+pub use proto::{Config, config};
 pub use subscription::{QUEUE_LEN_MAX, SubscribeOptions, Subscription};

@@ -204,6 +204,8 @@ pub struct Infrastructure {
     pub dht: Handle<Bell>,
     /// The actor that publishes and subscribes.
     pub pubsub: Handle<Bell>,
+    /// What keeps places at relays and offers its own, if the node does one or the other.
+    pub relay: Option<Handle<Bell>>,
     /// Listener and dialler.
     pub transport: SupervisorHandle,
     /// Connections and their lanes.
@@ -241,7 +243,7 @@ pub fn spec(config: Config) -> Result<(ChildSpec, Infrastructure), Error> {
     let (transport, transport_handle) =
         flags(Supervisor::new("transport")?).child(endpoint).split();
     let (pool, pool_handle) = flags(Supervisor::new("pool")?).child(policy).split();
-    let Service { services, membership, dht, pubsub } = services;
+    let Service { services, membership, dht, pubsub, relay } = services;
     let (services, services_handle) = services.split();
     let telemetry = flags(Supervisor::new("telemetry")?);
     let (telemetry, telemetry_handle) = told.into_iter().fold(telemetry, Supervisor::child).split();
@@ -259,6 +261,7 @@ pub fn spec(config: Config) -> Result<(ChildSpec, Infrastructure), Error> {
         membership,
         dht,
         pubsub,
+        relay,
         transport: transport_handle,
         pool: pool_handle,
         services: services_handle,
@@ -346,8 +349,8 @@ fn ground(config: Config, peers: &SupervisorHandle) -> Result<Ground, Error> {
 
 /// What a connection may be used for.
 fn caps(config: &transport::Config) -> Caps {
-    let (body_len_max, lane_len_max) = (config.body_len_max, config.lane_len_max);
-    Caps { limits: config.limits(), body_len_max, lane_len_max }
+    let transport::Config { body_len_max, lane_len_max, writes_apart, .. } = *config;
+    Caps { limits: config.limits(), body_len_max, lane_len_max, writes_apart }
 }
 
 /// The node's part of the table.
@@ -443,6 +446,7 @@ struct Service {
     membership: Handle<Bell>,
     dht: Handle<Bell>,
     pubsub: Handle<Bell>,
+    relay: Option<Handle<Bell>>,
 }
 
 /// Membership, table, names, pub/sub and bootstrap, which hear of one another here.
@@ -518,10 +522,11 @@ fn services_of(
     let names = announcing::worker("names", names.announced_names().clone())?;
     let (pubsub_worker, pubsub) = pubsub_worker.split();
     let services = services.child(membership_worker).child(dht_worker).child(names).child(topics);
+    let (relay, relay_handle) = relay.map(Worker::split).unzip();
     let services = services.child(pubsub_worker);
-    let services = if let Some(relay) = relay { services.child(relay) } else { services };
-    let services = services.child(bootstrap);
-    Ok(Service { services, membership: membership_handle, dht: dht_handle, pubsub })
+    let services = relay.into_iter().fold(services, Supervisor::child).child(bootstrap);
+    let (membership, dht, relay) = (membership_handle, dht_handle, relay_handle);
+    Ok(Service { services, membership, dht, pubsub, relay })
 }
 
 /// What holds for all of them.

@@ -36,7 +36,11 @@ pub(crate) enum SuiteName {
     Supervision,
     /// Calls to an actor on another node, and what connections cost, beside raw QUIC.
     Rpc,
-    /// Published messages between nodes, beside frames on one raw QUIC stream.
+    /// Published messages of 128 bytes between nodes. `one_to_one` and `acknowledged` are held against
+    /// raw frames pipelined on one QUIC stream: a task makes each, gives it to the stream by itself and
+    /// waits for nothing, and another cuts them out of what comes. `one_to_one_of_bulk` holds it
+    /// against the mere bytes in writes of 256 frames that nobody makes or reads, which bounds what any
+    /// protocol could do.
     Pubsub,
     /// The distributed hash table: simulated meshes of up to 10,000 nodes, or 100,000 with --large,
     /// and real ones on the loopback interface. It takes some minutes.

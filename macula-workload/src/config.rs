@@ -259,6 +259,10 @@ impl Config {
             let place = self.place("relay", invalid.key);
             faults.push(Fault { place, problem: Problem::Relay(invalid) });
         }
+        if let Err(invalid) = self.pubsub.check() {
+            let place = self.place("pubsub", invalid.key);
+            faults.push(Fault { place, problem: Problem::Pubsub(invalid) });
+        }
         faults.or(self)
     }
 

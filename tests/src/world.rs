@@ -423,6 +423,7 @@ impl<S: Scenario> Running<'_, S> {
                 shown,
                 log: log.clone(),
                 lives: AtomicU64::new(0),
+                cuts: AtomicU64::new(0),
                 running: Mutex::new(None),
             });
             hosts.push(Arc::clone(&host));

@@ -1,5 +1,6 @@
-//! Whole nodes publish and subscribe while links break, nodes crash, and the actors of pub/sub are
-//! killed one after the other: what is counted is what was seen, and what is promised arrives.
+//! Whole nodes publish and subscribe while links break, nodes crash, and connections and the actors of
+//! pub/sub are killed one after the other: what is counted is what was seen, and what is promised
+//! arrives. In half of the runs some of them reach each other only over relays, which are killed too.
 //!
 //! `MACULA_SEED=7 cargo test -p macula-tests --test pubsub` replays a seed, and
 //! `MACULA_WORLD_SEEDS=200 cargo test -p macula-tests --test pubsub` runs more of them.
@@ -24,13 +25,18 @@ mod seen;
 
 use std::time::Duration;
 
-use load::{Load, PATTERNS, STORM};
+use load::{Cast, Load, PATTERNS};
 use macula_infra::pubsub::proto::Bug;
+use macula_infra::relay::Use;
 use macula_tests::seeds::{self, Case, FailedSeed};
 use macula_tests::world::{self, Faults, Part, Run, World};
+use macula_workload::Config;
 
 /// How many seeds are run if nothing else is said: each takes some seconds of one core.
 const SEEDS: u64 = 10;
+
+/// The same for those with relays, which take longer.
+const RELAYED_SEEDS: u64 = 5;
 
 /// How many seeds a planted bug gets to be found.
 const BUG_SEEDS: u64 = 5;
@@ -52,26 +58,87 @@ const CRASHES: Faults = Faults {
 const NO_CRASHES: Faults =
     Faults { crash_every: None, part_max: Duration::from_millis(1_500), ..CRASHES };
 
-fn world(seed: u64, crashes: bool) -> World {
-    World::builder(seed)
-        .nodes(PATTERNS.len())
+/// All connect directly.
+const DIRECT: Load = Load {
+    crashes: true,
+    cast: Cast { relays: 0 },
+    storm: Duration::from_secs(8),
+    kills: &[Part::PubSub, Part::Connection],
+};
+
+/// Some of those that take part reach each other only over the first nodes, which relay.
+const RELAYED: Load = Load {
+    crashes: true,
+    cast: Cast { relays: 3 },
+    // It takes a while until all have places at relays.
+    storm: Duration::from_secs(20),
+    kills: &[Part::PubSub, Part::Connection, Part::Relay],
+};
+
+/// How many nodes take part where some are relayed.
+const EDGES: usize = 4;
+
+/// The pairs of them that nothing gets between directly.
+const APART: &[(usize, usize)] = &[(3, 4), (3, 5), (4, 6), (5, 6)];
+
+/// Relays crash, and nothing else is wrong with the network.
+const RELAYS_CRASH: Faults = Faults {
+    latency_max: Duration::from_millis(30),
+    crash_every: Some(Duration::from_secs(2)),
+    down_max: Duration::from_millis(1_500),
+    ..Faults::NONE
+};
+
+/// The first nodes relay, and the others keep places.
+fn of_each(index: usize, config: &mut Config) {
+    if index < RELAYED.cast.relays {
+        config.relay.gives.serve = true;
+    } else {
+        config.relay.uses = Use::Always;
+    }
+}
+
+fn world(seed: u64, load: &Load) -> World {
+    let world = World::builder(seed)
         .joins()
-        .storm(STORM)
+        .storm(load.storm)
         .healing_max(HEALING_MAX)
-        .faults(if crashes { CRASHES } else { NO_CRASHES })
-        .kills(&[Part::PubSub; 3])
-        .config(world::meet_quickly)
+        .config(world::meet_quickly);
+    if load.cast.relays == 0 {
+        let world = world.nodes(PATTERNS.len()).kills(&[
+            Part::PubSub,
+            Part::PubSub,
+            Part::PubSub,
+            Part::Connection,
+            Part::Connection,
+        ]);
+        return world.faults(if load.crashes { CRASHES } else { NO_CRASHES });
+    }
+    let world = world.nodes(load.cast.relays + EDGES).apart(APART).of_each(of_each).kills(&[
+        Part::PubSub,
+        Part::PubSub,
+        Part::PubSub,
+        Part::PubSub,
+        Part::Connection,
+        Part::Connection,
+        Part::Relay,
+    ]);
+    match load.crashes {
+        true => world.faults(CRASHES),
+        false => world.faults(RELAYS_CRASH).crashing(load.cast.relays),
+    }
 }
 
-fn run(seed: u64, crashes: bool, bug: Option<Bug>) -> Result<Run<seen::Seen>, String> {
-    let world = world(seed, crashes).config(|config| config.pubsub.bug = bug);
-    world.run(&Load { crashes }).map_err(|broken| broken.to_string())
+fn run(seed: u64, load: &Load, bug: Option<Bug>) -> Result<Run<seen::Seen>, String> {
+    let world = world(seed, load).config(|config| config.pubsub.bug = bug);
+    world.run(load).map_err(|broken| broken.to_string())
 }
 
-fn holds(test: &'static str, crashes: bool) -> Result<(), FailedSeed> {
+fn holds(test: &'static str, load: &Load) -> Result<(), FailedSeed> {
     let case = Case { target: "pubsub", test };
-    world::check_all(case, 0..SEEDS, |seed| {
-        let run = run(seed, crashes, None)?;
+    let seeds = if load.cast.relays > 0 { RELAYED_SEEDS } else { SEEDS };
+    world::check_all(case, 0..seeds, |seed| {
+        let run = run(seed, load, None)?;
         if seeds::replayed().is_some() {
             seeds::tell(&format!("seed {seed} is whole after {:?}", run.healed_after));
         }
@@ -81,35 +148,62 @@ fn holds(test: &'static str, crashes: bool) -> Result<(), FailedSeed> {
 
 #[test]
 fn what_is_counted_was_seen_whatever_is_killed() -> Result<(), FailedSeed> {
-    holds("what_is_counted_was_seen_whatever_is_killed", true)
+    holds("what_is_counted_was_seen_whatever_is_killed", &DIRECT)
 }
 
 #[test]
 fn between_nodes_that_live_nothing_that_is_promised_is_lost() -> Result<(), FailedSeed> {
-    holds("between_nodes_that_live_nothing_that_is_promised_is_lost", false)
+    let test = "between_nodes_that_live_nothing_that_is_promised_is_lost";
+    holds(test, &Load { crashes: false, ..DIRECT })
 }
 
-/// Whether a planted bug is found by one of some seeds.
-fn is_found(bug: Bug) {
+#[test]
+fn what_is_counted_was_seen_over_relays_whatever_is_killed() -> Result<(), FailedSeed> {
+    holds("what_is_counted_was_seen_over_relays_whatever_is_killed", &RELAYED)
+}
+
+#[test]
+fn nothing_that_is_promised_is_lost_with_a_relay() -> Result<(), FailedSeed> {
+    let test = "nothing_that_is_promised_is_lost_with_a_relay";
+    holds(test, &Load { crashes: false, ..RELAYED })
+}
+
+#[test]
+fn some_are_relayed() {
+    let log = run(0, &Load { crashes: false, ..RELAYED }, None).unwrap().log;
+    let lines = log.lines(usize::MAX);
+    for word in ["Relayed", "Crashed", "Killed(Relay)", "Killed(Connection)", "Killed(PubSub)"] {
+        assert!(lines.contains(word), "there is no {word}");
+    }
+}
+
+/// Whether an invariant finds a planted bug, by one of some seeds.
+fn finds(invariant: &str, bug: Bug, load: &Load) {
     let case = Case { target: "pubsub", test: "planted" };
-    let failed = seeds::find(case, 0..BUG_SEEDS, |seed| run(seed, false, Some(bug)).map(drop));
+    let failed = seeds::find(case, 0..BUG_SEEDS, |seed| run(seed, load, Some(bug)).map(drop));
     assert!(failed.is_some(), "no seed of {BUG_SEEDS} finds {bug:?}");
     let failed = failed.unwrap();
     let why = failed.why.lines().next().unwrap_or_default();
+    assert!(why.starts_with(invariant), "{bug:?} is found by something else: {why}");
     seeds::tell(&format!("seed {} finds {bug:?}: {why}", failed.seed));
 }
 
 #[test]
 fn what_is_sent_again_to_whoever_may_have_it_is_found() {
-    is_found(Bug::ResendsWhatMayBeThere);
+    finds("nothing_comes_twice", Bug::ResendsWhatMayBeThere, &Load { crashes: false, ..DIRECT });
 }
 
 #[test]
 fn what_a_life_of_the_actor_leaves_uncounted_is_found() {
-    is_found(Bug::ForgetsWhatItHad);
+    finds("each_copy_ends", Bug::ForgetsWhatItHad, &Load { crashes: false, ..DIRECT });
 }
 
 #[test]
 fn a_drop_that_is_not_counted_is_found() {
-    is_found(Bug::ForgetsTheSlow);
+    finds("each_copy_ends", Bug::ForgetsTheSlow, &Load { crashes: false, ..DIRECT });
+}
+
+#[test]
+fn what_is_sent_again_over_relays_to_whoever_may_have_it_is_found() {
+    finds("nothing_comes_twice", Bug::ResendsWhatMayBeThere, &RELAYED);
 }

@@ -7,7 +7,6 @@
 mod failover;
 
 use std::convert::Infallible;
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use macula_core::topic::Topic;
@@ -159,11 +158,9 @@ fn ends(what: &What<Seen>) -> bool {
 
 #[test]
 fn a_handler_behind_two_calls_stops_within_50_ms_of_the_end_of_the_first() {
-    // Whoever says where it can be dialled keeps a part of the table. Nobody dials: all are linked.
-    let anywhere = SocketAddr::from(([10, 0, 0, 1], 4433));
     for seed in 0..10 {
         let world = World::builder(seed).nodes(3).storm(Duration::ZERO).faults(Faults::NONE);
-        let world = world.config(|config| config.mesh.advertise = vec![anywhere]);
+        let world = world.joins().config(macula_tests::world::meet_quickly);
         let run = world.healing_max(Duration::from_secs(60)).run(&Nested);
         assert!(run.unwrap().healed_after > PATIENCE, "seed {seed}");
     }

@@ -89,6 +89,7 @@ impl Idle {
             limits: config.limits(),
             body_len_max: config.body_len_max,
             lane_len_max: config.lane_len_max,
+            writes_apart: config.writes_apart,
         };
         let id = ConnId(u64::try_from(self.links.len())?);
         let (link, ends) = Link::new(id, connection, caps, &self.services, Box::new(|| {}));

@@ -12,6 +12,12 @@ use tokio::sync::OnceCell;
 /// How long what was found is believed.
 const TTL: Duration = Duration::from_secs(30);
 
+/// How long before that, at most, it is looked for again while somebody asks for it.
+const RENEW_BEFORE: Duration = Duration::from_secs(10);
+
+/// How long one that looks again has for it, before another may.
+const RENEW_WITHIN: Duration = Duration::from_secs(5);
+
 /// How long it is believed that nobody serves a name.
 const NEGATIVE_TTL: Duration = Duration::from_secs(1);
 
@@ -23,6 +29,17 @@ const NAMES_MAX: usize = 4_096;
 struct Nodes {
     nodes: Vec<Provider>,
     until: Instant,
+    /// When it is to be looked for again.
+    renew_at: Instant,
+}
+
+impl Nodes {
+    fn new(now: Instant, nodes: Vec<Provider>) -> Self {
+        let until = now + if nodes.is_empty() { NEGATIVE_TTL } else { TTL };
+        // What is not believed for long is not kept.
+        let renew_at = if nodes.is_empty() { until } else { until - RENEW_BEFORE };
+        Self { nodes, until, renew_at }
+    }
 }
 
 /// What is, or will be, known of one name. Whoever asks for it while it is being looked for waits
@@ -43,12 +60,29 @@ impl Found {
         find: impl FnOnce() -> F,
     ) -> Result<Vec<Provider>, E> {
         let search = self.search(now, name);
-        let found = search.get_or_try_init(|| async {
-            let nodes = find().await?;
-            let ttl = if nodes.is_empty() { NEGATIVE_TTL } else { TTL };
-            Ok(Nodes { nodes, until: now + ttl })
-        });
+        let found = search.get_or_try_init(|| async { Ok(Nodes::new(now, find().await?)) });
         Ok(found.await?.nodes.clone())
+    }
+
+    /// Whether a name is to be looked for again now, by whoever asks this, so that nobody has to wait
+    /// for it later.
+    pub(super) fn is_due(&self, now: Instant, name: &str) -> bool {
+        let mut names = self.0.lock();
+        let Some(search) = names.get_mut(name) else { return false };
+        let is_due = |found: &&Nodes| found.renew_at <= now && now < found.until;
+        let Some(mut found) = search.get().filter(is_due).cloned() else { return false };
+        found.renew_at = now + RENEW_WITHIN;
+        *search = Arc::new(OnceCell::new_with(Some(found)));
+        true
+    }
+
+    /// These nodes serve a name that was due, as was found now.
+    pub(super) fn renewed(&self, now: Instant, name: &str, nodes: Vec<Provider>) {
+        let mut names = self.0.lock();
+        // What was forgotten meanwhile is looked for by whoever asks for it.
+        if let Some(search) = names.get_mut(name).filter(|search| search.initialized()) {
+            *search = Arc::new(OnceCell::new_with(Some(Nodes::new(now, nodes))));
+        }
     }
 
     fn search(&self, now: Instant, name: &str) -> Search {

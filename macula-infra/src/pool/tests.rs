@@ -81,7 +81,12 @@ pub(crate) fn pool(node: NodeId, counts: &Counts) -> Pool {
     let (_never_started, peers) = Supervisor::dynamic("peers", 1).unwrap().split();
     Pool::new(Ground {
         node,
-        caps: Caps { limits: Limits::default(), body_len_max: 1 << 20, lane_len_max: 1 << 20 },
+        caps: Caps {
+            limits: Limits::default(),
+            body_len_max: 1 << 20,
+            lane_len_max: 1 << 20,
+            writes_apart: false,
+        },
         services: Services::default().with(Arc::new(counts.clone())),
         book: AddressBook::default(),
         current: Current::default(),

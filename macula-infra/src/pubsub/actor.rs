@@ -14,6 +14,7 @@ use macula_core::identity::NodeId;
 use macula_core::path::InvalidId;
 use macula_core::shell::{Driver, Effects, Inbox, Shell};
 use macula_core::supervision::{Start, Worker};
+use macula_core::topic::Topic;
 use macula_core::wire::{Frame, Kind, Limits, from_body};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -88,13 +89,24 @@ struct Hearing {
     takes_part: bool,
 }
 
+/// Reads what a frame says.
+fn read(kind: Kind, body: &[u8], limits: &Limits) -> Result<Word, wire::Invalid> {
+    match kind {
+        BATCH => wire::decode_batch(body, limits).map(Word::Batch),
+        _ => wire::decode(body, limits),
+    }
+}
+
 impl Hearing {
+    /// A node of another realm says something: it is put into the audit, with what it is about.
+    fn crosses(&self, link: &Arc<Link>, kind: Kind, body: &[u8]) {
+        let word = read(kind, body, link.limits());
+        let (action, name) = word.as_ref().map_or((Action::Publish, ""), about);
+        self.shared.access.refused(link.node(), action, name, OTHER_REALM);
+    }
+
     fn heard(&self, link: &Arc<Link>, (kind, id): (Kind, u64), body: &[u8], limits: &Limits) {
-        let read = match kind {
-            BATCH => wire::decode_batch(body, limits).map(Word::Batch),
-            _ => wire::decode(body, limits),
-        };
-        match read {
+        match read(kind, body, limits) {
             Ok(mut word) => {
                 judge(&self.shared.access, link, &mut word);
                 let (from, session) = (link.node(), SessionId(id));
@@ -126,11 +138,17 @@ fn judge(access: &Access, link: &Arc<Link>, word: &mut Word) {
     };
     match word {
         Word::Batch(batch) => {
+            // Most messages of a batch are of one topic, which is judged once.
+            let mut judged: Option<(Topic, bool)> = None;
             for entry in &mut batch.entries {
-                if let Entry::Message(carried) = entry
-                    && is_forbidden(Action::Publish, carried.topic.as_str())
-                {
-                    carried.is_allowed = false;
+                let Entry::Message(carried) = entry else { continue };
+                let known = judged.as_ref().filter(|(topic, _)| *topic == carried.topic);
+                carried.is_allowed = known.map_or_else(
+                    || !is_forbidden(Action::Publish, carried.topic.as_str()),
+                    |(_, is_allowed)| *is_allowed,
+                );
+                if known.is_none() {
+                    judged = Some((carried.topic.clone(), carried.is_allowed));
                 }
             }
         }
@@ -150,8 +168,46 @@ fn judge(access: &Access, link: &Arc<Link>, word: &mut Word) {
     }
 }
 
+/// What whoever says this wants to do, and with the name of what, as far as it says that.
+fn about(word: &Word) -> (Action, &str) {
+    fn first(prefixes: &[Arc<str>]) -> &str {
+        prefixes.first().map(|prefix| &**prefix).unwrap_or_default()
+    }
+    match word {
+        Word::Ask { prefixes } => (Action::Publish, first(prefixes)),
+        Word::Plant(plant) => (Action::Publish, plant.topic.as_str()),
+        Word::Batch(batch) => {
+            let topic = batch.entries.iter().find_map(|entry| match entry {
+                Entry::Message(carried) => Some(carried.topic.as_str()),
+                _ => None,
+            });
+            (Action::Publish, topic.unwrap_or_default())
+        }
+        Word::Hello { .. } | Word::Bye | Word::Branch { .. } | Word::Fell { .. } => {
+            (Action::Publish, "")
+        }
+        Word::News { prefixes } => (Action::Subscribe, first(prefixes)),
+        Word::Interest(interest) => {
+            let wanted = interest.entries.first().map(|(wanted, _)| wanted.pattern.as_str());
+            (Action::Subscribe, wanted.unwrap_or_default())
+        }
+        Word::Replay { pattern, .. } => (Action::Subscribe, pattern.as_str()),
+        Word::Welcome { .. } | Word::Report { .. } | Word::Reset | Word::Refused { .. } => {
+            (Action::Subscribe, "")
+        }
+    }
+}
+
 fn refused(reason: &'static str) {
     ::metrics::counter!(metrics::REFUSED, "reason" => reason).increment(1);
+}
+
+#[cfg(test)]
+impl PubSub {
+    /// Leaves an input for the actor, as if something had happened.
+    pub(crate) fn tell(&self, input: Input) {
+        self.0.desk.tell(input);
+    }
 }
 
 impl Session for Hearing {
@@ -162,13 +218,19 @@ impl Session for Hearing {
         if self.takes_part {
             self.heard(link, (frame.kind, frame.id), &frame.body, link.limits());
         } else if !self.shared.access.is_of_this_realm(link.peer()) {
-            self.shared.access.refused(link.node(), Action::Publish, OTHER_REALM);
+            self.crosses(link, frame.kind, &frame.body);
         }
     }
 
     fn bulk(self: Arc<Self>, link: Arc<Link>, about: Frame, body: Body) -> BoxFuture<'static, ()> {
         Box::pin(async move {
-            if !matches!(about.kind, WORD | BATCH) || !self.takes_part {
+            if !matches!(about.kind, WORD | BATCH) {
+                return;
+            }
+            if !self.takes_part {
+                if !self.shared.access.is_of_this_realm(link.peer()) {
+                    self.crosses(&link, about.kind, &[]);
+                }
                 return;
             }
             let Ok(Long { len }) = from_body(&about.body, link.limits()) else { return };
@@ -346,7 +408,16 @@ impl Effects<Broker> for Deeds {
     fn apply(&mut self, _now: Instant, output: Output, inbox: &Inbox<Input>) {
         match output {
             Output::Send { to, session, word } => self.send(to, session, &word),
-            Output::Tell { to, event } => self.tell(to, |_, events| events.push(event)),
+            Output::Take => {
+                let posts = &self.shared.gates.posts;
+                if posts.take(|messages| inbox.push(Input::Publish { messages })) {
+                    inbox.push(Input::Waiting);
+                }
+            }
+            Output::Tell { to, events: told } => self.tell(to, |_, events| match events.len() {
+                0 => *events = told,
+                _ => events.extend(told),
+            }),
             Output::Find { prefix } => self.find(prefix, inbox),
             Output::Audience { topic, subscribers } => {
                 self.shared.gates.audience(topic, subscribers);

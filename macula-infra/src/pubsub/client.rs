@@ -182,14 +182,14 @@ impl PubSub {
         payload: impl Into<Bytes>,
         options: PublishOptions,
     ) -> Result<Published, PublishError> {
-        let payload = self.check(topic, payload.into())?;
+        let mut payload = self.check(topic, payload.into())?;
         let gate = match self.0.gates.open(topic) {
             Ok(gate) => gate,
             Err(Shut::Full) => return Err(PublishError::TooManyTopics { max: TOPICS_MAX }),
             Err(Shut::Over | Shut::Busy) => return Ok(Published::WouldBlock),
         };
         let Some(subscribers) = gate.subscribers() else { return Ok(Published::WouldBlock) };
-        Ok(match self.put_now(&gate, subscribers, &payload, options) {
+        Ok(match self.put_now(&gate, subscribers, &mut payload, options) {
             Ok(published) => published,
             Err(_shut) => Published::WouldBlock,
         })
@@ -209,16 +209,16 @@ impl PubSub {
         &self,
         gate: &Gate,
         subscribers: usize,
-        payload: &Bytes,
+        payload: &mut Bytes,
         options: PublishOptions,
     ) -> Result<Published, Shut> {
         if subscribers > 0 {
-            gate.put(&self.0.desk, payload, options)?;
+            gate.put(&self.0.gates.posts, payload, options)?;
             return Ok(Published::Accepted { subscribers });
         }
         gate.seek(&self.0.desk);
         let is_kept = options.retain || options.keep;
-        if is_kept && !gate.keep(&self.0.desk, payload.clone(), options) {
+        if is_kept && !gate.keep(&self.0.gates.posts, payload.clone(), options) {
             return Err(Shut::Busy);
         }
         Ok(Published::NoSubscribers)
@@ -227,14 +227,14 @@ impl PubSub {
     async fn put_in(
         &self,
         topic: &Topic,
-        payload: Bytes,
+        mut payload: Bytes,
         options: PublishOptions,
     ) -> Result<Published, PublishError> {
         let gates = &self.0.gates;
         // Most get in at once.
         if let Ok(gate) = gates.open(topic)
             && let Some(subscribers) = gate.subscribers()
-            && let Ok(published) = self.put_now(&gate, subscribers, &payload, options)
+            && let Ok(published) = self.put_now(&gate, subscribers, &mut payload, options)
         {
             return Ok(published);
         }
@@ -245,14 +245,16 @@ impl PubSub {
             turn.as_mut().enable();
             let shut = match gates.open(topic) {
                 Ok(gate) => match gate.known().await {
-                    Ok(subscribers) => match self.put_now(&gate, subscribers, &payload, options) {
-                        Ok(published) => return Ok(published),
-                        Err(Shut::Full) => match gate.room(payload.len()).await {
-                            Ok(()) => continue,
+                    Ok(subscribers) => {
+                        match self.put_now(&gate, subscribers, &mut payload, options) {
+                            Ok(published) => return Ok(published),
+                            Err(Shut::Full) => match gate.room(payload.len()).await {
+                                Ok(()) => continue,
+                                Err(shut) => shut,
+                            },
                             Err(shut) => shut,
-                        },
-                        Err(shut) => shut,
-                    },
+                        }
+                    }
                     Err(shut) => shut,
                 },
                 Err(Shut::Full) => {
@@ -337,7 +339,7 @@ impl PubSub {
         // Under the lock, so that each life of the actor hears of it once.
         shared.desk.tell(Input::Subscribe { id, wish: Box::new(subscribed.wish()) });
         drop(all);
-        Ok(Subscription { shared: Arc::clone(shared), subscribed })
+        Ok(Subscription { shared: Arc::clone(shared), subscribed, taken: <_>::default() })
     }
 
     fn check_subscription(

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -15,7 +15,8 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, Semaphore, watch};
 
 use super::message::{PublishOptions, Reason, Report};
-use super::proto::{Bug, Config, Input, TopicId, Weight};
+use super::posts::Posts;
+use super::proto::{Bug, Config, Input, Posted, TopicId, Weight};
 use crate::desk::Desk;
 
 /// How much room a topic has for messages that wait for their turn: as many as this if they are
@@ -31,6 +32,9 @@ const SEEK_AFTER: Duration = Duration::from_secs(1);
 /// How many topics are published to.
 pub(super) const TOPICS_MAX: usize = 65_536;
 
+/// It is not known yet how many subscribers there are.
+const UNKNOWN: usize = usize::MAX;
+
 /// How many idle topics are let go at one time.
 const LET_GO_MAX: usize = 1_024;
 
@@ -39,6 +43,8 @@ pub(super) struct Gate {
     id: TopicId,
     room: Semaphore,
     subscribers: watch::Sender<Option<usize>>,
+    /// The same, for those who do not wait: [`UNKNOWN`] as long as it is.
+    count: AtomicUsize,
     /// When it was last asked for subscribers, because there are none.
     sought: Mutex<Option<Instant>>,
     tally: Mutex<Tally>,
@@ -49,6 +55,8 @@ struct Tally {
     report: Report,
     /// How many messages wait for their turn.
     waiting: u64,
+    /// The place of the last message that was only to be kept, among all that were posted.
+    kept: u64,
     /// Its life is over: publishers ask for the topic anew.
     is_over: bool,
 }
@@ -60,8 +68,9 @@ impl Tally {
         report
     }
 
-    fn is_idle(&self) -> bool {
-        self.waiting == 0 && self.report.pending() == 0
+    /// Nothing waits, and the actor has all that was to be kept.
+    fn is_idle(&self, posts: &Posts) -> bool {
+        self.waiting == 0 && self.report.pending() == 0 && posts.is_taken(self.kept)
     }
 }
 
@@ -85,7 +94,14 @@ pub(super) enum Shut {
 impl Gate {
     /// How many subscribers there are, if that is known.
     pub(super) fn subscribers(&self) -> Option<usize> {
-        *self.subscribers.borrow()
+        let count = self.count.load(Ordering::Acquire);
+        (count != UNKNOWN).then_some(count)
+    }
+
+    /// How many subscribers there are is known, or has changed.
+    fn found(&self, subscribers: usize) {
+        self.count.store(subscribers.min(UNKNOWN - 1), Ordering::Release);
+        self.subscribers.send_replace(Some(subscribers));
     }
 
     /// Waits until that is known, or this life of the topic is over.
@@ -122,11 +138,11 @@ impl Gate {
         Ok(())
     }
 
-    /// Puts a message in, if there is room for it.
+    /// Puts a message in, if there is room for it. Else `payload` is what it was.
     pub(super) fn put(
         &self,
-        desk: &Desk<Input>,
-        payload: &Bytes,
+        posts: &Posts,
+        payload: &mut Bytes,
         options: PublishOptions,
     ) -> Result<(), Shut> {
         let cost = cost(payload.len());
@@ -136,20 +152,24 @@ impl Gate {
             return Err(Shut::Over);
         }
         let Ok(room) = self.room.try_acquire_many(cost) else { return Err(Shut::Full) };
-        let (topic, payload) = (self.id, payload.clone());
-        let weight = Weight { messages: 1, cost };
-        if !desk.offer(Input::Publish { topic, payload, options, weight }) {
-            return Err(Shut::Busy);
-        }
+        let (topic, weight) = (self.id, Weight { messages: 1, cost });
+        let message = || Posted { topic, payload: std::mem::take(payload), options, weight };
+        posts.leave(message).ok_or(Shut::Busy)?;
         room.forget();
         tally.waiting += 1;
         Ok(())
     }
 
     /// Puts a message in that is only kept, because nobody subscribes.
-    pub(super) fn keep(&self, desk: &Desk<Input>, payload: Bytes, options: PublishOptions) -> bool {
+    pub(super) fn keep(&self, posts: &Posts, payload: Bytes, options: PublishOptions) -> bool {
+        let mut tally = self.tally.lock();
         let (topic, weight) = (self.id, Weight::default());
-        desk.offer(Input::Publish { topic, payload, options, weight })
+        let place = match tally.is_over {
+            true => None,
+            false => posts.leave(|| Posted { topic, payload, options, weight }),
+        };
+        tally.kept = place.unwrap_or(tally.kept);
+        place.is_some()
     }
 }
 
@@ -161,6 +181,7 @@ fn cost(len: usize) -> u32 {
 pub(super) struct Gates {
     config: Config,
     desk: Desk<Input>,
+    pub(super) posts: Posts,
     gates: DashMap<Topic, Arc<Gate>>,
     by_id: DashMap<TopicId, Arc<Gate>>,
     ids: AtomicU64,
@@ -185,6 +206,7 @@ impl Gates {
     pub(super) fn new(desk: Desk<Input>, config: Config) -> Self {
         Self {
             config,
+            posts: Posts::new(desk.clone()),
             desk,
             gates: DashMap::new(),
             by_id: DashMap::new(),
@@ -222,6 +244,7 @@ impl Gates {
             id,
             room: Semaphore::new(usize::try_from(ROOM).unwrap_or(usize::MAX)),
             subscribers: watch::Sender::new(None),
+            count: AtomicUsize::new(UNKNOWN),
             sought: Mutex::default(),
             tally: Mutex::new(Tally { report, ..Tally::default() }),
         });
@@ -241,7 +264,7 @@ impl Gates {
     fn let_go(&self) {
         let is_idle = |gate: &Arc<Gate>| {
             // Two tables have it, and nobody else.
-            Arc::strong_count(gate) == 2 && gate.tally.lock().is_idle()
+            Arc::strong_count(gate) == 2 && gate.tally.lock().is_idle(&self.posts)
         };
         let idle = self.gates.iter().filter(|entry| is_idle(entry.value()));
         let idle: Vec<Topic> = idle.take(LET_GO_MAX).map(|entry| entry.key().clone()).collect();
@@ -283,13 +306,15 @@ impl Gates {
             }
             self.remember(topic, &report);
         }
+        // Nobody leaves anything for the topics of before any more.
+        self.posts.clear();
         begin()
     }
 
     /// A topic's subscribers are known, or others.
     pub(super) fn audience(&self, id: TopicId, subscribers: usize) {
         if let Some(gate) = self.by_id.get(&id) {
-            gate.subscribers.send_replace(Some(subscribers));
+            gate.found(subscribers);
         }
     }
 

@@ -48,7 +48,7 @@ impl Priority {
 }
 
 /// How a message is published.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct PublishOptions {
     /// What is promised of it.
     pub qos: Qos,
@@ -202,10 +202,16 @@ impl Report {
     }
 
     pub(crate) fn end(&mut self, how: Outcome) {
+        self.ended(how, 1);
+    }
+
+    /// So many copies have ended in the same way.
+    pub(crate) fn ended(&mut self, how: Outcome, copies: u64) {
         match how {
-            Outcome::Delivered => self.delivered += 1,
-            Outcome::Expired => self.expired += 1,
-            Outcome::Dropped(reason) => *self.dropped.entry(reason).or_default() += 1,
+            Outcome::Delivered => self.delivered += copies,
+            Outcome::Expired => self.expired += copies,
+            Outcome::Dropped(_) if copies == 0 => {}
+            Outcome::Dropped(reason) => *self.dropped.entry(reason).or_default() += copies,
         }
     }
 }

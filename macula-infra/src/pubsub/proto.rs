@@ -8,9 +8,10 @@
 pub mod archive;
 pub(crate) mod broker;
 mod bug;
-mod config;
+pub mod config;
 pub(crate) mod flow;
 pub(crate) mod grove;
+pub(crate) mod ids;
 pub(crate) mod inlet;
 pub(crate) mod intake;
 pub(crate) mod outlet;
@@ -47,8 +48,10 @@ pub(crate) enum Input {
     Close { id: TopicId },
     /// Somebody wants to publish to it, and nobody is known to subscribe.
     Seek { id: TopicId },
-    /// Something is published.
-    Publish { topic: TopicId, payload: Bytes, options: PublishOptions, weight: Weight },
+    /// Messages wait to be published.
+    Waiting,
+    /// They are published, in this order.
+    Publish { messages: Vec<Posted> },
     /// Who has subscriptions with this prefix, if that could be found out.
     Found { prefix: Arc<str>, nodes: Option<Vec<NodeId>> },
     /// Somebody subscribes.
@@ -84,6 +87,15 @@ impl Weight {
     }
 }
 
+/// A message as its publisher has left it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Posted {
+    pub(crate) topic: TopicId,
+    pub(crate) payload: Bytes,
+    pub(crate) options: PublishOptions,
+    pub(crate) weight: Weight,
+}
+
 /// What was not sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Unsent {
@@ -102,8 +114,10 @@ pub(crate) enum Unsent {
 pub(crate) enum Output {
     /// Say something to a node.
     Send { to: NodeId, session: SessionId, word: Word },
-    /// Tell a subscription.
-    Tell { to: SubId, event: Event },
+    /// Give what waits to be published.
+    Take,
+    /// Tell a subscription, in this order.
+    Tell { to: SubId, events: Vec<Event> },
     /// Find out who has subscriptions with this prefix.
     Find { prefix: Arc<str> },
     /// A topic is known to have so many subscribers: nodes, and queue groups.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Debug;
 use std::sync::Arc;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use macula_core::identity::NodeId;
 use macula_core::topic::Pattern;
 use parking_lot::Mutex;
@@ -19,12 +19,15 @@ use super::proto::word::{Replay, SubId, Wanted};
 /// The longest queue, in messages.
 pub const QUEUE_LEN_MAX: usize = 1 << 20;
 
-/// With so many events before it, a short payload is copied when it is queued: else it would keep all
-/// of the batch that it came in.
+/// With so many events before them, short payloads are copied when they are queued: else each could
+/// keep all of the batch that it came in.
 const COPY_AT: usize = 256;
 
 /// A payload of more bytes is not: it is most of its batch.
 const COPY_LEN_MAX: usize = 4_096;
+
+/// How many payloads that are copied share one piece of memory, more or less in bytes.
+const COPIES_LEN: usize = 32 * 1024;
 
 /// How somebody subscribes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -81,11 +84,33 @@ impl SubscribeOptions {
 #[derive(Debug, Default)]
 struct Queue {
     events: VecDeque<Event>,
-    /// What waits takes this of its room.
-    held: (usize, usize),
-    /// What was read since the actor was told of it.
-    read: (usize, usize),
+    /// What takes of its room: all that waits, here or at whoever reads, and what was read without
+    /// the actor's being told.
+    held: Held,
     is_over: bool,
+}
+
+/// Messages, and their bytes.
+#[derive(Debug, Clone, Copy, Default)]
+struct Held {
+    messages: usize,
+    bytes: usize,
+}
+
+impl Held {
+    fn add(&mut self, event: &Event) {
+        let Room { messages, bytes } = weight(event);
+        self.messages += messages;
+        self.bytes += bytes;
+    }
+}
+
+/// What whoever reads has taken out of the queue, all at one time.
+#[derive(Debug, Default)]
+pub(super) struct Taken {
+    events: VecDeque<Event>,
+    /// What was read since the actor was told of it.
+    read: Held,
 }
 
 /// A subscription, as its node has it. It outlives the actor.
@@ -132,14 +157,11 @@ impl Subscribed {
 
     /// What a life of the actor has to know of it.
     pub(super) fn wish(&self) -> Wish {
-        let mut queue = self.queue.lock();
-        queue.read = (0, 0);
-        let (messages, bytes) = queue.held;
+        let Held { messages, bytes } = self.queue.lock().held;
         let room = Room {
             messages: self.capacity.messages.saturating_sub(messages),
             bytes: self.capacity.bytes.saturating_sub(bytes),
         };
-        drop(queue);
         Wish {
             wanted: self.wanted.clone(),
             qos: self.qos,
@@ -153,12 +175,14 @@ impl Subscribed {
     /// Something comes for it. There is room: the actor counts that.
     pub(super) fn tell(&self, events: &mut Vec<Event>) {
         let mut queue = self.queue.lock();
-        for event in events.drain(..) {
-            let Room { messages, bytes } = weight(&event);
-            let event = if queue.events.len() < COPY_AT { event } else { alone(event) };
-            queue.held.0 += messages;
-            queue.held.1 += bytes;
-            queue.events.push_back(event);
+        if queue.events.len() >= COPY_AT {
+            alone(events);
+        }
+        events.iter().for_each(|event| queue.held.add(event));
+        if queue.events.is_empty() {
+            queue.events = std::mem::take(events).into();
+        } else {
+            queue.events.extend(events.drain(..));
         }
         drop(queue);
         self.news.notify_one();
@@ -180,33 +204,58 @@ impl Subscribed {
     }
 
     /// The next thing that waits, and what the actor is to be told then.
-    fn take(&self) -> Option<(Event, Option<Room>)> {
+    fn take(&self, taken: &mut Taken) -> Option<(Event, Option<Room>)> {
+        if taken.events.is_empty() {
+            std::mem::swap(&mut taken.events, &mut self.queue.lock().events);
+        }
+        let event = taken.events.pop_front()?;
+        taken.read.add(&event);
+        let is_much = taken.read.messages >= self.capacity.messages.div_ceil(4)
+            || taken.read.bytes >= self.capacity.bytes.div_ceil(4);
+        if !is_much && !taken.events.is_empty() {
+            return Some((event, None));
+        }
         let mut queue = self.queue.lock();
-        let event = queue.events.pop_front()?;
-        let Room { messages, bytes } = weight(&event);
-        queue.held.0 -= messages;
-        queue.held.1 -= bytes;
-        queue.read.0 += messages;
-        queue.read.1 += bytes;
-        let is_much = queue.read.0 >= self.capacity.messages.div_ceil(4)
-            || queue.read.1 >= self.capacity.bytes.div_ceil(4)
-            || queue.events.is_empty();
-        let read = is_much.then(|| {
-            let (messages, bytes) = std::mem::take(&mut queue.read);
-            Room { messages, bytes }
-        });
-        Some((event, read))
+        if !is_much && !queue.events.is_empty() {
+            return Some((event, None));
+        }
+        let Held { messages, bytes } = std::mem::take(&mut taken.read);
+        queue.held.messages -= messages;
+        queue.held.bytes -= bytes;
+        Some((event, Some(Room { messages, bytes })))
     }
 }
 
-/// A message whose payload keeps nothing else, if it is short.
-fn alone(event: Event) -> Event {
-    match event {
-        Event::Message(mut message) if message.payload.len() <= COPY_LEN_MAX => {
-            message.payload = Bytes::copy_from_slice(&message.payload);
-            Event::Message(message)
+/// Puts short payloads into memory that keeps nothing else, a piece for many.
+fn alone(events: &mut [Event]) {
+    let mut rest = events;
+    while !rest.is_empty() {
+        let mut copied = BytesMut::new();
+        let mut many = 0;
+        for event in rest.iter() {
+            if copied.len() >= COPIES_LEN {
+                break;
+            }
+            many += 1;
+            copied.extend_from_slice(short(event).map_or(&[], |payload| payload));
         }
-        event => event,
+        let mut copied = copied.freeze();
+        let (now, later) = rest.split_at_mut(many);
+        for event in now {
+            let len = short(event).map(Bytes::len);
+            if let (Event::Message(message), Some(len)) = (event, len) {
+                message.payload = copied.split_to(len);
+            }
+        }
+        rest = later;
+    }
+}
+
+/// The payload of a message, if it is short.
+fn short(event: &Event) -> Option<&Bytes> {
+    match event {
+        Event::Message(message) if message.payload.len() <= COPY_LEN_MAX => Some(&message.payload),
+        _ => None,
     }
 }
 
@@ -216,6 +265,7 @@ fn alone(event: Event) -> Event {
 pub struct Subscription {
     pub(super) shared: Arc<Shared>,
     pub(super) subscribed: Arc<Subscribed>,
+    pub(super) taken: Taken,
 }
 
 impl Subscription {
@@ -244,7 +294,7 @@ impl Subscription {
 
     /// The next message, if one waits.
     pub fn try_next(&mut self) -> Option<Event> {
-        let (event, read) = self.subscribed.take()?;
+        let (event, read) = self.subscribed.take(&mut self.taken)?;
         if let Some(read) = read {
             self.shared.desk.tell(Input::Consumed { id: self.subscribed.id, read });
         }
@@ -254,7 +304,7 @@ impl Subscription {
     /// How many events wait.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.subscribed.queue.lock().events.len()
+        self.taken.events.len() + self.subscribed.queue.lock().events.len()
     }
 
     /// Whether none waits.

@@ -1,15 +1,18 @@
 //! The bytes of what the ends of sessions say.
 //!
-//! A batch names each of its topics once, and has all payloads in one piece behind its entries, so
-//! that many small messages cost little more than their bytes. What comes from a peer is held to the
-//! bounds of [`proto`](super::proto) while it is read.
+//! A batch names each of its topics once, messages of one topic whose numbers are consecutive are one
+//! entry, and all lengths and all payloads are each in one piece behind the entries. So many small
+//! messages cost little more than their bytes. What comes from a peer is held to the bounds of
+//! [`proto`](super::proto) while it is read.
+
+mod lens;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use macula_core::topic::{InvalidTopic, Pattern, Topic};
 use macula_core::wire::{BodyError, EncodeError, Limits, from_body, to_body};
 use serde::{Deserialize, Serialize};
@@ -131,11 +134,14 @@ struct WireBatch<'a> {
     #[serde(borrow)]
     topics: Vec<Cow<'a, str>>,
     entries: Vec<WireEntry>,
-    payloads: Bytes,
+    /// How long each message is: see [`lens`].
+    lens: &'a serde_bytes::Bytes,
+    payloads: &'a serde_bytes::Bytes,
 }
 
-/// What, of which topic, with which number, how many bytes, and what else: for a message the number
-/// is its own, for what is missing that of the first, and for a cut the subscription's.
+/// What, of which topic, with which number, how many, and what else: for messages the number is that
+/// of the first, and each has the next one; for what is missing it is that of the first; and for a
+/// cut the subscription's.
 #[derive(Serialize, Deserialize)]
 struct WireEntry(What, u32, u64, u32, Option<Box<WireExtra>>);
 
@@ -188,7 +194,7 @@ enum WireExtra {
 /// [`EncodeError`], if it is longer than messages may be.
 pub(super) fn encode(word: &Word) -> Result<Bytes, EncodeError> {
     let wire = match word {
-        Word::Batch(batch) => return to_body(&batch_out(batch), LEN_MAX),
+        Word::Batch(batch) => return batch_out(batch),
         Word::Hello { realm, life, is_new } => {
             WireWord::Hello { realm: (*realm).into(), life: *life, is_new: *is_new }
         }
@@ -242,53 +248,78 @@ fn interest_out(interest: &Interest) -> WireWord {
     }
 }
 
-fn batch_out(batch: &Batch) -> WireBatch<'_> {
-    let mut places: BTreeMap<&str, u32> = BTreeMap::new();
-    let mut topics = Vec::new();
-    let mut last: Option<(&str, u32)> = None;
+fn batch_out(batch: &Batch) -> Result<Bytes, EncodeError> {
+    let mut topics = Topics::default();
     let len = batch.entries.iter().map(|entry| match entry {
         Entry::Message(carried) => carried.payload.len(),
         _ => 0,
     });
-    let mut payloads = BytesMut::with_capacity(len.sum());
-    let mut at = |text| match last {
-        Some((of, place)) if of == text => place,
-        _ => {
-            let next = u32::try_from(places.len()).unwrap_or(u32::MAX);
-            let place = *places.entry(text).or_insert_with(|| {
-                topics.push(Cow::Borrowed(text));
-                next
-            });
-            last = Some((text, place));
-            place
-        }
-    };
-    let missing = |what, missing: &Missing, topic| {
-        let Missing { from, to, count, why, .. } = missing;
-        let extra = WireExtra::Missing { to: *to, count: *count, why: *why };
-        WireEntry(what, topic, *from, 0, Some(Box::new(extra)))
-    };
-    let mut entries = Vec::with_capacity(batch.entries.len());
+    let mut payloads = Vec::with_capacity(len.sum());
+    let mut lens = Vec::with_capacity(batch.entries.len() * 2);
+    let mut entries: Vec<WireEntry> = Vec::new();
     for entry in &batch.entries {
-        entries.push(match entry {
+        let entry = match entry {
             Entry::Message(carried) => {
                 payloads.extend_from_slice(&carried.payload);
-                let len = u32::try_from(carried.payload.len()).unwrap_or(u32::MAX);
+                lens::write(&mut lens, carried.payload.len());
+                let topic = topics.place(carried.topic.as_str());
                 let extra = route_out(&carried.route);
-                WireEntry(What::Message, at(carried.topic.as_str()), carried.sequence, len, extra)
+                if let Some(WireEntry(What::Message, of, first, count, None)) = entries.last_mut()
+                    && extra.is_none()
+                    && *of == topic
+                    && first.checked_add((*count).into()) == Some(carried.sequence)
+                {
+                    *count += 1;
+                    continue;
+                }
+                WireEntry(What::Message, topic, carried.sequence, 1, extra)
             }
-            Entry::Missing(of) => missing(What::Missing, of, at(of.topic.as_str())),
-            Entry::Void(of) => missing(What::Void, of, at(of.topic.as_str())),
-            Entry::Cut(sub) => WireEntry(What::Cut, 0, sub.0, 0, None),
-        });
+            Entry::Missing(of) => missing_out(What::Missing, of, &mut topics),
+            Entry::Void(of) => missing_out(What::Void, of, &mut topics),
+            Entry::Cut(sub) => WireEntry(What::Cut, 0, sub.0, 1, None),
+        };
+        entries.push(entry);
     }
-    WireBatch {
+    let wire = WireBatch {
         flow: batch.flow.number(),
         first: batch.first,
         known: batch.known,
-        topics,
+        topics: topics.named,
         entries,
-        payloads: payloads.freeze(),
+        lens: serde_bytes::Bytes::new(&lens),
+        payloads: serde_bytes::Bytes::new(&payloads),
+    };
+    to_body(&wire, LEN_MAX)
+}
+
+fn missing_out<'a>(what: What, missing: &'a Missing, topics: &mut Topics<'a>) -> WireEntry {
+    let Missing { topic, from, to, count, why } = missing;
+    let extra = WireExtra::Missing { to: *to, count: *count, why: *why };
+    WireEntry(what, topics.place(topic.as_str()), *from, 1, Some(Box::new(extra)))
+}
+
+/// The topics of a batch that is written, and where each stands.
+#[derive(Default)]
+struct Topics<'a> {
+    named: Vec<Cow<'a, str>>,
+    places: BTreeMap<&'a str, u32>,
+    last: Option<(&'a str, u32)>,
+}
+
+impl<'a> Topics<'a> {
+    fn place(&mut self, topic: &'a str) -> u32 {
+        if let Some((of, place)) = self.last
+            && of == topic
+        {
+            return place;
+        }
+        let next = u32::try_from(self.named.len()).unwrap_or(u32::MAX);
+        let place = *self.places.entry(topic).or_insert_with(|| {
+            self.named.push(Cow::Borrowed(topic));
+            next
+        });
+        self.last = Some((topic, place));
+        place
     }
 }
 
@@ -391,40 +422,59 @@ fn report_in(report: WireReport) -> Result<FlowReport, Invalid> {
 /// [`Invalid`]; a batch of which one part is bad is refused as a whole.
 pub(super) fn decode_batch(bytes: &[u8], limits: &Limits) -> Result<Batch, Invalid> {
     let read: WireBatch<'_> = from_body(bytes, limits)?;
-    few("entries", read.entries.len(), BATCH_ENTRIES_MAX)?;
     few("topics", read.topics.len(), BATCH_ENTRIES_MAX)?;
+    let counts = read.entries.iter().map(|WireEntry(_, _, _, count, _)| number(*count));
+    let count = counts.fold(0_usize, usize::saturating_add);
+    few("entries", count, BATCH_ENTRIES_MAX)?;
     let topics: Result<Vec<Topic>, InvalidTopic> =
         read.topics.iter().map(|topic| topic.parse()).collect();
-    let (topics, mut payloads) = (topics?, read.payloads);
-    let mut entries = Vec::with_capacity(read.entries.len());
-    for WireEntry(what, topic, number, len, extra) in read.entries {
+    let topics = topics?;
+    let mut bodies = Bodies { lens: read.lens, left: Bytes::copy_from_slice(read.payloads) };
+    let mut entries = Vec::with_capacity(count);
+    for WireEntry(what, topic, number, count, extra) in read.entries {
         let topic = usize::try_from(topic).ok().and_then(|place| topics.get(place));
         let topic = || topic.cloned().ok_or(Invalid::Wrong("topic"));
-        entries.push(match (what, extra.map(|extra| *extra)) {
-            (What::Cut, _) => Entry::Cut(SubId(number)),
+        match (what, extra.map(|extra| *extra)) {
             (What::Message, extra) => {
-                let len = usize::try_from(len).unwrap_or(usize::MAX);
-                if len > payloads.len() || len > PAYLOAD_LEN_MAX {
-                    return Err(Invalid::Wrong("length"));
-                }
-                let payload = payloads.split_to(len);
                 let (topic, route) = (topic()?, route_in(extra)?);
-                Entry::Message(Carried {
-                    topic,
-                    sequence: number,
-                    payload,
-                    route,
-                    is_allowed: true,
-                })
+                number.checked_add(count.into()).ok_or(Invalid::Wrong("number"))?;
+                for sequence in (number..).take(self::number(count)) {
+                    let payload = bodies.next()?;
+                    let (topic, route) = (topic.clone(), route.clone());
+                    let carried = Carried { topic, sequence, payload, route, is_allowed: true };
+                    entries.push(Entry::Message(carried));
+                }
             }
+            // Of anything else there is one.
+            _ if count != 1 => return Err(Invalid::Wrong("count")),
+            (What::Cut, _) => entries.push(Entry::Cut(SubId(number))),
             (what, Some(WireExtra::Missing { to, count, why })) => {
                 let missing = Missing { topic: topic()?, from: number, to, count, why };
-                if what == What::Void { Entry::Void(missing) } else { Entry::Missing(missing) }
+                let is_void = what == What::Void;
+                entries.push(if is_void { Entry::Void(missing) } else { Entry::Missing(missing) });
             }
             _ => return Err(Invalid::Wrong("entry")),
-        });
+        }
     }
     Ok(Batch { flow: flow_in(read.flow)?, first: read.first, known: read.known, entries })
+}
+
+fn number(count: u32) -> usize {
+    usize::try_from(count).unwrap_or(usize::MAX)
+}
+
+/// The payloads of a batch that is read. They share one piece of memory.
+struct Bodies<'a> {
+    lens: &'a [u8],
+    left: Bytes,
+}
+
+impl Bodies<'_> {
+    fn next(&mut self) -> Result<Bytes, Invalid> {
+        let len = lens::read(&mut self.lens).filter(|len| *len <= self.left.len());
+        let len = len.filter(|len| *len <= PAYLOAD_LEN_MAX).ok_or(Invalid::Wrong("length"))?;
+        Ok(self.left.split_to(len))
+    }
 }
 
 fn route_in(extra: Option<WireExtra>) -> Result<Route, Invalid> {

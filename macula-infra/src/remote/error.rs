@@ -30,10 +30,11 @@ pub enum CallError {
     /// The handler panicked. The actor's supervisor starts it again.
     #[error("the handler panicked")]
     RemotePanic,
-    /// The question or the answer is longer than is taken. A question that is was not handled.
+    /// The question, the answer or an item of a stream is longer than is taken. A question that is was
+    /// not handled, and an item was not sent.
     #[error("the {what} has {len} bytes, and at most {max} are taken")]
     TooLarge {
-        /// `question` or `answer`.
+        /// `question`, `answer` or `item`.
         what: &'static str,
         /// How long it is.
         len: u64,

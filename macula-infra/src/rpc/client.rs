@@ -167,7 +167,8 @@ fn verdict<T>(answer: &Result<T, CallError>) -> Verdict {
         CallError::Unavailable(why) if passes(why) => {
             Verdict::Failed { may_have_run, is_fault: true }
         }
-        CallError::TimedOut { .. } | CallError::RemotePanic | CallError::Interrupted(_) => {
+        CallError::TimedOut { .. } => Verdict::Late,
+        CallError::RemotePanic | CallError::Interrupted(_) => {
             Verdict::Failed { may_have_run, is_fault: true }
         }
         CallError::Unavailable(_)

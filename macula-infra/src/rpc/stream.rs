@@ -5,6 +5,10 @@
 //! ended on both sides, with its result. A side sends no more than 64 items or 256 KiB ahead of what
 //! the other has read, so whoever reads slowly slows down this stream and nothing else.
 //!
+//! An item is one frame, of at most `transport.frame_len_max` bytes (64 KiB if nothing else is said).
+//! A longer one is refused with [`CallError::TooLarge`], which says how long it may be, and the stream
+//! goes on: whoever has more to say sends it in parts, or calls with it.
+//!
 //! Whoever opened the stream and drops one of its ends has given it up: its handler is dropped.
 
 mod ends;
@@ -152,7 +156,8 @@ impl<T: Serialize + Sync> StreamSender<T> {
     ///
     /// # Errors
     ///
-    /// [`CallError`]: how the stream ended, or that the item is longer than a frame. It was not sent.
+    /// [`CallError`]: how the stream ended; or [`CallError::TooLarge`] for an item that is longer than
+    /// a frame: it was not sent, and the stream goes on.
     ///
     /// # Cancel safety
     ///

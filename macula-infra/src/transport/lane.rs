@@ -20,7 +20,7 @@ mod sender;
 pub use bulk::{Body, BulkError, BulkReader, BulkSender, Bulks};
 pub(super) use reader::incoming;
 pub use reader::{Incoming, ReadError, Reader};
-pub use sender::{SendError, Sender};
+pub use sender::{SendError, Sender, Writing};
 
 /// The kinds of traffic that do not wait for one another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

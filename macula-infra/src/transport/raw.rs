@@ -4,13 +4,14 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use macula_core::clock::{Clock as _, TokioClock};
+use macula_core::wire::{Decoder, Flags, HEADER_LEN, Kind, Limits as WireLimits, encode_raw};
 use s2n_quic::client::Connect;
 use s2n_quic::connection::Handle;
 use s2n_quic::provider::limits::Limits;
 use s2n_quic::provider::tls::rustls as quic_tls;
-use s2n_quic::stream::BidirectionalStream;
+use s2n_quic::stream::{BidirectionalStream, ReceiveStream};
 use s2n_quic::{Client, Connection, Server};
 use tokio::task::JoinSet;
 
@@ -190,6 +191,26 @@ impl Pair {
         Ok(begin.elapsed_by(TokioClock.now()))
     }
 
+    /// Sends frames one after the other on one stream, each made and written by itself, and waits for
+    /// no answer. The peer cuts each out of what comes. Gives the time until it has them all.
+    ///
+    /// # Errors
+    ///
+    /// [`RawError`].
+    pub async fn frames(&self, count: usize, body_len: usize) -> Result<Duration, RawError> {
+        let begin = TokioClock.now();
+        let mut handle: Handle = self.connection.handle();
+        let mut stream = handle.open_send_stream().await.map_err(wrong)?;
+        let (body, limits) = (vec![7_u8; body_len], WireLimits::default());
+        for id in (0..).take(count) {
+            let mut frame = BytesMut::with_capacity(HEADER_LEN + body_len);
+            encode_raw(&mut frame, Kind(0), Flags::default(), id, &body, &limits).map_err(wrong)?;
+            stream.send(frame.freeze()).await.map_err(wrong)?;
+        }
+        stream.close().await.map_err(wrong)?;
+        Ok(begin.elapsed_by(TokioClock.now()))
+    }
+
     /// Makes a new connection for each of some exchanges; gives the time for all.
     ///
     /// # Errors
@@ -279,12 +300,25 @@ async fn echo(connection: Connection) {
                         }
                     }
                 }
-                s2n_quic::stream::PeerStream::Receive(mut stream) => {
-                    while let Ok(Some(_chunk)) = stream.receive().await {}
-                }
+                s2n_quic::stream::PeerStream::Receive(stream) => swallow(stream).await,
             }
         });
         while streams.try_join_next().is_some() {}
+    }
+}
+
+/// Reads to the end: frame by frame if it begins as a frame does, and else by the chunk.
+async fn swallow(mut stream: ReceiveStream) {
+    let mut decoder = Decoder::new(WireLimits::default());
+    let mut is_framed = None;
+    while let Ok(Some(chunk)) = stream.receive().await {
+        // A frame begins with its length, whose first byte is zero if it is below 16 MiB.
+        if *is_framed.get_or_insert_with(|| chunk.first() == Some(&0)) {
+            decoder.push(chunk);
+            while let Ok(Some(frame)) = decoder.next_frame() {
+                std::hint::black_box(frame);
+            }
+        }
     }
 }
 

@@ -389,6 +389,9 @@ pub enum Problem {
     /// Values of relaying that are each legal, and not together.
     #[error("relay: {0}")]
     Relay(Invalid),
+    /// Values of pub/sub that are each legal, and not together.
+    #[error("pub/sub: {0}")]
+    Pubsub(Invalid),
     /// A word that is none of the few.
     #[error(
         "`{key}` must be one of {}, and here is \"{}\"{}",

@@ -5,6 +5,7 @@ mod dht;
 mod membership;
 mod mesh;
 mod pool;
+mod pubsub;
 mod relay;
 mod tls;
 mod transport;
@@ -26,6 +27,7 @@ pub(super) use dht::{CACHE, DHT, LIMITS, PROVIDERS, PUBLISHED, RECORDS, REQUESTS
 pub(super) use membership::MEMBERSHIP;
 pub(super) use mesh::{ADMIN, MESH};
 pub(super) use pool::POOL;
+pub(super) use pubsub::PUBSUB;
 pub(super) use relay::RELAY;
 pub(super) use tls::TLS;
 pub(super) use transport::{ADMISSION, TRANSPORT};
@@ -78,6 +80,10 @@ pub(super) static TOP: &[Key<Config>] = &[
     Key {
         name: "relay",
         read: |config, item| said(config, item, |config| item.table(&mut config.relay, RELAY)),
+    },
+    Key {
+        name: "pubsub",
+        read: |config, item| said(config, item, |config| item.table(&mut config.pubsub, PUBSUB)),
     },
     Key { name: "admin", read: |config, item| item.table(&mut config.admin, ADMIN).map(drop) },
     Key { name: "platform", read: |config, item| item.table(config, PLATFORM).map(drop) },

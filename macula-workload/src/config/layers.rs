@@ -12,7 +12,7 @@ use super::error::{Error, Fault, Place, Problem};
 use super::item::{Key, read_table};
 use super::keys::{
     ADMIN, ADMISSION, CACHE, DHT, LIMITS, MEMBERSHIP, MESH, NODE, POOL, PROVIDERS, PUBLISHED,
-    RECORDS, REGISTERS, REQUESTS, TABLE, TLS, TOP, TRANSPORT,
+    PUBSUB, RECORDS, REGISTERS, REQUESTS, TABLE, TLS, TOP, TRANSPORT,
 };
 use super::near::nearest;
 use super::text::{Origin, Text};
@@ -116,6 +116,7 @@ fn variables() -> Vec<(String, String)> {
         .chain(below("dht.published", PUBLISHED))
         .chain(below("dht.limits", LIMITS))
         .chain(below("dht.cache", CACHE))
+        .chain(below("pubsub", PUBSUB))
         .chain(below("admin", ADMIN))
         .chain(below("platform.registers", REGISTERS));
     let keys: Vec<String> = keys.collect();

@@ -14,8 +14,8 @@ use ractor::{Actor, ActorProcessingErr, ActorRef};
 
 use super::keys::{
     ACCESS, ADMIN, ADMISSION, BACKOFF, CACHE, CHILD, DHT, FLAGS, LIMITS, MEMBERSHIP, MESH, NODE,
-    PLATFORM, POOL, PROVIDERS, PUBLISHED, RECORDS, REGISTERS, RELAY, REQUESTS, RULE, SECTION,
-    TABLE, TLS, TOP, TRANSPORT,
+    PLATFORM, POOL, PROVIDERS, PUBLISHED, PUBSUB, RECORDS, REGISTERS, RELAY, REQUESTS, RULE,
+    SECTION, TABLE, TLS, TOP, TRANSPORT,
 };
 use super::{Config, Error};
 
@@ -104,7 +104,7 @@ fn the_example_is_the_defaults() {
     assert_eq!((&config.mesh, &config.admin), (&none.mesh, &none.admin));
     assert_eq!((&config.membership, &config.dht), (&none.membership, &none.dht));
     assert_eq!(config.access, none.access);
-    assert_eq!(config.relay, none.relay);
+    assert_eq!((config.relay, config.pubsub), (none.relay, none.pubsub));
     let tree = crate::node::declared_tree().unwrap();
     let with = effect(&config, &tree).unwrap_or_else(|error| panic!("{error}"));
     assert_eq!(with, effect(&none, &tree).unwrap());
@@ -154,6 +154,8 @@ fn the_example_has_every_key() {
     }
     let (_, rest) = EXAMPLE.split_once("\n[relay]").unwrap();
     has(rest.split_once("\n[").unwrap().0, names(RELAY));
+    let (_, rest) = EXAMPLE.split_once("\n[pubsub]").unwrap();
+    has(rest.split_once("\n[").unwrap().0, names(PUBSUB));
     for key in names(BACKOFF) {
         assert!(text.contains(&format!(" {key} = ")), "{key}");
     }

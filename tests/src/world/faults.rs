@@ -61,7 +61,7 @@ impl Faults {
     };
 }
 
-/// An actor that can be killed alone.
+/// What can be killed alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Part {
     /// The one that knows who is in the mesh.
@@ -70,6 +70,11 @@ pub enum Part {
     Dht,
     /// The one that publishes and subscribes.
     PubSub,
+    /// The one that keeps places at relays and offers its own. Of a node that does neither it
+    /// cannot be killed, and the run fails.
+    Relay,
+    /// A connection, whichever is its turn.
+    Connection,
 }
 
 /// How long after a kill that found no actor the next attempt follows.

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use macula_core::entropy::Entropy;
 use macula_core::identity::{Authority, Certificate, IssueError, Keypair, NodeId, Validity};
+use macula_core::supervision::Handle;
 use macula_infra::bootstrap::Seed;
 use macula_infra::transport::Sockets;
 use macula_infra::transport::tls::{
@@ -88,6 +89,8 @@ pub(super) struct Host<S> {
     pub(super) shown: (Showing, Certificate),
     pub(super) log: Log<S>,
     pub(super) lives: AtomicU64,
+    /// How many of its connections were killed.
+    pub(super) cuts: AtomicU64,
     /// The node that runs now.
     pub(super) running: Mutex<Option<Arc<Node>>>,
 }
@@ -98,12 +101,24 @@ impl<S> Host<S> {
         let Some(node) = self.running.lock().clone() else { return false };
         let parts = node.infrastructure();
         let handle = match part {
-            Part::Membership => &parts.membership,
-            Part::Dht => &parts.dht,
-            Part::PubSub => &parts.pubsub,
+            Part::Membership => Some(&parts.membership),
+            Part::Dht => Some(&parts.dht),
+            Part::PubSub => Some(&parts.pubsub),
+            Part::Relay => parts.relay.as_ref(),
+            Part::Connection => return self.cut(&node),
         };
-        let actor = handle.actor_ref();
+        let actor = handle.and_then(Handle::actor_ref);
         actor.inspect(|actor| actor.kill()).is_some()
+    }
+
+    /// Kills one of a node's connections, another one each time.
+    fn cut(&self, node: &Node) -> bool {
+        let mut links = node.mesh().links();
+        links.retain(|link| !link.is_leaving());
+        links.sort_by_key(|link| (link.node(), link.id.0));
+        let count = self.cuts.fetch_add(1, Ordering::Relaxed);
+        let turn = links.iter().cycle().nth(usize::try_from(count % 64).unwrap_or_default());
+        turn.inspect(|link| link.kill()).is_some()
     }
 
     /// Which life of the node it is.

@@ -89,6 +89,9 @@ fn every_actor_was_killed_and_restarted(history: &History<'_>) -> Verdict {
             Part::Membership => "/membership",
             Part::Dht => "/dht",
             Part::PubSub => "/pubsub",
+            Part::Relay => "/relay",
+            // It is no part of the tree that is made anew.
+            Part::Connection => continue,
         };
         let last = *at + RESTARTED_WITHIN;
         let seen = history.restarted.iter().any(|(of, what, when)| {

@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use macula_infra::pubsub::Report;
 use macula_tests::world::{Entry, Part, What};
 
-use super::load::{TOPICS, wants};
+use super::load::{Cast, TOPICS};
 use super::seen::{End, Op, Seen, Told};
 
 /// A life of a node.
@@ -33,6 +34,7 @@ pub(crate) struct Sent<'a> {
 /// All of it.
 #[derive(Debug, Default)]
 pub(crate) struct History<'a> {
+    pub(crate) cast: Cast,
     pub(crate) sent: BTreeMap<Op, Sent<'a>>,
     pub(crate) got: Vec<Got>,
     pub(crate) crashed: BTreeMap<Living, Duration>,
@@ -41,11 +43,13 @@ pub(crate) struct History<'a> {
     pub(crate) lives: BTreeMap<usize, u64>,
     /// What each life has told last, and when.
     pub(crate) settled: BTreeMap<Living, (Duration, &'a Told)>,
+    /// What has not ended, and should have.
+    pub(crate) stuck: Vec<(Living, Duration, &'a Report)>,
 }
 
 impl<'a> History<'a> {
-    pub(crate) fn of(entries: &'a [Entry<Seen>]) -> Self {
-        let mut history = Self::default();
+    pub(crate) fn of(entries: &'a [Entry<Seen>], cast: Cast) -> Self {
+        let mut history = Self { cast, ..Self::default() };
         for entry in entries {
             history.entry(entry);
         }
@@ -71,7 +75,8 @@ impl<'a> History<'a> {
                 self.got.push(Got { by, op, topic, sequence, priority, at: *at });
             }
             What::Seen(Seen::Settled(told)) => drop(self.settled.insert(by, (*at, told))),
-            What::Seen(Seen::Missed { .. })
+            What::Seen(Seen::Stuck(report)) => self.stuck.push((by, *at, report)),
+            What::Seen(Seen::Missed { .. } | Seen::Relayed { .. })
             | What::Up
             | What::Parted(_)
             | What::Held(_)
@@ -87,8 +92,13 @@ impl<'a> History<'a> {
     }
 
     /// Whether each node has said that all has ended since then, and each subscriber has got
-    /// something of each topic from each node that was published since then.
+    /// something of each topic from each node that was published since then. If something never
+    /// ends there is nothing to wait for.
     pub(crate) fn is_settled(&self, since: Duration) -> bool {
+        if !self.stuck.is_empty() {
+            return true;
+        }
+        let takes_part = |node: &usize| self.cast.takes_part(*node);
         let has_settled = |(node, life): (&usize, &u64)| {
             self.settled.get(&(*node, *life)).is_some_and(|(at, _)| *at > since)
         };
@@ -97,11 +107,12 @@ impl<'a> History<'a> {
         };
         let ways: BTreeSet<(usize, usize, usize)> =
             self.got.iter().filter(fresh).map(|got| (got.by.0, got.op.by().0, got.topic)).collect();
-        let nodes = || self.lives.keys().copied();
+        let nodes = || self.lives.keys().copied().filter(takes_part);
         let all = nodes().flat_map(|to| {
-            let topics = (0..TOPICS.len()).filter(move |topic| wants(to, *topic));
+            let topics = (0..TOPICS.len()).filter(move |topic| self.cast.wants(to, *topic));
             topics.flat_map(move |topic| nodes().map(move |from| (to, from, topic)))
         });
-        self.lives.iter().all(has_settled) && all.into_iter().all(|way| ways.contains(&way))
+        let mut lives = self.lives.iter().filter(|(node, _)| takes_part(node));
+        lives.all(has_settled) && all.into_iter().all(|way| ways.contains(&way))
     }
 }

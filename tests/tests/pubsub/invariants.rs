@@ -6,29 +6,45 @@ use macula_infra::pubsub::{Reason, Report};
 use macula_tests::world::{Entry, Part};
 
 use super::history::{Got, History, Living};
-use super::load::{QUEUE_LEN, SLOW, is_promised, wants};
+use super::load::{Load, QUEUE_LEN, is_promised};
 use super::seen::{End, Op, Seen};
 
 type Verdict = Result<(), String>;
 
-/// Checks them all.
-pub(crate) fn check(entries: &[Entry<Seen>], crashes: bool) -> Verdict {
-    let history = History::of(entries);
-    every_actor_was_killed(&history)?;
-    nothing_fails(&history)?;
-    what_is_got_was_published_and_wanted(&history)?;
-    nothing_comes_twice(&history)?;
-    the_order_holds(&history)?;
-    what_is_counted_was_seen(&history)?;
-    what_is_promised_arrives(&history, crashes)
+/// Checks them all. A violation begins with the name of its invariant.
+pub(crate) fn check(entries: &[Entry<Seen>], load: &Load) -> Verdict {
+    let history = History::of(entries, load.cast);
+    let all: [(&str, Verdict); 8] = [
+        ("everything_was_killed", everything_was_killed(&history, load.kills)),
+        ("nothing_fails", nothing_fails(&history)),
+        ("what_is_got_was_published", what_is_got_was_published_and_wanted(&history)),
+        ("nothing_comes_twice", nothing_comes_twice(&history)),
+        ("the_order_holds", the_order_holds(&history)),
+        ("each_copy_ends", each_copy_ends(&history)),
+        ("what_is_counted_was_seen", what_is_counted_was_seen(&history)),
+        ("what_is_promised_arrives", what_is_promised_arrives(&history, load.crashes)),
+    ];
+    all.into_iter().try_for_each(|(name, held)| held.map_err(|why| format!("{name}: {why}")))
 }
 
-fn every_actor_was_killed(history: &History<'_>) -> Verdict {
-    let is_killed = |node: &usize| {
-        history.killed.iter().any(|((of, _), part, _)| of == node && *part == Part::PubSub)
-    };
-    match history.lives.keys().find(|node| !is_killed(node)) {
-        Some(node) => Err(format!("the pub/sub of node {node} was never killed")),
+fn everything_was_killed(history: &History<'_>, kills: &[Part]) -> Verdict {
+    for node in history.lives.keys() {
+        let killed = history.killed.iter().filter(|((of, _), ..)| of == node);
+        let killed: BTreeSet<Part> = killed.map(|(_, part, _)| *part).collect();
+        if let Some(part) = kills.iter().find(|part| !killed.contains(part)) {
+            return Err(format!("{part:?} of node {node} was never killed"));
+        }
+    }
+    Ok(())
+}
+
+/// Each copy that was accepted ends, and in bounded time.
+fn each_copy_ends(history: &History<'_>) -> Verdict {
+    match history.stuck.first() {
+        Some((by, at, report)) => {
+            let pending = report.pending();
+            Err(format!("{pending} copies of {by:?} have not ended at {at:?}: {report:?}"))
+        }
         None => Ok(()),
     }
 }
@@ -47,7 +63,7 @@ fn what_is_got_was_published_and_wanted(history: &History<'_>) -> Verdict {
     for got in &history.got {
         let sent =
             history.sent.get(&got.op).ok_or_else(|| format!("nobody has published {got:x?}"))?;
-        if sent.topic != got.topic || !wants(got.by.0, got.topic) {
+        if sent.topic != got.topic || !history.cast.wants(got.by.0, got.topic) {
             return Err(format!("{got:x?} was published to another topic: {sent:?}"));
         }
         if sent.end == Some(&End::Not) {
@@ -111,7 +127,8 @@ fn what_is_counted_was_seen(history: &History<'_>) -> Verdict {
             history.got.iter().filter(is_counted).map(|got| (got.by, got.op)).collect();
         let seen = u64::try_from(copies.len()).unwrap();
         // What waits for a slow subscriber is lost with its node.
-        let crashed = history.crashed.keys().filter(|(node, _)| SLOW.contains(node)).count();
+        let crashed =
+            history.crashed.keys().filter(|(node, _)| history.cast.is_slow(*node)).count();
         let unread = u64::try_from(crashed * QUEUE_LEN).unwrap();
         let unknown = of(report, Reason::NodeLost) + of(report, Reason::Restarted);
         if seen + unread < report.delivered || seen > report.delivered + unknown {

@@ -1,4 +1,5 @@
-//! The scenario: every node subscribes, and publishes all the time; two of them are slow.
+//! The scenario: every node that does not only relay subscribes, and publishes all the time; some
+//! of them are slow.
 
 use std::time::Duration;
 
@@ -8,23 +9,21 @@ use macula_core::topic::{Pattern, Topic};
 use macula_infra::pubsub::{
     Event, Priority, PubSub, PublishOptions, Published, Qos, Report, SubscribeOptions, Subscription,
 };
-use macula_tests::world::{Life, Log, Look, Scenario};
+use macula_infra::transport::overlay::is_overlay;
+use macula_tests::world::{Life, Log, Look, Part, Scenario};
 
 use super::history::History;
 use super::invariants;
 use super::seen::{End, Op, Seen, Told};
 
-/// How long faults come.
-pub(crate) const STORM: Duration = Duration::from_secs(8);
-
 /// What is published to. Those with a `p` are promised to arrive.
 pub(crate) const TOPICS: [&str; 4] = ["p.a", "p.b", "q.a", "q.b.c"];
 
-/// What each node subscribes to.
+/// What each node subscribes to that does not only relay.
 pub(crate) const PATTERNS: [&str; 5] = ["**", "p.*", "q.**", "*.a", "p.a"];
 
-/// The nodes whose subscribers are slow while faults come.
-pub(crate) const SLOW: [usize; 2] = [2, 4];
+/// Which of those have subscribers that are slow while faults come.
+const SLOW: [usize; 2] = [2, 4];
 
 /// How many messages wait for one of them.
 pub(crate) const QUEUE_LEN: usize = 16;
@@ -41,6 +40,10 @@ const BURST_MAX: u64 = 6;
 /// The pause between two rounds once the storm is over.
 const ROUND: Duration = Duration::from_millis(300);
 
+/// How long it may take in virtual time until all that was published has ended: longer than a node
+/// is suspect, and its absence believed.
+const ENDING_MAX: Duration = Duration::from_secs(50);
+
 /// How often it is looked whether all has ended.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
@@ -49,9 +52,32 @@ pub(crate) fn is_promised(topic: usize) -> bool {
     TOPICS[topic].starts_with('p')
 }
 
-/// Whether a node subscribes to a topic.
-pub(crate) fn wants(node: usize, topic: usize) -> bool {
-    PATTERNS[node].parse::<Pattern>().unwrap().matches(&name(topic))
+/// Who does what: so many of the first nodes only relay.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Cast {
+    pub(crate) relays: usize,
+}
+
+impl Cast {
+    /// What a node subscribes to; none if it only relays.
+    fn pattern(self, node: usize) -> Option<Pattern> {
+        node.checked_sub(self.relays).map(|place| PATTERNS[place].parse().unwrap())
+    }
+
+    /// Whether a node publishes and subscribes.
+    pub(crate) const fn takes_part(self, node: usize) -> bool {
+        node >= self.relays
+    }
+
+    /// Whether a node's subscriber is slow while faults come.
+    pub(crate) fn is_slow(self, node: usize) -> bool {
+        node.checked_sub(self.relays).is_some_and(|place| SLOW.contains(&place))
+    }
+
+    /// Whether a node subscribes to a topic.
+    pub(crate) fn wants(self, node: usize, topic: usize) -> bool {
+        self.pattern(node).is_some_and(|pattern| pattern.matches(&name(topic)))
+    }
 }
 
 fn name(topic: usize) -> Topic {
@@ -61,47 +87,85 @@ fn name(topic: usize) -> Topic {
 /// The scenario. Nodes crash, or they do not.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Load {
+    /// Whether nodes crash that take part.
     pub(crate) crashes: bool,
+    pub(crate) cast: Cast,
+    /// How long faults come.
+    pub(crate) storm: Duration,
+    /// What is killed on each node.
+    pub(crate) kills: &'static [Part],
 }
 
 impl Scenario for Load {
     type Seen = Seen;
 
     async fn live(&self, mut life: Life<Seen>) {
-        let is_slow = SLOW.contains(&life.index);
-        let queue_len = if is_slow { QUEUE_LEN } else { 8_192 };
+        let Some(pattern) = self.cast.pattern(life.index) else { return };
+        let slow_until = self.cast.is_slow(life.index).then_some(self.storm);
+        let queue_len = if slow_until.is_some() { QUEUE_LEN } else { 8_192 };
         let options = SubscribeOptions { queue_len, ..SubscribeOptions::default() };
-        let pattern = PATTERNS[life.index].parse().unwrap();
         let subscription = life.node.mesh().pubsub().subscribe(&pattern, &options).unwrap();
         let entropy = life.entropy.fork();
-        life.spawn(read(life.clone(), subscription, entropy));
+        life.spawn(read(life.clone(), subscription, entropy, slow_until));
         let publishers = (0..2).map(|kind| {
             let entropy = life.entropy.fork();
             Publisher { life: life.clone(), kind, entropy, count: 0 }
         });
         let publishers: Vec<Publisher> = publishers.collect();
-        let storms = publishers.into_iter().map(|publisher| tokio::spawn(publisher.storm()));
+        let storms =
+            publishers.into_iter().map(|publisher| tokio::spawn(publisher.storm(self.storm)));
         let storms: Vec<_> = storms.collect();
         for storm in storms {
-            storm.await.unwrap();
+            if within_bound(&life, self.storm, storm).await.is_none() {
+                return;
+            }
         }
         let entropy = life.entropy.fork();
-        Publisher { life, kind: 2, entropy, count: 0 }.rounds().await;
+        Publisher { life, kind: 2, entropy, count: 0 }.rounds(self.storm).await;
     }
 
     fn healed(&self, look: &Look<'_, Seen>) -> bool {
         let is_up = look.nodes().iter().all(Option::is_some);
-        is_up && look.log().read(|entries| History::of(entries).is_settled(look.since()))
+        is_up && look.log().read(|entries| History::of(entries, self.cast).is_settled(look.since()))
     }
 
     fn check(&self, log: &Log<Seen>) -> Result<(), String> {
-        log.read(|entries| invariants::check(entries, self.crashes))
+        log.read(|entries| invariants::check(entries, self))
     }
 }
 
+/// Tells whom this node reaches over a relay.
+fn tell_relayed(life: &Life<Seen>) {
+    let links = life.node.mesh().links();
+    let relayed = links.iter().filter(|link| is_overlay(link.peer().address));
+    let relayed: Vec<_> = relayed.map(|link| link.node()).collect();
+    for (to, _) in life.others().filter(|(_, id)| relayed.contains(id)) {
+        life.saw(Seen::Relayed { to });
+    }
+}
+
+/// Waits for something that ends once all that was published has. It says so if that takes too long,
+/// and gives nothing.
+async fn within_bound<T>(
+    life: &Life<Seen>,
+    storm: Duration,
+    waiting: impl Future<Output = T>,
+) -> Option<T> {
+    let left = (storm.max(life.now()) + ENDING_MAX).saturating_sub(life.now());
+    let done = tokio::time::timeout(left, waiting).await.ok();
+    if done.is_none() {
+        life.saw(Seen::Stuck(life.node.mesh().pubsub().delivery_report_of_all()));
+    }
+    done
+}
+
 /// Reads what comes, more or less fast.
-async fn read(life: Life<Seen>, mut subscription: Subscription, mut entropy: Entropy) {
-    let is_slow = SLOW.contains(&life.index);
+async fn read(
+    life: Life<Seen>,
+    mut subscription: Subscription,
+    mut entropy: Entropy,
+    slow_until: Option<Duration>,
+) {
     while let Some(event) = subscription.next().await {
         match event {
             Event::Message(message) => {
@@ -117,7 +181,7 @@ async fn read(life: Life<Seen>, mut subscription: Subscription, mut entropy: Ent
             Event::Gap(gap) => life.saw(Seen::Missed { count: gap.count }),
             other => panic!("{other:?}"),
         }
-        if is_slow && life.now() < STORM {
+        if slow_until.is_some_and(|until| life.now() < until) {
             tokio::time::sleep(Duration::from_millis(entropy.below(SLOW_MAX_MS))).await;
         }
     }
@@ -144,8 +208,8 @@ impl Publisher {
         usize::try_from(self.entropy.below(u64::try_from(of).unwrap())).unwrap()
     }
 
-    async fn storm(mut self) {
-        while self.life.now() < STORM {
+    async fn storm(mut self, until: Duration) {
+        while self.life.now() < until {
             let half = TOPICS.len() / 2;
             let topic = self.below(half) + if self.kind == 0 { 0 } else { half };
             let expiry = (!is_promised(topic) && self.entropy.chance(0.3))
@@ -163,14 +227,10 @@ impl Publisher {
     }
 
     /// Publishes to each topic, waits until all has ended, and says so.
-    async fn rounds(mut self) {
-        loop {
-            for topic in 0..TOPICS.len() {
-                self.publish(topic, PublishOptions::default(), false).await;
-            }
-            while self.pubsub().delivery_report_of_all().pending() > 0 {
-                tokio::time::sleep(LOOK_EVERY).await;
-            }
+    async fn rounds(mut self, storm: Duration) {
+        let life = self.life.clone();
+        tell_relayed(&life);
+        while within_bound(&life, storm, self.round()).await.is_some() {
             let mut promised = Report::default();
             for topic in (0..TOPICS.len()).filter(|topic| is_promised(*topic)) {
                 let report = self.pubsub().delivery_report(&name(topic));
@@ -184,6 +244,15 @@ impl Publisher {
             let all = self.pubsub().delivery_report_of_all();
             self.life.saw(Seen::Settled(Told { all, promised }));
             tokio::time::sleep(ROUND).await;
+        }
+    }
+
+    async fn round(&mut self) {
+        for topic in 0..TOPICS.len() {
+            self.publish(topic, PublishOptions::default(), false).await;
+        }
+        while self.pubsub().delivery_report_of_all().pending() > 0 {
+            tokio::time::sleep(LOOK_EVERY).await;
         }
     }
 

@@ -57,4 +57,8 @@ pub(crate) enum Seen {
     Missed { count: u64 },
     /// All that a node has published has ended.
     Settled(Told),
+    /// It has not, and should have long ago.
+    Stuck(Report),
+    /// Another node is reached over a relay.
+    Relayed { to: usize },
 }

@@ -10,7 +10,7 @@ use macula_core::identity::{Keypair, NodeId};
 use macula_core::port::Provider;
 use tokio::sync::Notify;
 
-use super::{Found, NAMES_MAX, NEGATIVE_TTL, TTL};
+use super::{Found, NAMES_MAX, NEGATIVE_TTL, RENEW_BEFORE, RENEW_WITHIN, TTL};
 
 fn id(number: u8) -> NodeId {
     Keypair::from_seed([number; 32]).node_id()
@@ -103,4 +103,30 @@ async fn no_more_names_are_remembered_than_may_be() {
     }
     assert_eq!(found.0.lock().len(), NAMES_MAX);
     assert!(found.0.lock().contains_key("4195") && !found.0.lock().contains_key("0"));
+}
+
+#[tokio::test]
+async fn what_is_asked_for_is_looked_for_again_before_it_ends() {
+    let (found, mut now) = (Found::default(), TokioClock.now());
+    let (one, two) = (vec![node(1)], vec![node(2)]);
+    assert_eq!(ask(&found, now, "a", &one).await, (one.clone(), true));
+    for _ in 0..10 {
+        assert!(!found.is_due(now, "a"), "it is young");
+        now += TTL - RENEW_BEFORE;
+        assert!(found.is_due(now, "a"));
+        assert!(!found.is_due(now, "a"), "somebody looks already");
+        found.renewed(now, "a", one.clone());
+        assert_eq!(ask(&found, now, "a", &two).await, (one.clone(), false), "nobody waits");
+    }
+    // If whoever looks does not come back another does, and in the end it is not believed.
+    now += TTL - RENEW_BEFORE;
+    assert!(found.is_due(now, "a") && found.is_due(now + RENEW_WITHIN, "a"));
+    now += RENEW_BEFORE;
+    assert!(!found.is_due(now, "a"));
+    assert_eq!(ask(&found, now, "a", &two).await, (two.clone(), true));
+    // What was forgotten while somebody looked is not believed again.
+    found.gone(id(2));
+    found.renewed(now, "a", two);
+    assert_eq!(ask(&found, now, "a", &one).await, (one, true));
+    assert!(!found.is_due(now, "b"), "nobody has asked for it");
 }

@@ -26,7 +26,7 @@ use super::inlet::Inlet;
 use super::outlet::Outlet;
 use super::subscribers::Subscribers;
 use super::topics::Topics;
-use super::word::{FlowId, Life, SessionId, TreeId, Window, Word};
+use super::word::{FlowId, Life, SessionId, TreeId, Word};
 use super::{Bug, Config, Input, Output, TopicId, Weight};
 
 /// What a node of another realm is told, and why it is audited.
@@ -37,9 +37,6 @@ pub(crate) const SESSIONS_MAX: usize = 8_192;
 
 /// How many nodes with a connection are remembered.
 const MET_MAX: usize = 65_536;
-
-/// How many entries of a flow a publisher may have under way.
-pub(crate) const WINDOW: Window = Window { messages: 2_048, bytes: 1 << 20 };
 
 /// What a broker is made of.
 #[derive(Debug)]
@@ -112,6 +109,8 @@ pub(crate) struct Broker {
     /// How many connections there are with each node.
     met: BTreeMap<NodeId, usize>,
     pending: Pending,
+    /// Who gets a message: empty between two.
+    chosen: publishing::Chosen,
     timers: Deadlines<Timer>,
     out: VecDeque<Output>,
 }
@@ -133,6 +132,7 @@ impl Broker {
             blocked: BTreeSet::new(),
             met: BTreeMap::new(),
             pending: Pending::default(),
+            chosen: <_>::default(),
             timers: Deadlines::default(),
             out: VecDeque::new(),
         }
@@ -189,6 +189,8 @@ impl Broker {
 
     /// Copies have ended.
     fn ended(&mut self, copies: impl IntoIterator<Item = (Copy, Outcome)>) {
+        // Most are of one topic and end in the same way.
+        let mut run: Option<(TopicId, Outcome, u64)> = None;
         for (copy, how) in copies {
             // Of one that may have been delivered before, nothing else is known for certain.
             let how = match how {
@@ -197,11 +199,23 @@ impl Broker {
                 }
                 how => how,
             };
-            if let Some(named) = self.topics.get_mut(copy.stored.topic_id) {
-                named.direct = named.direct.saturating_sub(1);
+            let id = copy.stored.topic_id;
+            match &mut run {
+                Some((of, ended, copies)) if *of == id && *ended == how => *copies += 1,
+                _ => {
+                    let before = run.replace((id, how, 1));
+                    before.into_iter().for_each(|run| self.ended_as(run));
+                }
             }
-            self.tally(copy.stored.topic_id).end(how);
         }
+        run.into_iter().for_each(|run| self.ended_as(run));
+    }
+
+    fn ended_as(&mut self, (id, how, copies): (TopicId, Outcome, u64)) {
+        if let Some(named) = self.topics.get_mut(id) {
+            named.direct = named.direct.saturating_sub(copies);
+        }
+        self.tally(id).ended(how, copies);
     }
 
     /// A message waits no more.
@@ -228,8 +242,8 @@ impl Broker {
 
     /// What subscriptions are told, and publishers of them.
     fn pass_on(&mut self, now: Instant) {
-        while let Some((to, event)) = self.subscribers.poll() {
-            self.out.push_back(Output::Tell { to, event });
+        while let Some((to, events)) = self.subscribers.poll() {
+            self.out.push_back(Output::Tell { to, events });
         }
         while let Some((to, publisher, replayed)) = self.subscribers.poll_replay() {
             self.out.push_back(Output::Replayed { to, publisher, replayed });
@@ -252,9 +266,8 @@ impl Machine for Broker {
             Input::Open { id, topic } => self.open(now, id, topic),
             Input::Close { id } => self.close(now, id),
             Input::Seek { id } => self.seek(now, id),
-            Input::Publish { topic, payload, options, weight } => {
-                self.publish(now, topic, (payload, options), weight);
-            }
+            Input::Waiting => self.out.push_back(Output::Take),
+            Input::Publish { messages } => self.publish(now, messages),
             Input::Found { prefix, nodes } => self.found(now, &prefix, nodes),
             Input::Subscribe { id, wish } => self.subscribe(now, id, *wish),
             Input::Unsubscribe { id } => self.unsubscribe(now, id),

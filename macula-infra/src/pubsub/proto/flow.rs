@@ -174,6 +174,12 @@ impl Flow {
         self.wait(Item::Cut(sub));
     }
 
+    /// Whether the last one that was put in has filled one more batch, more or less.
+    pub(crate) fn has_one_more_batch(&self) -> bool {
+        let last = self.waiting.back().map_or(0, Item::len);
+        self.waiting_len / BATCH_LEN != self.waiting_len.saturating_sub(last) / BATCH_LEN
+    }
+
     fn wait(&mut self, item: Item) {
         self.waiting_len += item.len();
         self.waiting.push_back(item);

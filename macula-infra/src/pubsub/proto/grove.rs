@@ -1,6 +1,6 @@
 //! Broadcasts to large audiences: what their publisher's node has of them, and what each part has.
 //!
-//! Up to [`DIRECT_MAX`] nodes get a topic's messages from its publisher. If there are more, they are
+//! Up to [`direct_max`](super::Config::direct_max) nodes get a topic's messages from its publisher. If there are more, they are
 //! made parts of a [tree](super::tree), and the publisher sends to a few of them only. There is a
 //! tree for each topic and promise, and it stays until the topic is let go.
 
@@ -15,9 +15,6 @@ use super::super::message::{Qos, Report};
 use super::flow::Stored;
 use super::tree::Tree;
 use super::word::{Carried, FlowId, Life, Missing, Route};
-
-/// Up to how many nodes get a topic's messages directly.
-pub(crate) const DIRECT_MAX: usize = 32;
 
 /// How many broadcasts a node has of its own, and in how many of others it takes part.
 pub(crate) const TREES_MAX: usize = 1_024;

@@ -57,7 +57,9 @@ impl Intake {
 
     /// Takes those entries of a batch that were not there before.
     pub(crate) fn take(&mut self, batch: Batch, window: Window) -> Taken {
-        self.failures = self.failures.split_off(&batch.known.min(self.done));
+        if !self.failures.is_empty() {
+            self.failures = self.failures.split_off(&batch.known.min(self.done));
+        }
         if batch.first > self.received {
             if self.asked_again != Some(self.received) {
                 self.asked_again = Some(self.received);
@@ -85,16 +87,18 @@ impl Intake {
         self.buffer.len()
     }
 
-    /// The entry that is handed on next.
-    pub(crate) fn head(&self) -> Option<&Entry> {
-        self.buffer.front()
+    /// Takes the entry that is handed on next. It is to be passed, or put back.
+    pub(crate) fn next(&mut self) -> Option<Entry> {
+        self.buffer.pop_front()
+    }
+
+    /// It has to wait.
+    pub(crate) fn put_back(&mut self, entry: Entry) {
+        self.buffer.push_front(entry);
     }
 
     /// It is handed on, or not.
     pub(crate) fn pass(&mut self, failure: Option<Failure>) {
-        if self.buffer.pop_front().is_none() {
-            return;
-        }
         if let Some(failure) = failure {
             self.failures.insert(self.done, failure);
         }

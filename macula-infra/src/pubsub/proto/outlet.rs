@@ -7,17 +7,12 @@ use std::time::{Duration, Instant};
 use macula_core::identity::NodeId;
 
 use super::super::message::Outcome;
+use super::config::Config;
 use super::flow::{Copy, Flow};
 use super::word::{
     Batch, FLOWS, FlowId, FlowReport, Interest, Life, PREFIXES_MAX, SessionId, Standing, Wanted,
     Window,
 };
-
-/// How many messages wait in one flow for one node.
-pub(crate) const QUEUE_MESSAGES_MAX: usize = 2_048;
-
-/// How many bytes wait in one flow for one node.
-pub(crate) const QUEUE_LEN_MAX: usize = 4 << 20;
 
 /// Of how many prefixes a node is asked.
 const ASKED_MAX: usize = 65_536;
@@ -69,8 +64,7 @@ pub(crate) struct Outlet {
     pub(crate) state: State,
     flows: [Flow; FLOWS],
     window: Window,
-    /// How many messages share a batch at most.
-    batch_max: usize,
+    config: Config,
     /// The subscriber's end, if it has ever been there.
     pub(crate) other: Option<Life>,
     /// The prefixes that it is asked of, and whether it has answered.
@@ -85,7 +79,7 @@ pub(crate) struct Outlet {
 }
 
 impl Outlet {
-    pub(crate) fn new(session: SessionId, now: Instant, batch_max: usize) -> Self {
+    pub(crate) fn new(session: SessionId, now: Instant, config: Config) -> Self {
         let mut ids = FlowId::all();
         // There are as many flows as ids.
         let flow =
@@ -95,7 +89,7 @@ impl Outlet {
             state: State::Greeting,
             flows: std::array::from_fn(flow),
             window: Window { messages: 0, bytes: 0 },
-            batch_max,
+            config,
             other: None,
             asked: BTreeMap::new(),
             version: 0,
@@ -114,8 +108,9 @@ impl Outlet {
     pub(crate) fn has_room(&self, id: FlowId) -> bool {
         let waiting = self.flows.get(id.index()).map(Flow::waiting);
         self.state != State::Refused
-            && waiting
-                .is_some_and(|(messages, len)| messages < QUEUE_MESSAGES_MAX && len < QUEUE_LEN_MAX)
+            && waiting.is_some_and(|(messages, len)| {
+                messages < self.config.queue_messages_max && len < self.config.queue_len_max
+            })
     }
 
     /// How many entries have not ended.
@@ -180,7 +175,9 @@ impl Outlet {
         if self.state != State::Open {
             return None;
         }
-        self.flows.iter_mut().find_map(|flow| flow.batch(now, (self.window, self.batch_max), ended))
+        self.flows
+            .iter_mut()
+            .find_map(|flow| flow.batch(now, (self.window, self.config.batch_messages_max), ended))
     }
 
     /// The other end says how far it is. Says whether that can be.

@@ -6,13 +6,14 @@
 //! to nobody yet. One that is not promised passes over those that have no room; they are told of the
 //! gap as soon as they have.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use macula_core::identity::NodeId;
 use macula_core::topic::{Pattern, Topic};
 
 use super::super::message::{Event, Gap, Message, Missed, Qos};
+use super::ids::ById;
 use super::trie::Trie;
 use super::word::{
     Carried, FLOWS, Failure, FlowId, Life, Missing, Replay, Route, Standing, SubId, Wanted,
@@ -20,6 +21,11 @@ use super::word::{
 
 /// How many patterns with the same prefix publishers are told of one by one.
 const COARSE_AT: usize = 1_024;
+
+/// A subscription with room for fewer quarters of its queue than this is short. With the usual queues
+/// what is left has room for all that one publisher's node may have under way and in its own queue when
+/// it hears of that: so nothing is lost to whoever is the only one.
+const SHORT_AT: usize = 2;
 
 /// Of how many publishers and topics a subscription that has no room remembers gaps.
 const GAPS_MAX: usize = 64;
@@ -127,24 +133,25 @@ pub(crate) struct Origin {
 }
 
 /// What became of a message.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Handed {
     /// It has ended, well if nothing else is said.
     Over(Option<Failure>),
     /// It has to wait for room.
-    NotYet,
+    NotYet(Carried),
 }
 
 /// The subscriptions of a node.
 #[derive(Debug, Default)]
 pub(crate) struct Subscribers {
     /// They are looked up, and never walked over.
-    subs: HashMap<SubId, Sub>,
+    subs: ById<SubId, Sub>,
     trie: Trie<SubId>,
     wanted: BTreeMap<Arc<str>, BTreeMap<Wanted, Members>>,
     /// Those that want to have what was before them.
     replaying: BTreeSet<SubId>,
-    out: VecDeque<(SubId, Event)>,
+    /// What they are told, each in its order.
+    out: BTreeMap<SubId, Vec<Event>>,
     /// Those for whom the last message was: no memory is taken for each.
     targets: Vec<SubId>,
     /// How far replays are, where that has changed.
@@ -159,9 +166,9 @@ impl Subscribers {
         self.subs.len()
     }
 
-    /// The next thing to tell a subscription.
-    pub(crate) fn poll(&mut self) -> Option<(SubId, Event)> {
-        self.out.pop_front()
+    /// What to tell a subscription.
+    pub(crate) fn poll(&mut self) -> Option<(SubId, Vec<Event>)> {
+        self.out.pop_first()
     }
 
     /// The next replay that is further than it was.
@@ -211,7 +218,7 @@ impl Subscribers {
         if wish.replay.is_wanted() {
             self.replaying.insert(id);
         }
-        let is_short = wish.room.is_below(wish.capacity, 1);
+        let is_short = wish.room.is_below(wish.capacity, SHORT_AT);
         let replayed = wish.replayed.clone();
         self.subs.insert(
             id,
@@ -288,8 +295,7 @@ impl Subscribers {
     /// Whether a subscription is short of room, if that has changed.
     fn weigh(&mut self, id: SubId) {
         let Some(sub) = self.subs.get_mut(&id) else { return };
-        let Wish { capacity, room, .. } = &sub.wish;
-        let is_short = room.is_below(*capacity, if sub.is_short { 2 } else { 1 });
+        let is_short = sub.is_short_now();
         if std::mem::replace(&mut sub.is_short, is_short) == is_short {
             return;
         }
@@ -303,12 +309,12 @@ impl Subscribers {
         });
     }
 
-    fn tell_gaps(id: SubId, sub: &mut Sub, out: &mut VecDeque<(SubId, Event)>) {
+    fn tell_gaps(id: SubId, sub: &mut Sub, out: &mut BTreeMap<SubId, Vec<Event>>) {
         while sub.wish.room.is_there()
             && let Some((_, gap)) = sub.gaps.pop_first()
         {
             sub.wish.room.spend(0);
-            out.push_back((id, Event::Gap(gap)));
+            out.entry(id).or_default().push(Event::Gap(gap));
         }
     }
 
@@ -363,50 +369,60 @@ impl Subscribers {
     }
 
     /// Hands a message to all whom it is for, or to nobody if it has to wait for one of them.
-    pub(crate) fn hand(&mut self, origin: Origin, carried: &Carried, takers: &Takers) -> Handed {
+    pub(crate) fn hand(&mut self, origin: Origin, carried: Carried, takers: &Takers) -> Handed {
         if !carried.is_allowed {
             return Handed::Over(Some(Failure::Forbidden));
         }
         let mut targets = std::mem::take(&mut self.targets);
-        self.targets(origin, carried, takers, &mut targets);
+        self.targets(origin, &carried, takers, &mut targets);
         let handed = self.hand_to(origin, carried, &targets);
         self.targets = targets;
         handed
     }
 
-    fn hand_to(&mut self, origin: Origin, carried: &Carried, targets: &[SubId]) -> Handed {
-        if targets.is_empty() {
+    fn hand_to(&mut self, origin: Origin, carried: Carried, targets: &[SubId]) -> Handed {
+        let Some((last, others)) = targets.split_last() else {
             return Handed::Over(Some(Failure::Unsubscribed));
-        }
+        };
         let is_promised = origin.flow.qos() == Qos::AtLeastOnce;
         let waits = |id: &SubId| {
             let sub = self.subs.get(id);
             sub.is_some_and(|sub| sub.wish.qos == Qos::AtLeastOnce && !sub.wish.room.is_there())
         };
         if is_promised && targets.iter().any(waits) {
-            return Handed::NotYet;
+            return Handed::NotYet(carried);
         }
         let mut failure = None;
-        for id in targets.iter().copied() {
-            let Some(sub) = self.subs.get_mut(&id) else { continue };
-            if carried.route.only.is_some() {
-                if !sub.is_fresh(origin, carried.sequence) {
-                    continue;
-                }
-                self.replays.push_back((id, origin.publisher, *sub.replayed_by(origin)));
+        for id in others {
+            let failed = self.hand_one(origin, carried.clone(), *id);
+            failure = failure.or(failed);
+        }
+        let failed = self.hand_one(origin, carried, *last);
+        Handed::Over(failure.or(failed))
+    }
+
+    /// Hands a message to one, or notes that it misses it.
+    fn hand_one(&mut self, origin: Origin, carried: Carried, id: SubId) -> Option<Failure> {
+        let sub = self.subs.get_mut(&id)?;
+        if carried.route.only.is_some() {
+            if !sub.is_fresh(origin, carried.sequence) {
+                return None;
             }
-            if sub.wish.room.is_there() {
-                sub.wish.room.spend(carried.payload.len());
-                self.out.push_back((id, Event::Message(message(origin, carried))));
-            } else {
-                let missing =
-                    Missing::one(&carried.topic, carried.sequence, Missed::SlowSubscriber);
-                sub.miss(origin.publisher, &missing);
-                failure = Some(Failure::Slow);
-            }
+            self.replays.push_back((id, origin.publisher, *sub.replayed_by(origin)));
+        }
+        let failure = if sub.wish.room.is_there() {
+            sub.wish.room.spend(carried.payload.len());
+            self.out.entry(id).or_default().push(Event::Message(message(origin, carried)));
+            None
+        } else {
+            let missing = Missing::one(&carried.topic, carried.sequence, Missed::SlowSubscriber);
+            sub.miss(origin.publisher, &missing);
+            Some(Failure::Slow)
+        };
+        if sub.is_short != sub.is_short_now() {
             self.weigh(id);
         }
-        Handed::Over(failure)
+        failure
     }
 
     /// Messages do not come: whoever wanted all of their topic is told.
@@ -435,6 +451,11 @@ impl Subscribers {
 }
 
 impl Sub {
+    /// Whether it is short of room; if it was, it has to be given back more to be so no longer.
+    const fn is_short_now(&self) -> bool {
+        self.wish.room.is_below(self.wish.capacity, if self.is_short { 3 } else { SHORT_AT })
+    }
+
     /// Whether a publisher has replayed all that it had to it.
     fn has_all(&self, publisher: NodeId, life: Life) -> bool {
         let replayed = self.replayed.get(&publisher);
@@ -487,15 +508,16 @@ impl Sub {
     }
 }
 
-fn message(origin: Origin, carried: &Carried) -> Message {
+fn message(origin: Origin, carried: Carried) -> Message {
+    let Carried { topic, sequence, payload, route, .. } = carried;
     Message {
-        topic: carried.topic.clone(),
-        payload: carried.payload.clone(),
+        topic,
+        payload,
         publisher: origin.publisher,
-        sequence: carried.sequence,
+        sequence,
         qos: origin.flow.qos(),
         priority: origin.flow.priority(),
-        is_replayed: carried.route.only.is_some(),
+        is_replayed: route.only.is_some(),
     }
 }
 

@@ -3,4 +3,5 @@
 mod broadcast;
 mod directed;
 mod faults;
+mod thousand;
 mod world;

@@ -1,6 +1,6 @@
 //! The topics that this node publishes to: who gets their messages, and what waits for that.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -8,6 +8,7 @@ use macula_core::identity::NodeId;
 use macula_core::topic::{Pattern, Topic};
 
 use super::flow::Stored;
+use super::ids::ById;
 use super::outlet::Interested;
 use super::subscribers::Takers;
 use super::trie::Trie;
@@ -76,7 +77,7 @@ struct Prefix {
 #[derive(Debug, Default)]
 pub(crate) struct Topics {
     /// They are looked up, and never walked over.
-    named: HashMap<TopicId, Named>,
+    named: ById<TopicId, Named>,
     by_name: BTreeMap<Topic, TopicId>,
     prefixes: BTreeMap<Arc<str>, Prefix>,
     /// What other nodes want.

@@ -5,15 +5,19 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use data_encoding::HEXLOWER;
-use macula_core::wire::Limits;
+use macula_core::identity::Keypair;
+use macula_core::wire::{Limits, to_body};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use super::{Invalid, LEN_MAX, decode, decode_batch, encode};
+use super::{Invalid, LEN_MAX, What, WireBatch, WireEntry, decode, decode_batch, encode};
 use crate::pubsub::message::{Missed, Priority, Qos};
+use crate::pubsub::proto::tree::{self, Said};
+use crate::pubsub::proto::view;
 use crate::pubsub::proto::word::{
     BATCH_ENTRIES_MAX, Batch, Carried, Entry, Failure, FlowId, FlowReport, GROUP_LEN_MAX, Interest,
-    Life, Missing, PREFIXES_MAX, Replay, Route, Standing, SubId, Wanted, Window, Word,
+    Life, Missing, PREFIXES_MAX, Plant, Replay, Route, Standing, SubId, TreeId, Wanted, Window,
+    Word,
 };
 
 const LIFE: Life = Life { node: 1_700_000_000_000, broker: 2 };
@@ -75,6 +79,46 @@ fn words() -> Vec<Word> {
     ]
 }
 
+/// What is said of broadcasts, and in them.
+fn of_broadcasts() -> Vec<Word> {
+    let node = |number| Keypair::from_seed([number; 32]).node_id();
+    let (tree, origin) = (
+        TreeId { publisher: node(1), number: 1 << 63 },
+        tree::Origin { node: node(1), life: 1 << 63 },
+    );
+    let digest = tree::Digest { origin, oldest: 2, have: 300, seen: 70_000 };
+    let known = vec![node(2), node(3)];
+    let views = [
+        view::Said::Join,
+        view::Said::ForwardJoin { node: node(2), walk: 6 },
+        view::Said::Neighbour { urgent: true },
+        view::Said::Accept,
+        view::Said::Refuse,
+        view::Said::Disconnect,
+        view::Said::Shuffle { node: node(2), walk: 3, known: known.clone() },
+        view::Said::ShuffleReply { known },
+    ];
+    let said = views.map(Said::View).into_iter().chain([
+        Said::Pulse { digests: vec![digest] },
+        Said::Gossip { origin, sequence: 128, payload: Bytes::from_static(b"hello") },
+        Said::Have { messages: vec![(origin, 1), (origin, 300)] },
+        Said::Prune,
+        Said::Graft { origin, messages: vec![1, 300] },
+        Said::Floor { origin, oldest: 7 },
+        Said::Ack { origin, upto: 300, missed: 2 },
+    ]);
+    let plant = Plant {
+        number: 1 << 63,
+        life: LIFE,
+        topic: "game.chat".parse().unwrap(),
+        qos: Qos::AtLeastOnce,
+        from: 17,
+        contacts: vec![node(2), node(3)],
+    };
+    let branches = said.map(|said| Word::Branch { tree, said });
+    [Word::Plant(plant), Word::Fell { tree }].into_iter().chain(branches).collect()
+}
+
 fn batch() -> Batch {
     let carried = |topic: &str, sequence, payload: &'static [u8], route| {
         Entry::Message(Carried {
@@ -100,6 +144,7 @@ fn batch() -> Batch {
         entries: vec![
             carried("game.chat", 1, b"hello", all()),
             carried("game.chat", 2, b"", all()),
+            carried("game.chat", 4, &[b'x'; 130], all()),
             carried("game.score", 300, b"12", Route { groups: vec!["g".into()], ..all() }),
             carried("game.chat", 301, b"old", Route { only: Some(SubId(8)), ..Route::default() }),
             Entry::Missing(missing(400)),
@@ -113,12 +158,14 @@ fn batch() -> Batch {
 fn every_message_has_its_bytes_for_ever() {
     let bytes = |word: &Word| HEXLOWER.encode(&encode(word).unwrap());
     insta::assert_snapshot!("words", words().iter().map(bytes).collect::<Vec<_>>().join("\n"));
+    let broadcasts = of_broadcasts().iter().map(bytes).collect::<Vec<_>>().join("\n");
+    insta::assert_snapshot!("broadcasts", broadcasts);
     insta::assert_snapshot!("batch", bytes(&Word::Batch(batch())));
 }
 
 #[test]
 fn what_is_written_is_read() {
-    for word in words() {
+    for word in words().into_iter().chain(of_broadcasts()) {
         assert_eq!(decode(&encode(&word).unwrap(), &limits()).unwrap(), word);
     }
     let encoded = encode(&Word::Batch(batch())).unwrap();
@@ -138,7 +185,7 @@ fn a_small_message_in_a_batch_costs_few_bytes_more_than_its_own() {
     };
     let entries = (1_000_000..1_000_100).map(one).collect();
     let encoded = encode(&Word::Batch(Batch { entries, ..batch() })).unwrap();
-    assert!(encoded.len() < 100 * (128 + 12) + 100, "{}", encoded.len());
+    assert!(encoded.len() < 100 * (128 + 2) + 110, "{}", encoded.len());
 }
 
 #[test]
@@ -160,6 +207,32 @@ fn what_is_too_much_is_refused() {
     assert!(matches!(refused, Invalid::TooMany { what: "entries", .. }));
 }
 
+/// What only a peer that is none of ours writes.
+#[test]
+fn a_batch_whose_parts_do_not_fit_is_refused() {
+    let refused = |entries: Vec<WireEntry>, lens: &[u8], payloads: &[u8]| {
+        let (lens, payloads) = (serde_bytes::Bytes::new(lens), serde_bytes::Bytes::new(payloads));
+        let topics = vec!["a".into()];
+        let wire = WireBatch { flow: 4, first: 0, known: 0, topics, entries, lens, payloads };
+        decode_batch(&to_body(&wire, LEN_MAX).unwrap(), &limits()).map(drop)
+    };
+    let many = |count| vec![WireEntry(What::Message, 0, 1, count, None)];
+    assert_eq!(refused(many(2), &[1, 1], b"ab"), Ok(()));
+    assert_eq!(refused(many(2), &[1], b"ab"), Err(Invalid::Wrong("length")));
+    assert_eq!(refused(many(2), &[1, 2], b"ab"), Err(Invalid::Wrong("length")));
+    let last = vec![WireEntry(What::Message, 0, u64::MAX, 2, None)];
+    assert_eq!(refused(last, &[1, 1], b"ab"), Err(Invalid::Wrong("number")));
+    let cut = vec![WireEntry(What::Cut, 0, 1, 2, None)];
+    assert_eq!(refused(cut, &[], b""), Err(Invalid::Wrong("count")));
+    let missing = vec![WireEntry(What::Missing, 0, 1, 1, None)];
+    assert_eq!(refused(missing, &[], b""), Err(Invalid::Wrong("entry")));
+    let nowhere = vec![WireEntry(What::Message, 1, 1, 1, None)];
+    assert_eq!(refused(nowhere, &[1], b"a"), Err(Invalid::Wrong("topic")));
+    let max = u32::try_from(BATCH_ENTRIES_MAX).unwrap();
+    let refused = refused(many(max).into_iter().chain(many(1)).collect(), &[0], b"").unwrap_err();
+    assert!(matches!(refused, Invalid::TooMany { what: "entries", .. }), "{refused}");
+}
+
 proptest! {
     #[test]
     fn no_bytes_do_any_harm(bytes in vec(any::<u8>(), 0..300)) {
@@ -169,12 +242,14 @@ proptest! {
 
     #[test]
     fn no_changed_bytes_do_any_harm(
-        which in 0_usize..11,
+        which in 0_usize..28,
         changes in vec((any::<prop::sample::Index>(), any::<u8>()), 1..5),
         cut in any::<prop::sample::Index>(),
     ) {
         let mut all = words();
+        all.extend(of_broadcasts());
         all.push(Word::Batch(batch()));
+        assert_eq!(all.len(), 28);
         let mut bytes = encode(&all[which]).unwrap().to_vec();
         for (at, byte) in changes {
             let at = at.index(bytes.len());

@@ -19,7 +19,7 @@ use crate::tier::Discovery;
 use crate::tier::tests::{Node, authority, credentials, node_with};
 use crate::transport::kind::{PING, PONG};
 use crate::transport::lane::{
-    BULK as BULK_STREAM, BULKS_MAX, Bulks, Incoming, Lane, Reader, Sender,
+    BULK as BULK_STREAM, BULKS_MAX, Bulks, Incoming, Lane, Reader, Sender, Writing,
 };
 use crate::transport::{self, Endpoint, Me, Pulse, Sockets, Streams, UNSUPPORTED, Unsupported};
 
@@ -53,10 +53,10 @@ impl Peer {
         until(|| node.infra.mesh.links().iter().any(|link| link.node() == node_id)).await;
         let (opener, streams, control, control_stream) = connection.into_parts();
         let bulks = Bulks::new(Arc::clone(&opener));
-        let control_out = (Limits::default(), MIB);
+        let writing = |len_max| Writing { limits: Limits::default(), len_max, is_apart: false };
         let control_out =
-            Sender::opened(Arc::clone(&opener), Lane::Control, control_out, control_stream);
-        let rpc = Sender::new(opener, Lane::Rpc, Limits::default(), 64 * MIB);
+            Sender::opened(Arc::clone(&opener), Lane::Control, writing(MIB), control_stream);
+        let rpc = Sender::new(opener, Lane::Rpc, writing(64 * MIB));
         Self { node: node_id, _endpoint: endpoint, rpc, bulks, control, control_out, streams }
     }
 

@@ -63,6 +63,10 @@ pub(crate) enum NoPick {
     NoBudget,
 }
 
+/// How long a caller has to wait for it to be held against a provider while little is known of how
+/// long answers take.
+const PATIENCE_MIN: Duration = Duration::from_millis(100);
+
 /// As how long an answer counts that has declined the question.
 const DECLINED: Duration = Duration::from_secs(1);
 
@@ -73,6 +77,9 @@ pub(crate) enum Ended {
     Well,
     /// It did not, and is to blame.
     Badly,
+    /// It did not in the caller's time. It is to blame if most answers take less, or if nothing is
+    /// known of them, if that was a moment at least.
+    Late,
     /// It has declined at once, as one that is full or whose rules do not allow it: others come first
     /// for a while.
     Declined,
@@ -200,6 +207,15 @@ impl Chooser {
                 provider.breaker.succeeded(pick.is_probe);
             }
             Ended::Badly => provider.breaker.failed(now, pick.is_probe),
+            Ended::Late => {
+                let enough = entry.latencies.p95().unwrap_or(PATIENCE_MIN);
+                if now.saturating_duration_since(pick.begun) < enough {
+                    // No answer could be expected: that says nothing about it.
+                    provider.breaker.passed(pick.is_probe);
+                } else {
+                    provider.breaker.failed(now, pick.is_probe);
+                }
+            }
             Ended::Declined => {
                 provider.latency.sample(now, DECLINED);
                 provider.breaker.passed(pick.is_probe);

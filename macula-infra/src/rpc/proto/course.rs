@@ -34,6 +34,9 @@ pub(crate) enum Verdict {
     Answered,
     /// The call has failed, and would with any other.
     Final,
+    /// This one has not answered in the caller's time, and may have handled the question. It is to
+    /// blame if that was long enough.
+    Late,
     /// This one does not answer, and another might.
     Failed {
         /// Whether it may have handled the question.
@@ -106,12 +109,17 @@ impl Course {
             Verdict::Answered => Ended::Well,
             Verdict::Failed { is_fault: true, .. } => Ended::Badly,
             Verdict::Failed { is_fault: false, .. } => Ended::Declined,
+            Verdict::Late => Ended::Late,
             Verdict::Final => Ended::Unknown,
         };
         chooser.ended(now, &self.plan.procedure, &pick, how);
-        let Verdict::Failed { may_have_run, .. } = verdict else {
-            self.abandon(now, chooser);
-            return Step::Return;
+        let may_have_run = match verdict {
+            Verdict::Failed { may_have_run, .. } => may_have_run,
+            Verdict::Late => true,
+            Verdict::Answered | Verdict::Final => {
+                self.abandon(now, chooser);
+                return Step::Return;
+            }
         };
         self.may_have_run |= may_have_run;
         if !self.under_way.is_empty() {

@@ -215,7 +215,7 @@ impl Ends {
 
     /// Sends an item, once it may be sent.
     pub(super) async fn send<T: Serialize>(self: &Arc<Self>, item: &T) -> Result<(), CallError> {
-        let item = crate::remote::encode(item, self.item_len_max())?;
+        let item = crate::remote::encode(item, self.item_len_max()).map_err(as_item)?;
         loop {
             self.turn(|side| match side.send(item.len()) {
                 Ok(()) => Some(Ok(())),
@@ -299,6 +299,14 @@ impl Ends {
     /// How it ended, if it has.
     pub(super) fn is_over(&self) -> bool {
         self.side.lock().end().is_some()
+    }
+}
+
+/// An item that is too long, named so.
+fn as_item(error: CallError) -> CallError {
+    match error {
+        CallError::TooLarge { len, max, .. } => CallError::TooLarge { what: "item", len, max },
+        error => error,
     }
 }
 

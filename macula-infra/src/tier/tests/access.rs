@@ -17,6 +17,7 @@ use crate::dht::key::{Key, RealmId};
 use crate::dht::proto::node::{Answer, Command, Quorum};
 use crate::dht::proto::records::Condition;
 use crate::dht::rules::space;
+use crate::pubsub::proto::Input;
 use crate::pubsub::{
     Event, PublishError, PublishOptions, Published, SubscribeError, SubscribeOptions,
 };
@@ -398,6 +399,53 @@ impl Realms {
         let heard = tokio::time::timeout(WITHIN, heard).await.expect("the realm goes on");
         assert!(matches!(heard, Some(Event::Message(message)) if message.payload == "truth"));
         assert!(spy.next().now_or_never().is_none());
+        self.audit_topics().await;
+        assert!(spy.next().now_or_never().is_none());
+    }
+
+    /// Whoever knows who subscribes and who publishes is not answered, and it is put down.
+    async fn audit_topics(&self) {
+        let (door, vault) = (topic("vault.door"), "vault.**".parse::<Pattern>().unwrap());
+        let options = SubscribeOptions::default();
+        let mut heard = self.one.infra.mesh.pubsub().subscribe(&vault, &options).unwrap();
+        let one = self.one.infra.mesh.node();
+        let put_down = |action: &'static str, name: &'static str| async move {
+            let is_there = || {
+                let entries = self.one.infra.mesh.access().audit().recent();
+                let intruder = Some(self.intruder.infra.mesh.node());
+                entries.iter().any(|entry| {
+                    (entry.node, entry.action, entry.name.as_str()) == (intruder, action, name)
+                })
+            };
+            let waiting = async {
+                while !is_there() {
+                    tokio::task::yield_now().await;
+                }
+            };
+            tokio::time::timeout(WITHIN, waiting).await.expect("it is put down");
+        };
+        // To publish: it believes that there is a subscriber, and greets it.
+        let intruder = self.intruder.infra.mesh.pubsub();
+        let publishing = async {
+            loop {
+                let found = Input::Found { prefix: "vault".into(), nodes: Some(vec![one]) };
+                intruder.tell(found);
+                let lies = Bytes::from("lies");
+                let told = intruder.publish(&door, lies, PublishOptions::default()).await;
+                assert!(matches!(told, Ok(Published::NoSubscribers)), "{told:?}");
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::select! {
+            () = put_down("publish", "") => {}
+            () = publishing => {}
+        }
+        // To subscribe: it announces what it wants to whoever it has met.
+        intruder.tell(Input::Met { node: one });
+        put_down("subscribe", "game").await;
+        assert!(heard.next().now_or_never().is_none());
+        let report = intruder.delivery_report(&door);
+        assert_eq!(report.delivered, 0, "{report:?}");
     }
 }
 

@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use macula_core::clock::{Clock as _, TokioClock};
-use macula_core::wire::{EncodeError, Flags, Kind, Limits, encode_frame, encode_raw};
+use macula_core::wire::{
+    EncodeError, Flags, HEADER_LEN, Header, Kind, Limits, encode_frame, encode_raw,
+};
 use parking_lot::{Mutex, MutexGuard};
 use s2n_quic::stream::SendStream;
 use serde::Serialize;
@@ -44,6 +46,17 @@ pub enum SendError {
     Encode(#[from] EncodeError),
 }
 
+/// How a lane is written.
+#[derive(Debug, Clone, Copy)]
+pub struct Writing {
+    /// What frames are held to.
+    pub limits: Limits,
+    /// How many bytes wait at most.
+    pub len_max: usize,
+    /// Each frame has a write of its own.
+    pub is_apart: bool,
+}
+
 /// The sending end of a lane. Clones are the same.
 #[derive(Clone)]
 pub struct Sender(Arc<Shared>);
@@ -51,8 +64,7 @@ pub struct Sender(Arc<Shared>);
 struct Shared {
     lane: Lane,
     opener: Arc<Opener>,
-    limits: Limits,
-    len_max: usize,
+    writing: Writing,
     queue: Mutex<Queue>,
     room: Notify,
 }
@@ -82,31 +94,24 @@ impl Debug for Sender {
 }
 
 impl Sender {
-    /// The lane of a connection that is opened at its first frame, and keeps at most `len_max`
-    /// bytes waiting.
-    pub(crate) fn new(opener: Arc<Opener>, lane: Lane, limits: Limits, len_max: usize) -> Self {
-        Self::with(opener, lane, limits, len_max, State::Unopened)
+    /// The lane of a connection that is opened at its first frame.
+    pub(crate) fn new(opener: Arc<Opener>, lane: Lane, writing: Writing) -> Self {
+        Self::with(opener, lane, writing, State::Unopened)
     }
 
     /// A lane whose stream is open.
     pub(crate) fn opened(
         opener: Arc<Opener>,
         lane: Lane,
-        (limits, len_max): (Limits, usize),
+        writing: Writing,
         stream: SendStream,
     ) -> Self {
-        Self::with(opener, lane, limits, len_max, State::Idle(stream))
+        Self::with(opener, lane, writing, State::Idle(stream))
     }
 
-    fn with(
-        opener: Arc<Opener>,
-        lane: Lane,
-        limits: Limits,
-        len_max: usize,
-        stream: State,
-    ) -> Self {
+    fn with(opener: Arc<Opener>, lane: Lane, writing: Writing, stream: State) -> Self {
         let queue = Mutex::new(Queue { pending: BytesMut::new(), stream, written: None });
-        Self(Arc::new(Shared { lane, opener, limits, len_max, queue, room: Notify::new() }))
+        Self(Arc::new(Shared { lane, opener, writing, queue, room: Notify::new() }))
     }
 
     /// Sends a frame, and waits for nothing.
@@ -156,7 +161,7 @@ impl Sender {
     #[must_use]
     pub fn has_room(&self) -> bool {
         let queue = self.0.queue.lock();
-        queue.pending.len() < self.0.len_max || matches!(queue.stream, State::Closed(_))
+        queue.pending.len() < self.0.writing.len_max || matches!(queue.stream, State::Closed(_))
     }
 
     fn put(
@@ -168,13 +173,13 @@ impl Sender {
         if let State::Closed(closed) = &queue.stream {
             return Err(closed.clone().into());
         }
-        if queue.pending.len() >= shared.len_max {
-            return Err(SendError::Full { len: queue.pending.len(), max: shared.len_max });
+        if queue.pending.len() >= shared.writing.len_max {
+            return Err(SendError::Full { len: queue.pending.len(), max: shared.writing.len_max });
         }
         if queue.pending.capacity() == 0 {
             queue.pending.reserve(BUFFER);
         }
-        encode(&mut queue.pending, &shared.limits)?;
+        encode(&mut queue.pending, &shared.writing.limits)?;
         shared.kick(queue);
         Ok(())
     }
@@ -239,7 +244,10 @@ impl Shared {
                     queue.stream = State::Idle(stream);
                     return Ok(());
                 }
-                queue.pending.split().freeze()
+                match self.writing.is_apart {
+                    true => first_frame(&mut queue.pending),
+                    false => queue.pending.split().freeze(),
+                }
             };
             self.room.notify_waiters();
             let ready = poll_fn(|context| stream.poll_send_ready(context)).await;
@@ -254,6 +262,14 @@ impl Shared {
         drop(queue);
         self.room.notify_waiters();
     }
+}
+
+/// Takes off the first of the frames that wait.
+fn first_frame(pending: &mut BytesMut) -> Bytes {
+    let header = pending.first_chunk().map(Header::decode);
+    let body_len = header.and_then(|header| usize::try_from(header.body_len).ok());
+    let len = body_len.map_or(pending.len(), |len| len.saturating_add(HEADER_LEN));
+    pending.split_to(len.min(pending.len())).freeze()
 }
 
 /// Writes all that is pending, if the stream has room for it at once.

@@ -7,8 +7,16 @@ use macula_workload::{Config, Node};
 
 use super::flows::Feed;
 
-/// How many messages share a frame, unless something else is measured.
-pub(super) const BATCH_MAX: usize = 512;
+/// What messages share.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sharing {
+    /// Frames and writes, as usual.
+    All,
+    /// Writes: each message has a frame of its own.
+    Writes,
+    /// Nothing: each message has a frame and a write of its own.
+    Nothing,
+}
 
 pub(super) struct Nodes {
     one: Node,
@@ -16,16 +24,16 @@ pub(super) struct Nodes {
 }
 
 impl Nodes {
-    /// Starts the first and so many others. So many messages share a frame at most.
+    /// Starts the first and so many others.
     pub(super) async fn start(
         realm: &EphemeralRealm,
         others: usize,
-        batch_max: usize,
+        sharing: Sharing,
     ) -> anyhow::Result<Self> {
-        let one = node(realm.member()?, batch_max).await?;
+        let one = node(realm.member()?, sharing).await?;
         let mut nodes = Self { one, others: Vec::new() };
         for _ in 0..others {
-            let other = node(realm.member()?, batch_max).await?;
+            let other = node(realm.member()?, sharing).await?;
             nodes.one.mesh().introduce(other.id(), other.mesh().listening());
             nodes.one.mesh().connect(other.id()).await?;
             nodes.others.push(other);
@@ -62,8 +70,11 @@ impl Nodes {
     }
 }
 
-async fn node(credentials: Credentials, batch_max: usize) -> anyhow::Result<Node> {
+async fn node(credentials: Credentials, sharing: Sharing) -> anyhow::Result<Node> {
     let mut config = Config::default();
-    config.pubsub.batch_messages_max = batch_max;
+    if sharing != Sharing::All {
+        config.pubsub.batch_messages_max = 1;
+    }
+    config.transport.writes_apart = sharing == Sharing::Nothing;
     Ok(Node::builder().config(config).credentials(credentials).start().await?)
 }

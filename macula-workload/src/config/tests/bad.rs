@@ -119,6 +119,11 @@ const FILES: &[(&str, &str)] = &[
     ("node_over_realm", "[relay]\nserve = true\nkib_per_s = 100000\n"),
     ("realm_over_all", "[relay]\nreservations_per_realm_max = 2000\n"),
     ("circuit_lifetime_too_short", "[relay]\ncircuit_lifetime = '1s'\n"),
+    ("nothing_on_credit", "[pubsub]\ncredit_messages = 0\n"),
+    ("queue_too_short", "[pubsub]\nqueue_len_max = 1000\n"),
+    ("direct_too_many", "[pubsub]\ndirect_max = 5000\n"),
+    ("topic_over_all", "[pubsub]\nkept_topic_len_max = 2_000_000\nkept_len_max = 1_000_000\n"),
+    ("unknown_key_in_pubsub", "[pubsub]\ncredit_message = 5\n"),
     ("many_of_the_mesh", "[transport]\nidle_timeout = '1s'\n[pool]\nlive_high = 1\n"),
     (
         "many",

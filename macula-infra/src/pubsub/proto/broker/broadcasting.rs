@@ -9,7 +9,7 @@ use macula_core::machine::Machine as _;
 use super::super::super::message::{Qos, Reason, Report};
 use super::super::flow::Stored;
 use super::super::grove::{
-    CONTACTS_MAX, DIRECT_MAX, Grown, Member, Planted, TREES_MAX, WAITING_MAX, Waiting, written,
+    CONTACTS_MAX, Grown, Member, Planted, TREES_MAX, WAITING_MAX, Waiting, written,
 };
 use super::super::subscribers::{Handed, Origin};
 use super::super::tree::{self, Tree};
@@ -34,7 +34,8 @@ impl Broker {
     /// sent directly has arrived, so that a broadcast can begin without changing the order.
     pub(super) fn broadcast(&mut self, now: Instant, id: TopicId, qos: Qos) -> Broadcast {
         let Some(named) = self.topics.get(id) else { return Broadcast::Direct };
-        if self.planted.is_empty() && named.audience.plain.len() <= DIRECT_MAX {
+        let direct_max = self.me.config.direct_max;
+        if self.planted.is_empty() && named.audience.plain.len() <= direct_max {
             return Broadcast::Direct;
         }
         if self.planted.contains_key(&(id, qos)) {
@@ -42,7 +43,7 @@ impl Broker {
         }
         let others = named.audience.plain.iter().filter(|(node, _)| *node != self.me.node).count();
         let is_known = self.planted.keys().any(|(of, _)| *of == id);
-        if (others <= DIRECT_MAX && !is_known) || self.planted.len() >= TREES_MAX {
+        if (others <= direct_max && !is_known) || self.planted.len() >= TREES_MAX {
             return Broadcast::Direct;
         }
         if named.direct > 0 {
@@ -371,16 +372,17 @@ impl Broker {
         let before = grown.done;
         let (publisher, life, topic) = (id.publisher, grown.life, grown.topic.clone());
         let takers = self.subscribers.takers(&topic);
-        while let Some(waiting) = grown.waiting.front() {
+        while let Some(waiting) = grown.waiting.pop_front() {
             match waiting {
                 Waiting::Message(carried, flow) => {
-                    let origin = Origin { publisher, life, flow: *flow };
+                    let (origin, sequence) = (Origin { publisher, life, flow }, carried.sequence);
                     match self.subscribers.hand(origin, carried, &takers) {
                         Handed::Over(failure) => {
                             grown.missed += u64::from(failure.is_some());
-                            (grown.done, grown.last) = (grown.done + 1, carried.sequence);
+                            (grown.done, grown.last) = (grown.done + 1, sequence);
                         }
-                        Handed::NotYet => {
+                        Handed::NotYet(carried) => {
+                            grown.waiting.push_front(Waiting::Message(carried, flow));
                             self.stalled.insert(id);
                             break;
                         }
@@ -388,12 +390,11 @@ impl Broker {
                 }
                 Waiting::Missing(missing) => {
                     let flow = super::FlowId::of(<_>::default(), grown.qos);
-                    self.subscribers.missing(Origin { publisher, life, flow }, missing);
+                    self.subscribers.missing(Origin { publisher, life, flow }, &missing);
                     grown.missed += missing.count;
                     (grown.done, grown.last) = (grown.done + missing.count, missing.to);
                 }
             }
-            grown.waiting.pop_front();
         }
         if grown.done == before {
             return;

@@ -1,11 +1,11 @@
 //! What this node publishes, on its way to those who want it.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
 use macula_core::identity::NodeId;
+use macula_core::topic::Topic;
 
 use super::super::super::message::{Missed, Outcome, PublishOptions, Qos, Reason};
 use super::super::flow::{Copy, Stored};
@@ -13,33 +13,97 @@ use super::super::outlet::Outlet;
 use super::super::subscribers::{Handed, Origin};
 use super::super::topics::Audience;
 use super::super::word::{Carried, FlowId, Missing, Route};
-use super::super::{Bug, TopicId, Weight};
+use super::super::{Bug, Posted, TopicId, Weight};
 use super::broadcasting::Broadcast;
 use super::{Broker, SWEEP_EVERY, Timer};
 
-/// After how many messages for one node they are sent, though more may be ready.
-const READY_MAX: usize = 256;
+/// The nodes that get a message, and for whom there. There are few, or the message is broadcast.
+#[derive(Debug, Default)]
+pub(super) struct Chosen(Vec<(NodeId, Route)>);
+
+impl Chosen {
+    /// All there that are in no group. Each node is named once.
+    fn plain(&mut self, node: NodeId) {
+        self.0.push((node, Route { plain: true, ..Route::default() }));
+    }
+
+    fn group(&mut self, node: NodeId, group: &Arc<str>) {
+        match self.0.iter_mut().find(|(of, _)| *of == node) {
+            Some((_, route)) => route.groups.push(Arc::clone(group)),
+            None => {
+                let groups = vec![Arc::clone(group)];
+                self.0.push((node, Route { groups, ..Route::default() }));
+            }
+        }
+    }
+
+    fn take(&mut self, node: NodeId) -> Option<Route> {
+        let place = self.0.iter().position(|(of, _)| *of == node)?;
+        Some(self.0.remove(place).1)
+    }
+}
 
 impl Broker {
-    pub(super) fn publish(
-        &mut self,
-        now: Instant,
-        id: TopicId,
-        (payload, options): (Bytes, PublishOptions),
-        weight: Weight,
-    ) {
-        let Some(named) = self.topics.get_mut(id) else {
-            // Its topic was closed behind its back: nobody is told to do that while it publishes.
-            self.tally(id).accepted += 1;
-            self.tally(id).end(Outcome::Dropped(Reason::Unsubscribed));
-            return self.freed(id, weight);
-        };
+    pub(super) fn publish(&mut self, now: Instant, messages: Vec<Posted>) {
+        self.flush_soon(now);
+        // Most are of the topic of the one before.
+        let mut last: Option<(TopicId, Option<Topic>)> = None;
+        for posted in messages {
+            let id = posted.topic;
+            if last.as_ref().is_none_or(|(of, _)| *of != id) {
+                last = Some((id, self.used(now, id)));
+            }
+            match last.as_ref().and_then(|(_, topic)| topic.clone()) {
+                Some(topic) => self.publish_one(now, topic, posted),
+                None => {
+                    // Its topic was closed behind its back: nobody is told to do that while it
+                    // publishes.
+                    let (unwanted, weight) = (Reason::Unsubscribed, posted.weight);
+                    self.tally(id).accepted += weight.messages;
+                    self.tally(id).ended(Outcome::Dropped(unwanted), weight.messages);
+                    self.freed(id, weight);
+                }
+            }
+        }
+    }
+
+    /// Something is published to a topic. Gives its name.
+    fn used(&mut self, now: Instant, id: TopicId) -> Option<Topic> {
+        let named = self.topics.get_mut(id)?;
         named.is_used = true;
         let (topic, is_dormant) = (named.topic.clone(), named.is_dormant);
+        if is_dormant {
+            self.seek_again(now, id);
+        }
+        Some(topic)
+    }
+
+    fn publish_one(&mut self, now: Instant, topic: Topic, posted: Posted) {
+        let Posted { topic: id, payload, options, weight } = posted;
+        let stored = self.store(now, (id, topic), payload, options);
+        if weight == Weight::default() {
+            // It was told that nobody subscribes.
+            return;
+        }
+        let is_behind = self.topics.parked.contains(&id) || self.topics.unknown.contains(&id);
+        if is_behind || !self.dispatch(now, &stored) {
+            self.park(now, stored, weight);
+        } else {
+            self.freed(id, weight);
+        }
+    }
+
+    fn store(
+        &mut self,
+        now: Instant,
+        (topic_id, topic): (TopicId, Topic),
+        payload: Bytes,
+        options: PublishOptions,
+    ) -> Arc<Stored> {
         self.me.sequence += 1;
         let PublishOptions { qos, priority, expiry, retain, keep } = options;
         let stored = Arc::new(Stored {
-            topic_id: id,
+            topic_id,
             topic,
             payload,
             sequence: self.me.sequence,
@@ -51,19 +115,7 @@ impl Broker {
         if retain || keep {
             self.archive.lock().keep(&stored, retain, keep);
         }
-        if is_dormant {
-            self.seek_again(now, id);
-        }
-        self.flush_soon(now);
-        if weight == Weight::default() {
-            // It was told that nobody subscribes.
-            return;
-        }
-        let is_behind = self.topics.parked.contains(&id) || self.topics.unknown.contains(&id);
-        if is_behind || !self.dispatch(now, &stored) {
-            return self.park(now, stored, weight);
-        }
-        self.freed(id, weight);
+        stored
     }
 
     fn park(&mut self, now: Instant, stored: Arc<Stored>, weight: Weight) {
@@ -185,44 +237,59 @@ impl Broker {
         if broadcast == Broadcast::NotYet || (is_broadcast && !self.has_room_in(id, stored.qos)) {
             return false;
         }
-        let (flow, me) = (stored.flow(), self.me.node);
-        let (mut chosen, mut slow): (BTreeMap<NodeId, Route>, Vec<NodeId>) = Default::default();
+        // Memory is taken once, and not for each message.
+        let mut chosen = std::mem::take(&mut self.chosen);
+        let is_over = self.dispatch_to(now, stored, (&audience, is_broadcast), &mut chosen);
+        chosen.0.clear();
+        self.chosen = chosen;
+        is_over
+    }
+
+    fn dispatch_to(
+        &mut self,
+        now: Instant,
+        stored: &Arc<Stored>,
+        (audience, is_broadcast): (&Audience, bool),
+        chosen: &mut Chosen,
+    ) -> bool {
+        let (id, flow, me) = (stored.topic_id, stored.flow(), self.me.node);
+        let mut slow = Vec::new();
         let directly = |node: &NodeId| !is_broadcast || *node == me;
         for (node, is_open) in audience.plain.iter().filter(|(node, _)| directly(node)) {
             let is_willing = if *node == me {
-                self.has_room_here(&audience, None)
+                self.has_room_here(audience, None)
             } else {
                 self.is_willing(*node, *is_open, flow)
             };
             if is_willing {
-                chosen.entry(*node).or_default().plain = true;
+                chosen.plain(*node);
             } else {
                 slow.push(*node);
             }
         }
         let mut unserved = 0;
         for (group, nodes) in &audience.groups {
-            match self.member(&audience, group, nodes, stored) {
-                Some(node) => chosen.entry(node).or_default().groups.push(Arc::clone(group)),
+            match self.member(audience, group, nodes, stored) {
+                Some(node) => chosen.group(node, group),
                 None => unserved += 1,
             }
         }
         let waits = match stored.qos {
             Qos::AtLeastOnce => unserved > 0 || !slow.is_empty(),
-            Qos::AtMostOnce => chosen.is_empty() && !is_broadcast,
+            Qos::AtMostOnce => chosen.0.is_empty() && !is_broadcast,
         };
         if waits {
             return false;
         }
-        if let Some(route) = chosen.remove(&me)
-            && !self.hand_here(stored, route, &audience)
+        if let Some(route) = chosen.take(me)
+            && !self.hand_here(stored, route, audience)
         {
             return false;
         }
         if is_broadcast {
             self.broadcast_now(now, stored);
         }
-        for (node, route) in chosen {
+        for (node, route) in chosen.0.drain(..) {
             self.enqueue(now, node, Copy::new(Arc::clone(stored), route));
         }
         for _ in 0..unserved {
@@ -263,7 +330,7 @@ impl Broker {
             return self.ended([(copy, Outcome::Dropped(Reason::NodeGone))]);
         };
         there.push(copy);
-        let is_much = there.waiting().0 % READY_MAX == 0;
+        let is_much = there.has_one_more_batch();
         if let Some(named) = self.topics.get_mut(id) {
             named.direct += 1;
         }
@@ -295,7 +362,7 @@ impl Broker {
             route,
             is_allowed: true,
         };
-        let Handed::Over(failure) = self.subscribers.hand(origin, &carried, &audience.here) else {
+        let Handed::Over(failure) = self.subscribers.hand(origin, carried, &audience.here) else {
             return false;
         };
         let how = failure.map_or(Outcome::Delivered, |failure| failure.outcome());

@@ -11,7 +11,7 @@ use super::super::inlet::Inlet;
 use super::super::intake::Taken;
 use super::super::subscribers::{Handed, Origin, Takers};
 use super::super::word::{Batch, Entry, Failure, FlowId, Life, SessionId, Word};
-use super::{Broker, OTHER_REALM, REPORT_DELAY, SESSIONS_MAX, Timer, WINDOW};
+use super::{Broker, OTHER_REALM, REPORT_DELAY, SESSIONS_MAX, Timer};
 
 /// How long it is waited before more is told of what is wanted, if there is much.
 const MORE_AFTER: Duration = Duration::from_millis(20);
@@ -105,7 +105,8 @@ impl Broker {
         let Some(inlet) = self.inlets.get_mut(&from) else { return };
         inlet.report_again();
         let (version, received) = (inlet.version, inlet.received());
-        let welcome = Word::Welcome { life: self.me.life, window: WINDOW, version, received };
+        let (life, window) = (self.me.life, self.me.config.window());
+        let welcome = Word::Welcome { life, window, version, received };
         self.send(from, session, welcome);
         self.tell_publisher(now, from);
     }
@@ -145,7 +146,7 @@ impl Broker {
         let Some(inlet) = self.inlets.get_mut(&from) else { return };
         let is_long = batch.entries.len() == 1;
         let Some(intake) = inlet.intake(batch.flow) else { return };
-        match intake.take(batch, WINDOW) {
+        match intake.take(batch, self.me.config.window()) {
             Taken::Well => {
                 self.hand_on(from);
                 self.report_soon(now, from, is_long);
@@ -200,7 +201,7 @@ impl Broker {
             let Some(inlet) = self.inlets.get_mut(&from) else { return };
             let origin = Origin { publisher: from, life: inlet.life, flow };
             let Some(intake) = inlet.intake(flow) else { continue };
-            while let Some(entry) = intake.head() {
+            while let Some(entry) = intake.next() {
                 let failure = match entry {
                     Entry::Message(carried) => {
                         let known = takers.take().filter(|(topic, _)| *topic == carried.topic);
@@ -211,22 +212,23 @@ impl Broker {
                         takers = Some((topic, of));
                         match handed {
                             Handed::Over(failure) => failure,
-                            Handed::NotYet => {
+                            Handed::NotYet(carried) => {
+                                intake.put_back(Entry::Message(carried));
                                 self.blocked.insert(from);
                                 break;
                             }
                         }
                     }
                     Entry::Missing(missing) => {
-                        self.subscribers.missing(origin, missing);
+                        self.subscribers.missing(origin, &missing);
                         None
                     }
                     Entry::Void(missing) => {
-                        self.subscribers.missing(origin, missing);
+                        self.subscribers.missing(origin, &missing);
                         Some(Failure::Expired)
                     }
                     Entry::Cut(sub) => {
-                        self.subscribers.cut(origin, *sub);
+                        self.subscribers.cut(origin, sub);
                         None
                     }
                 };

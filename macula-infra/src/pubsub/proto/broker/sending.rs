@@ -24,7 +24,7 @@ impl Broker {
                 return None;
             }
             let session = SessionId(self.entropy.next_u64());
-            self.outlets.insert(node, Outlet::new(session, now, self.me.config.batch_messages_max));
+            self.outlets.insert(node, Outlet::new(session, now, self.me.config));
             self.timers.set(Timer::Retry(node), now);
         }
         self.outlets.get_mut(&node)

@@ -7,7 +7,7 @@ use macula_core::sim::{Address, Faults};
 
 use super::world::{World, ms, node};
 use crate::pubsub::message::{PublishOptions, Qos, Reason};
-use crate::pubsub::proto::grove::DIRECT_MAX;
+use crate::pubsub::proto::Config;
 use crate::pubsub::proto::word::SubId;
 
 const PUBLISHER: Address = Address(0);
@@ -71,7 +71,7 @@ fn broadcast(seed: u64, qos: Qos, kills: bool) -> (Audience, BTreeSet<Address>, 
 
 #[test]
 fn a_large_audience_gets_all_that_is_promised_and_in_its_order() {
-    assert!(usize::try_from(NODES - 1).unwrap() > DIRECT_MAX);
+    assert!(usize::try_from(NODES - 1).unwrap() > Config::default().direct_max);
     for seed in 0..3 {
         let (audience, killed, published) = broadcast(seed, Qos::AtLeastOnce, true);
         assert_eq!(published, 500);

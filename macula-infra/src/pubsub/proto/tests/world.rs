@@ -16,7 +16,7 @@ use super::super::archive::{Archive, Limits};
 use super::super::broker::{Broker, Identity};
 use super::super::subscribers::{Room, Wish, weight};
 use super::super::word::{Life, SessionId, SubId, Wanted, Word};
-use super::super::{Bug, Config, Input, Output, TopicId, Weight};
+use super::super::{Bug, Config, Input, Output, Posted, TopicId, Weight};
 use crate::pubsub::message::{Event, Message, PublishOptions, Qos, Reason, Report};
 use crate::pubsub::proto::word::Replay;
 
@@ -27,7 +27,7 @@ pub(super) fn ms(millis: u64) -> Duration {
 }
 
 /// How many nodes a world has at most.
-const NODES_MAX: u32 = 64;
+const NODES_MAX: u32 = 1_200;
 
 fn nodes() -> &'static [NodeId] {
     static NODES: OnceLock<Vec<NodeId>> = OnceLock::new();
@@ -119,8 +119,10 @@ impl sim::Node for Mesh {
 }
 
 fn address(of: NodeId) -> Address {
-    let place = nodes().iter().position(|node| *node == of).unwrap();
-    Address(u32::try_from(place).unwrap())
+    static ADDRESSES: OnceLock<BTreeMap<NodeId, Address>> = OnceLock::new();
+    let addresses =
+        ADDRESSES.get_or_init(|| nodes().iter().copied().zip((0..).map(Address)).collect());
+    addresses[&of]
 }
 
 pub(super) struct World {
@@ -131,7 +133,18 @@ pub(super) struct World {
 }
 
 impl World {
+    /// Each node has a connection with each other.
     pub(super) fn new(seed: u64, nodes: u32, faults: Faults) -> Self {
+        Self::meeting(seed, nodes, faults, |_, _| true)
+    }
+
+    /// Those nodes have connections that `meet`.
+    pub(super) fn meeting(
+        seed: u64,
+        nodes: u32,
+        faults: Faults,
+        meet: fn(Address, Address) -> bool,
+    ) -> Self {
         let places: Places = Rc::new(RefCell::new(
             (0..nodes).map(Address).map(|address| (address, Place::new(address))).collect(),
         ));
@@ -139,7 +152,10 @@ impl World {
         let (known, planted) = (Rc::clone(&places), Rc::clone(&bug));
         let make = move |birth: Birth<Broker>| {
             let mut places = known.borrow_mut();
-            let all: Vec<NodeId> = places.keys().map(|address| node(*address)).collect();
+            let here = birth.address;
+            let others =
+                places.keys().copied().filter(|other| *other != here && meet(here, *other));
+            let met: Vec<NodeId> = others.map(node).collect();
             let place = places.get_mut(&birth.address).unwrap();
             place.life.broker += 1;
             let identity = Identity {
@@ -159,7 +175,7 @@ impl World {
                 let wish = Box::new(sub.wish.clone());
                 broker.handle(birth.moment.now, Input::Subscribe { id: *id, wish });
             }
-            for node in all.into_iter().filter(|node| *node != place.node) {
+            for node in met {
                 broker.handle(birth.moment.now, Input::Met { node });
             }
             broker
@@ -246,6 +262,12 @@ impl World {
         id
     }
 
+    /// A subscription ends.
+    pub(super) fn unsubscribe(&mut self, address: Address, id: SubId) {
+        self.places.borrow_mut().get_mut(&address).unwrap().subs.remove(&id);
+        self.sim.input(address, |_| Input::Unsubscribe { id });
+    }
+
     pub(super) fn open(&mut self, address: Address, topic: &str) -> TopicId {
         let known = self.places.borrow()[&address].topics.get(topic).copied();
         known.unwrap_or_else(|| {
@@ -284,7 +306,8 @@ impl World {
         place.waiting += weight.messages;
         drop(places);
         let payload = Bytes::from_static(b"hello");
-        self.sim.input(address, |_| Input::Publish { topic: id, payload, options, weight });
+        let messages = vec![Posted { topic: id, payload, options, weight }];
+        self.sim.input(address, |_| Input::Publish { messages });
         true
     }
 
@@ -333,9 +356,10 @@ impl World {
             let place = places.get_mut(&sighting.address).unwrap();
             match sighting.what {
                 Output::Send { .. } => unreachable!("it is an effect"),
-                Output::Tell { to, event } => {
+                Output::Take => unreachable!("nothing is left anywhere"),
+                Output::Tell { to, events } => {
                     if let Some(sub) = place.subs.get_mut(&to) {
-                        sub.unread.push(event);
+                        sub.unread.extend(events);
                         let capacity = sub.wish.capacity.messages;
                         assert!(sub.unread.len() <= capacity, "a queue is longer than it may be");
                     }

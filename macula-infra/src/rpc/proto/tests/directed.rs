@@ -242,3 +242,40 @@ fn who_has_gone_is_unknown_when_it_comes_back() {
     let called = (&procedure(), &Balance::Nearest);
     assert!(chooser.choose(now, called, &[one], Why::First).is_ok());
 }
+
+#[test]
+fn whoever_gives_no_time_to_answer_opens_no_circuit() {
+    let (mut chooser, procedure, all) = (chooser(1), procedure(), candidates(1, false));
+    let mut now = TokioClock.now();
+    let mut late_after = |chooser: &mut Chooser, within: Duration| {
+        let called = (&procedure, &Balance::RoundRobin);
+        let pick = chooser.choose(now, called, &all, Why::First).unwrap();
+        now += within;
+        chooser.ended(now, &procedure, &pick, Ended::Late);
+        chooser.breaker(&procedure, node(1)).unwrap()
+    };
+    for _ in 0..100 {
+        let breaker = late_after(&mut chooser, ms(2));
+        assert_eq!(breaker, Breaker::Closed { failures: 0 });
+    }
+    let mut breaker = Breaker::default();
+    for _ in 0..5 {
+        breaker = late_after(&mut chooser, ms(100));
+    }
+    assert!(matches!(breaker, Breaker::Open { .. }), "{breaker:?}");
+}
+
+#[test]
+fn whoever_answers_later_than_usual_opens_its_circuit_even_for_the_impatient() {
+    let (mut chooser, procedure, all) = (chooser(1), procedure(), candidates(1, false));
+    spread(&mut chooser, &Balance::RoundRobin, &all, |_| ms(1));
+    let mut now = TokioClock.now() + ms(10_000);
+    for _ in 0..5 {
+        let called = (&procedure, &Balance::RoundRobin);
+        let pick = chooser.choose(now, called, &all, Why::First).unwrap();
+        now += ms(20);
+        chooser.ended(now, &procedure, &pick, Ended::Late);
+    }
+    let breaker = chooser.breaker(&procedure, node(1)).unwrap();
+    assert!(matches!(breaker, Breaker::Open { .. }), "{breaker:?}");
+}

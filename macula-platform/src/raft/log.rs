@@ -76,8 +76,8 @@ struct Tail {
     len: usize,
     /// Up to which index all is on disk.
     flushed: u64,
-    /// How many bytes the whole log has on disk, about.
-    log_len: u64,
+    /// How many bytes were appended since it was opened, with what it had then.
+    appended_len: u64,
 }
 
 impl Tail {
@@ -87,7 +87,7 @@ impl Tail {
         }
         self.last = Some(entry.log_id);
         self.len += len;
-        self.log_len += len as u64;
+        self.appended_len += len as u64;
         self.entries.insert(entry.log_id.index, (entry, len));
     }
 
@@ -134,9 +134,9 @@ impl LogStore {
         self.0.member
     }
 
-    /// How many bytes the log has, about.
-    pub(super) fn log_len(&self) -> u64 {
-        self.0.tail.lock().log_len
+    /// How many bytes were appended since it was opened.
+    pub(super) fn appended_len(&self) -> u64 {
+        self.0.tail.lock().appended_len
     }
 
     /// The last entry of the log.

@@ -12,11 +12,12 @@ use macula_core::identity::NodeId;
 use macula_core::port::{Answer, Call, Serve};
 use openraft::error::{ClientWriteError, InitializeError, RaftError};
 use openraft::{EmptyNode, Raft, SnapshotPolicy};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::driving::{self, Driving};
 use super::elector::{self, Elector};
-use super::log;
+use super::log::{self, LogStore};
 use super::machine::{Machine, Replicated};
 use super::media::{Medium, StoreError};
 use super::network::Network;
@@ -34,17 +35,20 @@ pub struct Config {
     pub elections: elector::Config,
     /// After how many entries a snapshot is made.
     pub snapshot_entries: u64,
+    /// Or after how many bytes of entries, if that is sooner.
+    pub snapshot_len: u64,
     /// How many entries that are in a snapshot are kept, for those who are a little behind.
     pub kept_entries: u64,
 }
 
 impl Default for Config {
-    /// A heartbeat each 100 ms, a snapshot each 10,000 entries, of which 1,000 are kept.
+    /// A heartbeat each 100 ms, a snapshot each 10,000 entries or 64 MiB, of which 1,000 are kept.
     fn default() -> Self {
         Self {
             heartbeat: Duration::from_millis(100),
             elections: elector::Config::default(),
             snapshot_entries: 10_000,
+            snapshot_len: 64 << 20,
             kept_entries: 1_000,
         }
     }
@@ -167,6 +171,12 @@ impl<R: Replicated> Member<R> {
         );
         let mut tasks = JoinSet::new();
         let within = config.elections.ask_within;
+        tasks.spawn(snapshots_by_len(
+            raft.clone(),
+            log.clone(),
+            machine.applied(),
+            config.snapshot_len,
+        ));
         tasks.spawn(driving::drive(Arc::clone(&driving), raft.clone(), log, network, within));
         Ok(Self { raft, machine, service, driving, own, _tasks: tasks })
     }
@@ -233,6 +243,12 @@ impl<R: Replicated> Member<R> {
         self.machine.state()
     }
 
+    /// Up to which index all is applied to the state, as it grows.
+    #[must_use]
+    pub fn applied(&self) -> watch::Receiver<u64> {
+        self.machine.applied()
+    }
+
     /// Takes members in that listen, and waits until they have nearly all.
     ///
     /// # Errors
@@ -266,6 +282,12 @@ impl<R: Replicated> Member<R> {
         begun.map_err(|error| ProposeError::Failed(error.to_string()))
     }
 
+    /// Up to which entry the last snapshot goes; none if there is none.
+    #[must_use]
+    pub fn snapshot_index(&self) -> Option<u64> {
+        self.raft.data_metrics().borrow().snapshot.map(|last| last.index)
+    }
+
     /// Stands for election at once, though a leader is heard.
     pub fn hurry(&self) {
         self.driving.tell(elector::Input::Hurry);
@@ -296,6 +318,25 @@ impl<R: Replicated> Member<R> {
     pub async fn stop(self) {
         // One that has panicked has ended, too.
         drop(self.raft.shutdown().await);
+    }
+}
+
+/// Has a snapshot made whenever so many bytes were appended since the last.
+async fn snapshots_by_len(
+    raft: Raft<Types>,
+    log: LogStore,
+    mut applied: watch::Receiver<u64>,
+    len_max: u64,
+) {
+    let mut made_at = 0;
+    while applied.changed().await.is_ok() {
+        let appended = log.appended_len();
+        if appended - made_at >= len_max {
+            made_at = appended;
+            if raft.trigger().snapshot().await.is_err() {
+                return;
+            }
+        }
     }
 }
 

@@ -98,7 +98,7 @@ fn tail(
     let begins = entries.first().map_err(|error| store.failed(error))?;
     let begins = begins.map_or(0, |(index, _)| index.value());
     // openraft numbers entries from 0, and its own tests from 1.
-    let first = purged.map_or(begins.min(1), |purged| purged.index + 1);
+    let first = purged.map_or_else(|| begins.min(1), |purged| purged.index + 1);
     for (next, row) in (first..).zip(entries.iter().map_err(|error| store.failed(error))?) {
         let (index, row) = row.map_err(|error| store.failed(error))?;
         if index.value() != next {

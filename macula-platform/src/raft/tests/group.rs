@@ -245,6 +245,22 @@ async fn who_is_far_behind_gets_a_snapshot() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn long_entries_make_a_snapshot_before_many_do() {
+    let mut group = Group::new(Config { snapshot_len: 1 << 20, ..Config::default() });
+    group.start(1).await;
+    group.members[&1].found().await.unwrap();
+    for _ in 0..30 {
+        group.propose(100 << 10).await;
+    }
+    let made = async {
+        while group.members[&1].snapshot_index() < Some(20) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(SETTLED, made).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_member_whose_files_are_gone_is_another_member() {
     let mut group = Group::three(Config::default()).await;
     let before = group.members[&3].id();

@@ -1,4 +1,28 @@
 //! Agreement: a log that a group of nodes agrees upon, and the state that follows from it.
+//!
+//! The protocol is Raft (Ongaro and Ousterhout, *In Search of an Understandable Consensus Algorithm*,
+//! 2014), by openraft. This is the only room that names it, and closes round what its version 0.9
+//! leaves open:
+//!
+//! - A member is a node and the [life](types::MemberId) of its log: one whose files are gone is another
+//!   member, and has promised nothing.
+//! - What is acknowledged is [on disk](media), with a checksum on each row; damage is told, and never
+//!   taken for what was there before.
+//! - An [`elector`] says when a member stands for election, and asks the others first.
+//! - A member [leads](Member::leads) only while most have said so within the lease, and
+//!   [reads](Member::read_point) wait for most to say so once more.
+//! - Members that are not reached are tried again after a while, and snapshots go in
+//!   [parts](snapshots::CHUNK_LEN_MAX) that each have their own time.
+//!
+//! What is agreed upon are bytes; a [`Replicated`] state gives them their meaning. Members reach one
+//! another through the port [`Call`](macula_core::port::Call), and whoever asks is known for certain.
+//!
+//! ```text
+//! propose -> openraft -> log -> disk (one commit for all that waits)
+//!               |  \-> network -> Call -> service of another member
+//!               v
+//!            machine -> state, snapshots
+//! ```
 
 mod driving;
 pub mod elector;

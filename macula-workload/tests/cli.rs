@@ -357,7 +357,8 @@ fn the_bench_of_pubsub_has_all_figures() {
     for name in [
         "one_to_one",
         "acknowledged",
-        "raw_single",
+        "one_to_one_of_bulk",
+        "batching_of_messages",
         "latency",
         "batching_gain",
         "fan_out_32",

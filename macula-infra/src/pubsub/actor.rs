@@ -155,9 +155,8 @@ fn judge(access: &Access, link: &Arc<Link>, word: &mut Word) {
         Word::Interest(interest) => interest.entries.retain(|(wanted, standing)| {
             *standing == Standing::Gone || !is_forbidden(Action::Subscribe, wanted.pattern.as_str())
         }),
-        // Whoever may not publish has no broadcast.
-        Word::Plant(plant) if is_forbidden(Action::Publish, plant.topic.as_str()) => {
-            *word = Word::News { prefixes: Vec::new() };
+        Word::Plant(plant) => {
+            plant.is_allowed = !is_forbidden(Action::Publish, plant.topic.as_str());
         }
         Word::Replay { pattern, replay, .. }
             if is_forbidden(Action::Subscribe, pattern.as_str()) =>
@@ -183,9 +182,11 @@ fn about(word: &Word) -> (Action, &str) {
             });
             (Action::Publish, topic.unwrap_or_default())
         }
-        Word::Hello { .. } | Word::Bye | Word::Branch { .. } | Word::Fell { .. } => {
-            (Action::Publish, "")
-        }
+        Word::Hello { .. }
+        | Word::Bye
+        | Word::Branch { .. }
+        | Word::Fell { .. }
+        | Word::Declined { .. } => (Action::Publish, ""),
         Word::News { prefixes } => (Action::Subscribe, first(prefixes)),
         Word::Interest(interest) => {
             let wanted = interest.entries.first().map(|(wanted, _)| wanted.pattern.as_str());

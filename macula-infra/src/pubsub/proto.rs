@@ -148,7 +148,8 @@ impl Word {
             | Self::News { .. }
             | Self::Plant(_)
             | Self::Branch { .. }
-            | Self::Fell { .. } => Unsent::Nothing,
+            | Self::Fell { .. }
+            | Self::Declined { .. } => Unsent::Nothing,
         }
     }
 }

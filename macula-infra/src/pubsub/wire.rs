@@ -108,6 +108,9 @@ enum WireWord {
     Fell {
         tree: TreeId,
     },
+    Declined {
+        tree: TreeId,
+    },
 }
 
 #[derive(Serialize, Deserialize)]
@@ -231,6 +234,7 @@ pub(super) fn encode(word: &Word) -> Result<Bytes, EncodeError> {
         Word::Plant(plant) => WireWord::Plant(plant.clone()),
         Word::Branch { tree, said } => WireWord::Branch { tree: *tree, said: said.clone() },
         Word::Fell { tree } => WireWord::Fell { tree: *tree },
+        Word::Declined { tree } => WireWord::Declined { tree: *tree },
     };
     to_body(&wire, LEN_MAX)
 }
@@ -379,6 +383,7 @@ pub(super) fn decode(bytes: &[u8], limits: &Limits) -> Result<Word, Invalid> {
             Word::Branch { tree, said }
         }
         WireWord::Fell { tree } => Word::Fell { tree },
+        WireWord::Declined { tree } => Word::Declined { tree },
     })
 }
 

@@ -1,3 +1,5 @@
+//! The store and whole members of a group, on disks and networks that fail.
+
 mod crashes;
 mod flips;
 mod group;

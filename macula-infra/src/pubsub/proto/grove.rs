@@ -4,7 +4,7 @@
 //! made parts of a [tree](super::tree), and the publisher sends to a few of them only. There is a
 //! tree for each topic and promise, and it stays until the topic is let go.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 use macula_core::identity::NodeId;
@@ -79,6 +79,8 @@ pub(crate) struct Planted {
     pub(crate) number: u64,
     pub(crate) tree: Tree,
     pub(crate) members: BTreeMap<NodeId, Member>,
+    /// Subscribers that take no part, because this node may not publish the topic there.
+    pub(crate) declined: BTreeSet<NodeId>,
     pub(crate) published: u64,
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use super::super::message::PAYLOAD_LEN_MAX;
 use super::word::{BATCH_ENTRIES_MAX, Batch, Entry, Failure, FlowId, FlowReport, Window};
 
 /// The receiving end of a flow.
@@ -12,6 +13,8 @@ pub(crate) struct Intake {
     done: u64,
     /// What has the places from `done` to `received`.
     buffer: VecDeque<Entry>,
+    /// How many bytes it has.
+    buffer_len: usize,
     /// What was not delivered, as far as the publisher may not know it.
     failures: BTreeMap<u64, Failure>,
     /// From where on the publisher was last asked to send again.
@@ -19,6 +22,14 @@ pub(crate) struct Intake {
     /// How many entries were handed on since the last report.
     unreported: usize,
     is_changed: bool,
+}
+
+/// How many bytes of an entry count for the credit.
+fn len_of(entry: &Entry) -> usize {
+    match entry {
+        Entry::Message(carried) => carried.payload.len(),
+        _ => 0,
+    }
 }
 
 /// What a batch was.
@@ -39,6 +50,7 @@ impl Intake {
             received: 0,
             done: 0,
             buffer: VecDeque::new(),
+            buffer_len: 0,
             failures: BTreeMap::new(),
             asked_again: None,
             unreported: 0,
@@ -70,9 +82,13 @@ impl Intake {
         let known = usize::try_from(self.received - batch.first).unwrap_or(usize::MAX);
         let room = usize::try_from(window.messages).unwrap_or(usize::MAX) + BATCH_ENTRIES_MAX;
         let fresh = batch.entries.len().saturating_sub(known);
-        if self.buffer.len() + fresh > room {
+        // The last message under way may go beyond the credit.
+        let room_len = usize::try_from(window.bytes).unwrap_or(usize::MAX) + PAYLOAD_LEN_MAX;
+        let fresh_len: usize = batch.entries.iter().skip(known).map(len_of).sum();
+        if self.buffer.len() + fresh > room || self.buffer_len + fresh_len > room_len {
             return Taken::Overrun;
         }
+        self.buffer_len += fresh_len;
         self.asked_again = None;
         // Whoever sends again does so because it does not know how far this end is.
         self.is_changed = true;
@@ -89,11 +105,14 @@ impl Intake {
 
     /// Takes the entry that is handed on next. It is to be passed, or put back.
     pub(crate) fn next(&mut self) -> Option<Entry> {
-        self.buffer.pop_front()
+        let next = self.buffer.pop_front()?;
+        self.buffer_len -= len_of(&next);
+        Some(next)
     }
 
     /// It has to wait.
     pub(crate) fn put_back(&mut self, entry: Entry) {
+        self.buffer_len += len_of(&entry);
         self.buffer.push_front(entry);
     }
 

@@ -1,6 +1,6 @@
 //! A publisher's end of a session: the flows to one node, and what that node wants.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -10,8 +10,8 @@ use super::super::message::Outcome;
 use super::config::Config;
 use super::flow::{Copy, Flow};
 use super::word::{
-    Batch, FLOWS, FlowId, FlowReport, Interest, Life, PREFIXES_MAX, SessionId, Standing, Wanted,
-    Window,
+    Batch, FLOWS, FlowId, FlowReport, Interest, Life, PREFIXES_MAX, SessionId, Standing, SubId,
+    Wanted, Window,
 };
 
 /// Of how many prefixes a node is asked.
@@ -19,6 +19,9 @@ const ASKED_MAX: usize = 65_536;
 
 /// How many patterns a node may want.
 const WANTED_MAX: usize = 65_536;
+
+/// How many subscriptions are given what was before them, in one session.
+const REPLAYS_MAX: usize = 65_536;
 
 /// How long it is waited before a node is greeted again, at first.
 const RETRY_INITIAL: Duration = Duration::from_millis(100);
@@ -73,6 +76,8 @@ pub(crate) struct Outlet {
     wanted: BTreeMap<Wanted, Standing>,
     /// How many of those have no room.
     paused: usize,
+    /// The subscriptions that were given in this session what was before them.
+    replayed: BTreeSet<SubId>,
     attempts: u32,
     /// Since when it was not there.
     pub(crate) since: Instant,
@@ -92,6 +97,7 @@ impl Outlet {
             config,
             other: None,
             asked: BTreeMap::new(),
+            replayed: BTreeSet::new(),
             version: 0,
             wanted: BTreeMap::new(),
             paused: 0,
@@ -263,7 +269,13 @@ impl Outlet {
     /// Another life of the other end numbers anew what it says.
     pub(crate) fn begin_anew(&mut self) {
         self.version = 0;
+        self.replayed.clear();
         self.forget_answers();
+    }
+
+    /// A subscription wants to have what was before it. Says whether it has not had that.
+    pub(crate) fn replay(&mut self, sub: SubId) -> bool {
+        self.replayed.len() < REPLAYS_MAX && self.replayed.insert(sub)
     }
 
     /// All that was wanted.

@@ -295,6 +295,8 @@ pub(crate) enum Word {
     Branch { tree: TreeId, said: Said },
     /// The sender is no part of a broadcast, or the other need not be any more.
     Fell { tree: TreeId },
+    /// The sender takes no part in a broadcast: its publisher may not publish that here.
+    Declined { tree: TreeId },
 }
 
 /// A broadcast: whose it is, and how that node numbers it.
@@ -316,4 +318,11 @@ pub(crate) struct Plant {
     pub(crate) from: u64,
     /// Other parts.
     pub(crate) contacts: Vec<NodeId>,
+    /// Whether its publisher may publish that here. No node says that of itself.
+    #[serde(skip, default = "allowed")]
+    pub(crate) is_allowed: bool,
+}
+
+const fn allowed() -> bool {
+    true
 }

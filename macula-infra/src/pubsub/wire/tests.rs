@@ -114,9 +114,11 @@ fn of_broadcasts() -> Vec<Word> {
         qos: Qos::AtLeastOnce,
         from: 17,
         contacts: vec![node(2), node(3)],
+        is_allowed: true,
     };
     let branches = said.map(|said| Word::Branch { tree, said });
-    [Word::Plant(plant), Word::Fell { tree }].into_iter().chain(branches).collect()
+    let words = [Word::Plant(plant), Word::Fell { tree }, Word::Declined { tree }];
+    words.into_iter().chain(branches).collect()
 }
 
 fn batch() -> Batch {
@@ -242,14 +244,14 @@ proptest! {
 
     #[test]
     fn no_changed_bytes_do_any_harm(
-        which in 0_usize..28,
+        which in 0_usize..29,
         changes in vec((any::<prop::sample::Index>(), any::<u8>()), 1..5),
         cut in any::<prop::sample::Index>(),
     ) {
         let mut all = words();
         all.extend(of_broadcasts());
         all.push(Word::Batch(batch()));
-        assert_eq!(all.len(), 28);
+        assert_eq!(all.len(), 29);
         let mut bytes = encode(&all[which]).unwrap().to_vec();
         for (at, byte) in changes {
             let at = at.index(bytes.len());

@@ -19,7 +19,7 @@ use crate::dht::proto::records::Condition;
 use crate::dht::rules::space;
 use crate::pubsub::proto::Input;
 use crate::pubsub::{
-    Event, PublishError, PublishOptions, Published, SubscribeError, SubscribeOptions,
+    self, Event, PublishError, PublishOptions, Published, Reason, SubscribeError, SubscribeOptions,
 };
 use crate::remote::{CallError, Context, Refusal, ServeError, Unavailability};
 use crate::rpc::{CallOptions, Options, StreamReceiver, StreamSender};
@@ -264,6 +264,63 @@ async fn who_may_not_publish_or_subscribe_is_refused_and_put_down() {
         }
     }
     stop([server, outlaw, client]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_may_not_publish_at_one_node_goes_on_by_broadcast_to_the_others() {
+    let few = pubsub::Config { direct_max: 1, ..pubsub::Config::default() };
+    let publisher = {
+        let credentials = credentials_with(&authority(), 1, &[]);
+        let discovery = Discovery { pubsub: few, ..joining(None) };
+        node_of(Config { discovery, ..Config::new(credentials, 1) }).await
+    };
+    let fan = ruled(2, &[], Some(&publisher), Rules::default()).await;
+    let deaf = Rules {
+        rules: vec![rule(Effect::Deny, Action::Publish, &[], "feed.**")],
+        ..Rules::default()
+    };
+    let strict = ruled(3, &[], Some(&publisher), deaf).await;
+    for node in [&publisher, &fan, &strict] {
+        has_members(node, 2).await;
+        finds(node, 2).await;
+    }
+    let (feed, all) = (topic("feed.news"), "feed.*".parse::<Pattern>().unwrap());
+    let options = SubscribeOptions::default();
+    let mut heard = fan.infra.mesh.pubsub().subscribe(&all, &options).unwrap();
+    let _never = strict.infra.mesh.pubsub().subscribe(&all, &options).unwrap();
+    let pubsub = publisher.infra.mesh.pubsub();
+    let known = async {
+        while pubsub.subscribers(&feed).await != Ok(2) {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(WITHIN, known).await.expect("both are known");
+    // More than a part may have that has not answered.
+    let publishing = async {
+        for number in 0..1_500_u32 {
+            let body = Bytes::from(number.to_string());
+            pubsub.publish(&feed, body, PublishOptions::at_least_once()).await.unwrap();
+        }
+    };
+    let hearing = async {
+        for number in 0..1_500_u32 {
+            let Some(Event::Message(message)) = heard.next().await else { panic!("{number}") };
+            assert_eq!(message.payload, Bytes::from(number.to_string()));
+        }
+    };
+    let both = async { tokio::join!(publishing, hearing) };
+    tokio::time::timeout(WITHIN, both).await.expect("one node stops all");
+    let settling = async {
+        while pubsub.delivery_report(&feed).pending() > 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(WITHIN, settling).await.expect("each copy ends");
+    let report = pubsub.delivery_report(&feed);
+    assert_eq!(report.delivered, 1_500, "{report:?}");
+    assert!(report.dropped.keys().all(|why| *why == Reason::Forbidden), "{report:?}");
+    assert!(!refused(&strict, Some(&publisher), "publish").is_empty());
+    stop([publisher, fan, strict]).await;
 }
 
 /// Two nodes of a realm, one that uses its names without being of it, and one that is certified

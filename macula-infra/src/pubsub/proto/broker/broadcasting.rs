@@ -52,7 +52,8 @@ impl Broker {
         let number = self.entropy.next_u64();
         let mut tree = Tree::new(self.me.node, number, self.entropy.fork());
         tree.handle(now, tree::Input::Join(Vec::new()));
-        let planted = Planted { number, tree, members: <_>::default(), published: 0 };
+        let (members, declined) = Default::default();
+        let planted = Planted { number, tree, members, declined, published: 0 };
         self.planted.insert((id, qos), planted);
         self.numbers.insert(number, (id, qos));
         self.timers.set(Timer::Tend(number), now + TEND_EVERY);
@@ -87,10 +88,12 @@ impl Broker {
             let wants = |node: &NodeId| audience.plain.iter().any(|(of, _)| of == node);
             let over: Vec<NodeId> =
                 planted.members.keys().filter(|node| !wants(node)).copied().collect();
+            // Whoever subscribes anew is asked anew.
+            planted.declined.retain(wants);
             let published = planted.published;
             let mut fresh = Vec::new();
             for (node, _) in audience.plain.iter().filter(|(node, _)| *node != self.me.node) {
-                if !planted.members.contains_key(node) {
+                if !planted.members.contains_key(node) && !planted.declined.contains(node) {
                     planted.members.insert(*node, Member::after(published));
                     fresh.push(*node);
                 }
@@ -170,7 +173,7 @@ impl Broker {
         }
         contacts.retain(|contact| *contact != node);
         let life = self.me.life;
-        let plant = Plant { number, life, topic, qos: of.1, from, contacts };
+        let plant = Plant { number, life, topic, qos: of.1, from, contacts, is_allowed: true };
         self.send(node, NO_SESSION, Word::Plant(plant));
     }
 
@@ -219,8 +222,13 @@ pub(super) enum Broadcast {
 impl Broker {
     /// This node is to take part in a broadcast.
     pub(super) fn plant(&mut self, now: Instant, from: NodeId, plant: Plant) {
-        let Plant { number, life, topic, qos, from: first, contacts } = plant;
+        let Plant { number, life, topic, qos, from: first, contacts, is_allowed } = plant;
         let id = TreeId { publisher: from, number };
+        if !is_allowed {
+            // The rules may have changed since it took part.
+            self.end_part(id);
+            return self.send(from, NO_SESSION, Word::Declined { tree: id });
+        }
         if let Some(grown) = self.grown.get(&id) {
             // Whoever invites again may not know that it is there.
             let (upto, missed) = (grown.done, grown.missed);
@@ -265,6 +273,8 @@ impl Broker {
     pub(super) fn branch(&mut self, now: Instant, from: NodeId, id: TreeId, said: tree::Said) {
         let is_pulse = matches!(said, tree::Said::Pulse { .. });
         let is_own = id.publisher == self.me.node;
+        // A part keeps the messages of its publisher, and of nobody else.
+        let Some(said) = said.only(origin(id.publisher, id.number)) else { return };
         let Some(tree) = self.tree(id) else {
             // It was a part in an earlier life, as others still believe.
             if is_pulse && !is_own {
@@ -288,6 +298,19 @@ impl Broker {
         } else if let Some(grown) = self.grown.get_mut(&id) {
             grown.tree.handle(now, tree::Input::Gone(from));
             self.drive(now, id);
+        }
+    }
+
+    /// A node takes no part in a broadcast of this one.
+    pub(super) fn declined(&mut self, now: Instant, from: NodeId, id: TreeId) {
+        if id.publisher != self.me.node {
+            return;
+        }
+        let Some(of) = self.numbers.get(&id.number).copied() else { return };
+        let Some(planted) = self.planted.get_mut(&of) else { return };
+        if planted.members.contains_key(&from) {
+            planted.declined.insert(from);
+            self.let_go(now, of, from, Reason::Forbidden);
         }
     }
 

@@ -34,6 +34,7 @@ impl Broker {
             Word::Plant(plant) => self.plant(now, from, plant),
             Word::Branch { tree, said } => self.branch(now, from, tree, said),
             Word::Fell { tree } => self.felled(now, from, tree),
+            Word::Declined { tree } => self.declined(now, from, tree),
             Word::Ask { .. } | Word::Batch(_) | Word::Bye => {
                 if self.inlets.get(&from).is_none_or(|inlet| inlet.session != session) {
                     return self.send(from, session, Word::Reset);
@@ -73,6 +74,7 @@ impl Broker {
             | Word::Plant(_)
             | Word::Branch { .. }
             | Word::Fell { .. }
+            | Word::Declined { .. }
             | Word::News { .. } => {}
         }
     }

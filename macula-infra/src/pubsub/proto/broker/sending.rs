@@ -231,6 +231,10 @@ impl Broker {
     /// A node wants to have for a subscription what was before it.
     pub(super) fn replay(&mut self, now: Instant, node: NodeId, sub: SubId, word: &Word) {
         let Word::Replay { pattern, replay, max, .. } = word else { return };
+        if !self.outlets.get_mut(&node).is_some_and(|outlet| outlet.replay(sub)) {
+            let why = "it wants again what it was given";
+            return self.out.push_back(Output::Misbehaved { peer: node, why });
+        }
         let max = usize::try_from(*max).unwrap_or(0);
         let kept = self.archive.lock().replay(now, pattern, *replay, max);
         let route = super::super::word::Route { only: Some(sub), ..<_>::default() };

@@ -85,6 +85,20 @@ pub enum Said {
 pub(crate) const SAID_MAX: usize = HAVE_MAX;
 
 impl Said {
+    /// What of it is about the messages of one publisher; none if nothing is.
+    pub(crate) fn only(mut self, of: Origin) -> Option<Self> {
+        match &mut self {
+            Self::View(_) | Self::Prune => {}
+            Self::Pulse { digests } => digests.retain(|digest| digest.origin == of),
+            Self::Have { messages } => messages.retain(|(origin, _)| *origin == of),
+            Self::Gossip { origin, .. }
+            | Self::Graft { origin, .. }
+            | Self::Floor { origin, .. }
+            | Self::Ack { origin, .. } => return (*origin == of).then_some(self),
+        }
+        Some(self)
+    }
+
     /// How many entries the list in it has.
     pub(crate) const fn len(&self) -> usize {
         match self {

@@ -36,8 +36,11 @@
 //! What differs: parts pass on what others publish, unsigned, so a member of the audience could forge
 //! it. Whether a publisher may publish is judged when it invites a part, where it shows its roles, and
 //! not for each message, which comes from another one: if the right is taken back, its broadcasts that
-//! are there go on until their topic is let go, and it begins no others. What is replayed to a new subscriber and what comes by a tree may overlap, or leave a gap
-//! between them. And in a tree each message is a frame of its own.
+//! are there go on until their topic is let go, and it begins no others.
+//! A message in a tree does not expire, and none goes before another. A part that nobody gives a
+//! message to for about twenty seconds goes on without it, though it was promised, and it counts as
+//! one that its subscriber was too slow for. What is replayed to a new subscriber and what comes by a
+//! tree may overlap, or leave a gap between them. And in a tree each message is a frame of its own.
 //!
 //! # Rooms
 //!

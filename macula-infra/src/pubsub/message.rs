@@ -54,7 +54,8 @@ pub struct PublishOptions {
     pub qos: Qos,
     /// Whether it goes before others.
     pub priority: Priority,
-    /// How long it is good for. If it has not been sent by then it is not sent at all.
+    /// How long it is good for. If it has not been sent by then it is not sent at all, unless it goes
+    /// to an audience that is too large to be sent to directly.
     pub expiry: Option<Duration>,
     /// It is the value of its topic, for whoever subscribes later and asks for that.
     pub retain: bool,

@@ -174,6 +174,7 @@ impl Broker {
         } else {
             self.leave_all(now, node);
             self.unwanted(now, node);
+            self.reroute(now, lost.iter().map(|(copy, _)| copy));
         }
         self.ended(lost);
         self.greet(now, node);

@@ -5,6 +5,7 @@
 //! must be agreed upon stands below `consensus`; what may be written anywhere at any time, and
 //! converges, stands below `replicator`. [`tier::spec`] builds the whole as one child of a root.
 
+pub mod kv;
 pub mod raft;
 pub mod registers;
 pub mod tier;

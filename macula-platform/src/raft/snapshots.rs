@@ -27,7 +27,7 @@ const FACTS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("facts");
 const CURRENT: &str = "current";
 
 /// How many bytes a chunk has at most.
-pub const CHUNK_LEN_MAX: usize = 256 << 10;
+pub const CHUNK_LEN_MAX: usize = 4 << 20;
 
 /// How many bytes of chunks are brought to disk together.
 const TOGETHER_LEN: usize = 4 << 20;

@@ -315,7 +315,7 @@ impl<R: Replicated> Member<R> {
     }
 
     /// Ends it, and waits until it writes nothing more.
-    pub async fn stop(self) {
+    pub async fn stop(&self) {
         // One that has panicked has ended, too.
         drop(self.raft.shutdown().await);
     }

@@ -3,6 +3,9 @@
 mod crashes;
 mod flips;
 mod group;
+mod harness;
+mod histories;
+mod linear;
 mod suite;
 
 use bytes::Bytes;

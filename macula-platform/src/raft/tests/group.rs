@@ -1,147 +1,16 @@
-//! Whole members, over a network that can be cut, in virtual time.
+//! Groups that lose members, connections and files.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use macula_core::clock::{Clock as _, TokioClock};
-use macula_core::identity::{Keypair, NodeId};
-use macula_core::port::{Answer, Call, CallError, Serve};
-use parking_lot::Mutex;
 
-use super::super::media::faulty::Faulty;
-use super::super::member::{Config, Member, Parts};
+use super::super::member::Config;
 use super::super::types::MemberId;
 use super::Sum;
+use super::harness::{Group, SETTLED, node};
 
-/// Longer than any election takes.
-const SETTLED: Duration = Duration::from_secs(5);
-
-/// How long a word is on its way.
-const LATENCY: Duration = Duration::from_millis(1);
-
-#[derive(Debug, Default)]
-struct Wires {
-    serving: Mutex<BTreeMap<NodeId, Arc<dyn Serve>>>,
-    /// Who hears nobody, and is heard by nobody.
-    isolated: Mutex<BTreeSet<NodeId>>,
-}
-
-#[derive(Debug)]
-struct From(Arc<Wires>, NodeId);
-
-impl From {
-    fn is_cut(&self, to: NodeId) -> bool {
-        let isolated = self.0.isolated.lock();
-        isolated.contains(&self.1) || isolated.contains(&to)
-    }
-}
-
-impl Call for From {
-    fn call<'a>(
-        &'a self,
-        node: NodeId,
-        question: Bytes,
-        within: Duration,
-    ) -> Answer<'a, Result<Bytes, CallError>> {
-        Box::pin(async move {
-            tokio::time::sleep(LATENCY).await;
-            let server = self.0.serving.lock().get(&node).cloned();
-            let Some(server) = server.filter(|_| !self.is_cut(node)) else {
-                return Err(CallError::Unreachable("cut".to_owned()));
-            };
-            let answer = tokio::time::timeout(within, server.serve(self.1, question)).await;
-            tokio::time::sleep(LATENCY).await;
-            if self.is_cut(node) {
-                return Err(CallError::NoAnswer("cut".to_owned()));
-            }
-            match answer {
-                Ok(answer) => answer.map_err(CallError::Refused),
-                Err(_elapsed) => Err(CallError::NoAnswer("too late".to_owned())),
-            }
-        })
-    }
-}
-
-struct Group {
-    wires: Arc<Wires>,
-    members: BTreeMap<u8, Member<Sum>>,
-    disks: BTreeMap<u8, Faulty>,
-    config: Config,
-    lives: u64,
-}
-
-fn node(number: u8) -> NodeId {
-    Keypair::from_seed([number; 32]).node_id()
-}
-
-impl Group {
-    fn new(config: Config) -> Self {
-        let (wires, members, disks) = Default::default();
-        Self { wires, members, disks, config, lives: 0 }
-    }
-
-    async fn start(&mut self, number: u8) -> MemberId {
-        self.lives += 1;
-        let disk = self.disks.entry(number).or_insert_with(|| Faulty::new(number.into()));
-        let parts = Parts {
-            medium: Arc::new(disk.clone()),
-            node: node(number),
-            new_life: self.lives,
-            call: Arc::new(From(Arc::clone(&self.wires), node(number))),
-            seed: self.lives,
-            config: self.config.clone(),
-        };
-        let member = Member::start(parts).await.unwrap();
-        let id = member.id();
-        self.wires.serving.lock().insert(node(number), member.serve());
-        self.members.insert(number, member);
-        id
-    }
-
-    /// The power of a member goes; what it has not brought to disk may be gone.
-    async fn kill(&mut self, number: u8) {
-        self.wires.serving.lock().remove(&node(number));
-        self.disks[&number].cut_after(0);
-        self.members.remove(&number).unwrap().stop().await;
-        self.disks[&number].reboot();
-    }
-
-    /// Three that vote.
-    async fn three(config: Config) -> Self {
-        let mut group = Self::new(config);
-        let first = group.start(1).await;
-        group.members[&1].found().await.unwrap();
-        group.leader().await;
-        let mut voters = vec![first];
-        for number in [2, 3] {
-            let id = group.start(number).await;
-            group.members[&1].add_learner(id).await.unwrap();
-            voters.push(id);
-        }
-        group.members[&1].set_voters(voters).await.unwrap();
-        group
-    }
-
-    /// Waits until one leads and knows it for certain.
-    async fn leader(&self) -> u8 {
-        let found = async {
-            loop {
-                for (number, member) in &self.members {
-                    if !self.wires.isolated.lock().contains(&node(*number))
-                        && member.leader() == Some(member.id())
-                        && member.read_point().await.is_ok()
-                    {
-                        return *number;
-                    }
-                }
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        };
-        tokio::time::timeout(SETTLED, found).await.expect("nobody leads")
-    }
-
+impl Group<Sum> {
     async fn propose(&self, len: usize) -> u64 {
         let leader = self.leader().await;
         let (_, answer) = self.members[&leader].propose(Bytes::from(vec![7; len])).await.unwrap();
@@ -156,7 +25,7 @@ impl Group {
 
 #[tokio::test(start_paused = true)]
 async fn one_alone_is_a_group_and_has_what_it_had_after_a_power_cut() {
-    let mut group = Group::new(Config::default());
+    let mut group = Group::<Sum>::new(Config::default());
     let id = group.start(1).await;
     group.members[&1].found().await.unwrap();
     assert_eq!(group.propose(10).await, 10);
@@ -171,7 +40,7 @@ async fn one_alone_is_a_group_and_has_what_it_had_after_a_power_cut() {
 
 #[tokio::test(start_paused = true)]
 async fn when_the_leader_is_killed_another_leads_soon_and_nothing_is_lost() {
-    let mut group = Group::three(Config::default()).await;
+    let mut group = Group::<Sum>::of(3, Config::default()).await;
     let mut expected = 0;
     for _ in 0..20 {
         expected += 5;
@@ -190,11 +59,11 @@ async fn when_the_leader_is_killed_another_leads_soon_and_nothing_is_lost() {
 
 #[tokio::test(start_paused = true)]
 async fn one_that_comes_and_goes_deposes_nobody() {
-    let mut group = Group::three(Config::default()).await;
+    let mut group = Group::<Sum>::of(3, Config::default()).await;
     let fourth = group.start(4).await;
     let leader = group.leader().await;
     group.members[&leader].add_learner(fourth).await.unwrap();
-    let voters: Vec<MemberId> = group.members.values().map(Member::id).collect();
+    let voters: Vec<MemberId> = group.members.values().map(|member| member.id()).collect();
     group.members[&leader].set_voters(voters).await.unwrap();
     for _ in 0..100 {
         group.wires.isolated.lock().insert(node(4));
@@ -208,7 +77,7 @@ async fn one_that_comes_and_goes_deposes_nobody() {
 
 #[tokio::test(start_paused = true)]
 async fn a_leader_that_is_cut_off_does_not_answer_reads() {
-    let group = Group::three(Config::default()).await;
+    let group = Group::<Sum>::of(3, Config::default()).await;
     group.propose(1).await;
     let old = group.leader().await;
     group.wires.isolated.lock().insert(node(old));
@@ -225,7 +94,7 @@ async fn a_leader_that_is_cut_off_does_not_answer_reads() {
 #[tokio::test(start_paused = true)]
 async fn who_is_far_behind_gets_a_snapshot() {
     let config = Config { snapshot_entries: 20, kept_entries: 5, ..Config::default() };
-    let mut group = Group::three(config).await;
+    let mut group = Group::<Sum>::of(3, config).await;
     group.kill(3).await;
     for _ in 0..200 {
         group.propose(1).await;
@@ -246,7 +115,7 @@ async fn who_is_far_behind_gets_a_snapshot() {
 
 #[tokio::test(start_paused = true)]
 async fn long_entries_make_a_snapshot_before_many_do() {
-    let mut group = Group::new(Config { snapshot_len: 1 << 20, ..Config::default() });
+    let mut group = Group::<Sum>::new(Config { snapshot_len: 1 << 20, ..Config::default() });
     group.start(1).await;
     group.members[&1].found().await.unwrap();
     for _ in 0..30 {
@@ -262,7 +131,7 @@ async fn long_entries_make_a_snapshot_before_many_do() {
 
 #[tokio::test(start_paused = true)]
 async fn a_member_whose_files_are_gone_is_another_member() {
-    let mut group = Group::three(Config::default()).await;
+    let mut group = Group::<Sum>::of(3, Config::default()).await;
     let before = group.members[&3].id();
     group.kill(3).await;
     group.disks.remove(&3);
@@ -273,7 +142,7 @@ async fn a_member_whose_files_are_gone_is_another_member() {
     assert_eq!(group.members[&3].leader(), None);
     let leader = group.leader().await;
     group.members[&leader].add_learner(after).await.unwrap();
-    let voters: Vec<MemberId> = group.members.values().map(Member::id).collect();
+    let voters: Vec<MemberId> = group.members.values().map(|member| member.id()).collect();
     group.members[&leader].set_voters(voters).await.unwrap();
     assert_eq!(group.propose(3).await, 3);
 }

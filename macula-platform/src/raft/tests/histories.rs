@@ -4,9 +4,10 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use macula_core::clock::{Clock as _, TokioClock};
 use macula_core::entropy::Entropy;
 use parking_lot::Mutex;
 
@@ -65,8 +66,8 @@ struct Client {
 }
 
 impl Client {
-    async fn run(mut self, until: tokio::time::Instant) {
-        while tokio::time::Instant::now() < until {
+    async fn run(mut self, until: Instant) {
+        while TokioClock.now() < until {
             tokio::time::sleep(Duration::from_millis(20 + self.dice.below(200))).await;
             let key = self.dice.below(KEYS);
             self.serial += 1;
@@ -107,7 +108,7 @@ impl Client {
 
     /// Asks members until one answers. Changes are asked for under one number, so that they are done
     /// once.
-    async fn ask(&mut self, key: u64, call: &Call) -> Option<Call> {
+    async fn ask(&self, key: u64, call: &Call) -> Option<Call> {
         let mut is_again = false;
         loop {
             let members: Vec<_> = self.members.lock().values().cloned().collect();
@@ -179,8 +180,8 @@ async fn storm(
     dice: &mut Entropy,
     count: u8,
 ) -> Result<(), StartError> {
-    let until = tokio::time::Instant::now() + STORM;
-    while tokio::time::Instant::now() < until {
+    let until = TokioClock.now() + STORM;
+    while TokioClock.now() < until {
         tokio::time::sleep(Duration::from_millis(200 + dice.below(1_300))).await;
         let victim = 1 + u8::try_from(dice.below(count.into())).unwrap();
         let down = usize::from(count) - group.members.len();
@@ -212,7 +213,7 @@ async fn start_all(group: &mut Group<State>, count: u8) -> Result<(), StartError
 /// Runs a seed, and says what is wrong with what was seen.
 async fn run(seed: u64, bug: Option<Bug>) -> Result<usize, String> {
     let mut dice = Entropy::from_seed(seed);
-    let count = if seed % 2 == 0 { 3 } else { 5 };
+    let count = if seed.is_multiple_of(2) { 3 } else { 5 };
     let config = Config { snapshot_entries: 50, kept_entries: 10, ..Config::default() };
     let mut group = Group::<State>::of(count, config).await;
     if bug == Some(Bug::SkippedSyncs) {
@@ -220,7 +221,7 @@ async fn run(seed: u64, bug: Option<Bug>) -> Result<usize, String> {
     }
     let members: Members = Arc::new(Mutex::new(group.members.clone()));
     let history: Arc<Mutex<History>> = Arc::default();
-    let until = tokio::time::Instant::now() + STORM;
+    let until = TokioClock.now() + STORM;
     let mut clients = tokio::task::JoinSet::new();
     for id in 1..=CLIENTS {
         let (members, history) = (Arc::clone(&members), Arc::clone(&history));

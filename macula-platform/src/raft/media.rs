@@ -129,6 +129,12 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// Whether something was not as it was written. To open it again does not help.
+    #[must_use]
+    pub const fn is_damage(&self) -> bool {
+        matches!(self, Self::Damaged { .. } | Self::Corrupted { .. })
+    }
+
     pub(super) fn of(file: &'static str, error: impl Into<redb::Error>) -> Self {
         match error.into() {
             redb::Error::Corrupted(why) => Self::Corrupted { file, why },

@@ -314,6 +314,21 @@ impl<R: Replicated> Member<R> {
             && self.leader() == Some(self.own)
     }
 
+    /// Waits until it has failed, and says why. One that is stopped fails, too.
+    pub async fn failed(&self) -> String {
+        let mut metrics = self.raft.metrics();
+        loop {
+            // Cloned, so that openraft is not held up.
+            let state = metrics.borrow_and_update().running_state.clone();
+            if let Err(error) = state {
+                return error.to_string();
+            }
+            if metrics.changed().await.is_err() {
+                return "it has ended".to_owned();
+            }
+        }
+    }
+
     /// Ends it, and waits until it writes nothing more.
     pub async fn stop(&self) {
         // One that has panicked has ended, too.

@@ -100,11 +100,11 @@ impl<R: Replicated> Serve for Group<R> {
 pub fn worker<R: Replicated>(
     parts: Parts,
     founds: bool,
-) -> Result<(Worker<RaftActor<R>>, Group<R>), InvalidId> {
+) -> Result<(Worker<Keeper<R>>, Group<R>), InvalidId> {
     let group = Group::default();
     let place = group.clone();
     let make = move |_: &_| {
-        let actor = RaftActor { place: place.clone(), founds };
+        let actor = Keeper { place: place.clone(), founds };
         Ok(Start::Run(actor, parts.clone()))
     };
     Ok((Worker::with("raft", make)?.shutdown(Shutdown::Timeout(STOP_WITHIN)), group))
@@ -112,7 +112,7 @@ pub fn worker<R: Replicated>(
 
 /// Holds the member.
 #[derive(Debug)]
-pub struct RaftActor<R> {
+pub struct Keeper<R> {
     place: Group<R>,
     founds: bool,
 }
@@ -127,7 +127,7 @@ pub struct Life {
     _watch: JoinSet<()>,
 }
 
-impl<R: Replicated> Actor for RaftActor<R> {
+impl<R: Replicated> Actor for Keeper<R> {
     type Msg = Failed;
     type State = Life;
     type Arguments = Parts;

@@ -333,6 +333,13 @@ impl<R: Replicated> Member<R> {
     pub async fn stop(&self) {
         // One that has panicked has ended, too.
         drop(self.raft.shutdown().await);
+        // Whoever still holds this has it closed.
+        let (log, snapshots) = (self.service.log.clone(), self.service.snapshots.clone());
+        let closed = tokio::task::spawn_blocking(move || {
+            log.close();
+            snapshots.close();
+        });
+        drop(closed.await);
     }
 }
 

@@ -13,6 +13,9 @@ use super::super::media::{Folder, StoreError};
 use super::super::member::{Config, Member, Parts};
 use super::{Sum, node, open};
 
+/// A bound for the worst machine.
+const WITHIN: std::time::Duration = std::time::Duration::from_secs(60);
+
 /// Nobody is there to be asked.
 #[derive(Debug)]
 struct Alone;
@@ -55,21 +58,25 @@ async fn started(files: &Files) -> (Root, Group<Sum>, Handle<Failed>) {
     };
     let (worker, group) = worker::<Sum>(parts, true).unwrap();
     let (spec, handle) = worker.split();
-    let root = Supervisor::new("root").unwrap().child(spec);
+    let minute = std::time::Duration::from_secs(60);
+    let root = Supervisor::new("root").unwrap().intensity(10, minute).child(spec);
     (root.start(TreeOptions::default()).await.unwrap(), group, handle)
 }
 
 /// Waits until there is a member that leads, other than one before.
 async fn leading(group: &Group<Sum>, not: Option<&Arc<Member<Sum>>>) -> Arc<Member<Sum>> {
-    loop {
-        if let Some(member) = group.member()
-            && not.is_none_or(|not| !Arc::ptr_eq(&member, not))
-            && member.read_point().await.is_ok()
-        {
-            return member;
+    let leads = async {
+        loop {
+            if let Some(member) = group.member()
+                && not.is_none_or(|not| !Arc::ptr_eq(&member, not))
+                && member.read_point().await.is_ok()
+            {
+                return member;
+            }
+            tokio::task::yield_now().await;
         }
-        tokio::task::yield_now().await;
-    }
+    };
+    tokio::time::timeout(WITHIN, leads).await.expect("no member leads")
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -24,6 +24,7 @@
 //!            machine -> state, snapshots
 //! ```
 
+pub mod actor;
 mod driving;
 pub mod elector;
 mod log;

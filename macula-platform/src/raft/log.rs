@@ -16,7 +16,7 @@ use std::sync::Arc;
 use openraft::storage::{LogFlushed, RaftLogStorage};
 use openraft::{LogState, OptionalSend, RaftLogReader, StorageIOError};
 use parking_lot::Mutex;
-use redb::TableDefinition;
+use redb::{ReadTransaction, TableDefinition};
 use tokio::sync::{mpsc, oneshot};
 
 use super::media::{Store, StoreError};
@@ -134,6 +134,11 @@ impl LogStore {
         self.0.member
     }
 
+    /// Closes the file. What is being written is on disk then, and nothing is written any more.
+    pub(super) fn close(&self) {
+        self.0.store.close();
+    }
+
     /// How many bytes were appended since it was opened.
     pub(super) fn appended_len(&self) -> u64 {
         self.0.tail.lock().appended_len
@@ -190,8 +195,16 @@ impl LogStore {
         to: u64,
         len_max: usize,
     ) -> Result<Vec<(Entry, usize)>, StoreError> {
+        self.0.store.read(|read| self.rows_of(read, (from, to), len_max))
+    }
+
+    fn rows_of(
+        &self,
+        read: &ReadTransaction,
+        (from, to): (u64, u64),
+        len_max: usize,
+    ) -> Result<Vec<(Entry, usize)>, StoreError> {
         let store = &self.0.store;
-        let read = store.read()?;
         let table = read.open_table(ENTRIES).map_err(|error| store.failed(error))?;
         let (mut rows, mut len, mut next) = (Vec::new(), 0, from);
         for row in table.range(from..to).map_err(|error| store.failed(error))? {

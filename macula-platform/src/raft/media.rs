@@ -13,8 +13,11 @@ use std::fmt::Debug;
 use std::fs::{File, OpenOptions};
 use std::path::PathBuf;
 
+use parking_lot::RwLock;
 use redb::backends::{FileBackend, InMemoryBackend};
-use redb::{Database, Durability, ReadableDatabase, StorageBackend, WriteTransaction};
+use redb::{
+    Database, Durability, ReadTransaction, ReadableDatabase, StorageBackend, WriteTransaction,
+};
 
 use super::sealed::Damage;
 use mirrored::Mirrored;
@@ -129,6 +132,12 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// Whether something was not as it was written. To open it again does not help.
+    #[must_use]
+    pub const fn is_damage(&self) -> bool {
+        matches!(self, Self::Damaged { .. } | Self::Corrupted { .. })
+    }
+
     pub(super) fn of(file: &'static str, error: impl Into<redb::Error>) -> Self {
         match error.into() {
             redb::Error::Corrupted(why) => Self::Corrupted { file, why },
@@ -145,7 +154,8 @@ impl StoreError {
 #[derive(Debug)]
 pub(super) struct Store {
     pub(super) name: &'static str,
-    database: Database,
+    /// None once it is closed.
+    database: RwLock<Option<Database>>,
 }
 
 impl Store {
@@ -164,7 +174,7 @@ impl Store {
                 medium.rename(&beside, None).map_err(io)?;
             }
             let begun = Self::open_as(medium, name, &beside)?;
-            begun.write()?.commit().map_err(|error| begun.failed(error))?;
+            begun.write(|_| Ok(()))?;
             drop(begun);
             medium.rename(&beside, Some(name)).map_err(io)?;
         }
@@ -179,19 +189,52 @@ impl Store {
         let backend = Mirrored::open(backend, at).map_err(|error| StoreError::io(name, &error))?;
         let database = builder.create_with_backend(backend);
         let database = database.map_err(|error| StoreError::of(name, error))?;
-        Ok(Self { name, database })
+        Ok(Self { name, database: RwLock::new(Some(database)) })
     }
 
-    /// A transaction that is on disk, all of it or nothing, when it is committed.
-    pub(super) fn write(&self) -> Result<WriteTransaction, StoreError> {
-        let mut write = self.database.begin_write().map_err(|error| self.failed(error))?;
+    /// Closes the file for whoever opens it next, though this lives on: nothing is read or written
+    /// from now on. It waits until what is being written is on disk.
+    pub(super) fn close(&self) {
+        drop(self.database.write().take());
+    }
+
+    /// Does something with the file, which is not closed meanwhile.
+    pub(super) fn with<T>(
+        &self,
+        what: impl FnOnce(&Database) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        match &*self.database.read() {
+            Some(database) => what(database),
+            None => Err(StoreError::Failed { file: self.name }),
+        }
+    }
+
+    /// Writes something: all of it is on disk, or nothing, when this returns.
+    pub(super) fn write<T>(
+        &self,
+        what: impl FnOnce(&WriteTransaction) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        self.with(|database| {
+            let write = self.begin(database)?;
+            let done = what(&write)?;
+            write.commit().map_err(|error| self.failed(error))?;
+            Ok(done)
+        })
+    }
+
+    fn begin(&self, database: &Database) -> Result<WriteTransaction, StoreError> {
+        let mut write = database.begin_write().map_err(|error| self.failed(error))?;
         write.set_durability(Durability::Immediate).map_err(|error| self.failed(error))?;
         write.set_two_phase_commit(true);
         Ok(write)
     }
 
-    pub(super) fn read(&self) -> Result<redb::ReadTransaction, StoreError> {
-        self.database.begin_read().map_err(|error| self.failed(error))
+    /// Reads something, as it is at one moment.
+    pub(super) fn read<T>(
+        &self,
+        what: impl FnOnce(&ReadTransaction) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        self.with(|database| what(&database.begin_read().map_err(|error| self.failed(error))?))
     }
 
     pub(super) fn failed(&self, error: impl Into<redb::Error>) -> StoreError {

@@ -314,10 +314,32 @@ impl<R: Replicated> Member<R> {
             && self.leader() == Some(self.own)
     }
 
+    /// Waits until it has failed, and says why. One that is stopped fails, too.
+    pub async fn failed(&self) -> String {
+        let mut metrics = self.raft.metrics();
+        loop {
+            // Cloned, so that openraft is not held up.
+            let state = metrics.borrow_and_update().running_state.clone();
+            if let Err(error) = state {
+                return error.to_string();
+            }
+            if metrics.changed().await.is_err() {
+                return "it has ended".to_owned();
+            }
+        }
+    }
+
     /// Ends it, and waits until it writes nothing more.
     pub async fn stop(&self) {
         // One that has panicked has ended, too.
         drop(self.raft.shutdown().await);
+        // Whoever still holds this has it closed.
+        let (log, snapshots) = (self.service.log.clone(), self.service.snapshots.clone());
+        let closed = tokio::task::spawn_blocking(move || {
+            log.close();
+            snapshots.close();
+        });
+        drop(closed.await);
     }
 }
 

@@ -119,12 +119,13 @@ impl Image {
         let store = &self.used.snapshots.0.store;
         let key = (self.used.number, at);
         let what = || format!("chunk {at} of snapshot {}", self.used.number);
-        let read = store.read()?;
-        let table = read.open_table(CHUNKS).map_err(|error| store.failed(error))?;
-        let row = table.get(key).map_err(|error| store.failed(error))?;
-        let row = row.ok_or_else(|| store.damaged(Damage::Missing { what: what() }))?;
-        let chunk = sealed::open_bytes(&what(), &key_of(key), row.value());
-        chunk.map(Bytes::copy_from_slice).map_err(|damage| store.damaged(damage))
+        store.read(|read| {
+            let table = read.open_table(CHUNKS).map_err(|error| store.failed(error))?;
+            let row = table.get(key).map_err(|error| store.failed(error))?;
+            let row = row.ok_or_else(|| store.damaged(Damage::Missing { what: what() }))?;
+            let chunk = sealed::open_bytes(&what(), &key_of(key), row.value());
+            chunk.map(Bytes::copy_from_slice).map_err(|damage| store.damaged(damage))
+        })
     }
 }
 
@@ -143,17 +144,15 @@ impl Snapshots {
     /// [`StoreError`] if anything is damaged or missing.
     pub fn open(medium: &dyn Medium) -> Result<Self, StoreError> {
         let store = Store::open(medium, FILE)?;
-        let write = store.write()?;
-        let current: Option<Header> = {
+        let current: Option<Header> = store.write(|write| {
             let failed = |error: TableError| store.failed(error);
             write.open_table(CHUNKS).map_err(failed)?;
             let facts = write.open_table(FACTS).map_err(failed)?;
             let row = facts.get(CURRENT).map_err(|error| store.failed(error))?;
             let header =
                 row.map(|row| sealed::open(CURRENT, CURRENT.as_bytes(), row.value())).transpose();
-            header.map_err(|damage| store.damaged(damage))?
-        };
-        write.commit().map_err(|error| store.failed(error))?;
+            header.map_err(|damage| store.damaged(damage))
+        })?;
         let next = current.as_ref().map_or(0, |header| header.number + 1);
         let state = Mutex::new(State { current, next, users: BTreeMap::new() });
         let snapshots = Self(Arc::new(Shared { store, state }));
@@ -205,13 +204,16 @@ impl Snapshots {
             let current = state.current.as_ref().map(|header| header.number);
             state.users.keys().copied().chain(current).collect()
         };
-        let write = store.write()?;
-        {
+        store.write(|write| {
             let mut chunks = write.open_table(CHUNKS).map_err(|error| store.failed(error))?;
             let kept = chunks.retain(|(number, _), _| used.contains(&number));
-            kept.map_err(|error| store.failed(error))?;
-        }
-        write.commit().map_err(|error| store.failed(error))
+            kept.map_err(|error| store.failed(error))
+        })
+    }
+
+    /// Closes the file. What is being written is on disk then, and nothing is written any more.
+    pub(super) fn close(&self) {
+        self.0.store.close();
     }
 }
 
@@ -243,19 +245,19 @@ impl Draft {
     }
 
     fn flush(&mut self) -> Result<(), StoreError> {
-        let store = &self.used.snapshots.0.store;
-        let write = store.write()?;
-        {
+        let (store, number) = (&self.used.snapshots.0.store, self.used.number);
+        let (waiting, chunks) = (&mut self.waiting, &mut self.chunks);
+        self.waiting_len = 0;
+        store.write(|write| {
             let mut table = write.open_table(CHUNKS).map_err(|error| store.failed(error))?;
-            for chunk in self.waiting.drain(..) {
-                let key = (self.used.number, self.chunks);
+            for chunk in waiting.drain(..) {
+                let key = (number, *chunks);
                 let row = sealed::seal_bytes(&key_of(key), &chunk);
                 table.insert(key, row.as_slice()).map_err(|error| store.failed(error))?;
-                self.chunks += 1;
+                *chunks += 1;
             }
-        }
-        self.waiting_len = 0;
-        write.commit().map_err(|error| store.failed(error))
+            Ok(())
+        })
     }
 
     /// All of it is there: what can be read, and is not the current one yet.
@@ -290,12 +292,11 @@ impl Image {
                 Header { number: self.used.number, chunks: self.chunks, meta: meta.clone() };
             let row = sealed::seal(CURRENT, CURRENT.as_bytes(), &header);
             let row = row.map_err(|damage| store.damaged(damage))?;
-            let write = store.write()?;
-            {
+            store.write(|write| {
                 let mut facts = write.open_table(FACTS).map_err(|error| store.failed(error))?;
-                facts.insert(CURRENT, row.as_slice()).map_err(|error| store.failed(error))?;
-            }
-            write.commit().map_err(|error| store.failed(error))?;
+                let put = facts.insert(CURRENT, row.as_slice());
+                put.map(drop).map_err(|error| store.failed(error))
+            })?;
             state.current = Some(header);
         }
         snapshots.sweep()

@@ -7,6 +7,7 @@ mod harness;
 mod histories;
 mod linear;
 mod suite;
+mod supervised;
 
 use bytes::Bytes;
 use macula_core::identity::{Keypair, NodeId};

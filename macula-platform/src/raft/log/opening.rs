@@ -28,8 +28,7 @@ pub(in super::super) fn open(
     new_life: u64,
 ) -> Result<LogStore, StoreError> {
     let store = Arc::new(Store::open(medium, FILE)?);
-    let write = store.write()?;
-    let (member, tail) = {
+    let (member, tail) = store.write(|write| {
         let failed = |error: redb::TableError| store.failed(error);
         let mut facts = write.open_table(FACTS).map_err(failed)?;
         let entries = write.open_table(ENTRIES).map_err(failed)?;
@@ -41,9 +40,8 @@ pub(in super::super) fn open(
             let (what, why) = ("the member".to_owned(), format!("it is that of {member}"));
             return Err(store.damaged(Damage::Meaning { what, why }));
         }
-        (member, tail(&store, &facts, &entries)?)
-    };
-    write.commit().map_err(|error| store.failed(error))?;
+        Ok((member, tail(&store, &facts, &entries)?))
+    })?;
     let (writes, incoming) = mpsc::channel(WRITES_MAX);
     let shared = Arc::new(Shared { store, member, tail: Mutex::new(tail), writes });
     let (store, log) = (Arc::clone(&shared.store), Arc::downgrade(&shared));

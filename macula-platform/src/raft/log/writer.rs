@@ -75,11 +75,7 @@ fn note(log: &Shared, batch: &[Write]) {
 
 /// All of it or nothing.
 fn commit(store: &Store, batch: &[Write]) -> Result<(), StoreError> {
-    let write = store.write()?;
-    for one in batch {
-        put(store, &write, one)?;
-    }
-    write.commit().map_err(|error| store.failed(error))
+    store.write(|write| batch.iter().try_for_each(|one| put(store, write, one)))
 }
 
 fn put(store: &Store, write: &WriteTransaction, one: &Write) -> Result<(), StoreError> {

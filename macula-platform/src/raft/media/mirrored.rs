@@ -8,9 +8,10 @@
 
 use std::fmt::Debug;
 use std::io::Result;
+use std::ops::Bound;
 
 use parking_lot::Mutex;
-use redb::StorageBackend;
+use redb::{BackendError, StorageBackend};
 
 use super::super::sealed;
 
@@ -25,6 +26,8 @@ const ROW_LEN: usize = HEADER_LEN + sealed::OVERHEAD;
 
 const WHAT: &str = "the copy of the header";
 const KEY: &[u8] = b"header";
+
+type Locked<T> = std::result::Result<T, BackendError>;
 
 /// The file behind its first page.
 #[derive(Debug)]
@@ -89,5 +92,31 @@ impl StorageBackend for Mirrored {
 
     fn close(&self) -> Result<()> {
         self.file.close()
+    }
+
+    // Which bytes are locked matters only to whoever else opens the file in this way.
+
+    fn try_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Locked<bool> {
+        self.file.try_lock_range(start, end)
+    }
+
+    fn try_lock_shared_range(&self, start: Bound<u64>, end: Bound<u64>) -> Locked<bool> {
+        self.file.try_lock_shared_range(start, end)
+    }
+
+    fn lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Locked<()> {
+        self.file.lock_range(start, end)
+    }
+
+    fn lock_shared_range(&self, start: Bound<u64>, end: Bound<u64>) -> Locked<()> {
+        self.file.lock_shared_range(start, end)
+    }
+
+    fn unlock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Locked<()> {
+        self.file.unlock_range(start, end)
+    }
+
+    fn query_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Locked<bool> {
+        self.file.query_lock_range(start, end)
     }
 }

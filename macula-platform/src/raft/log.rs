@@ -155,37 +155,53 @@ impl LogStore {
     }
 
     /// The entries from an index on, up to another, as far as they are there and may be read
-    /// together.
+    /// together: the first in any case.
     async fn entries(&self, from: u64, to: u64, len_max: usize) -> Result<Vec<Entry>, StoreError> {
-        let (mut found, mut len) = (Vec::new(), 0);
-        let (first, cached_from) = {
-            let tail = self.0.tail.lock();
-            let first = tail.purged.map_or(tail.first, |purged| purged.index + 1).max(from);
-            (first, tail.entries.first_key_value().map_or(to, |(index, _)| *index).min(to))
-        };
-        let mut next = first;
-        if next < cached_from {
-            let (log, until) = (self.clone(), cached_from);
-            let read = move || log.read_rows(next, until, len_max);
-            let rows = tokio::task::spawn_blocking(read).await;
-            let rows = rows.map_err(|_panic| StoreError::Failed { file: FILE })??;
+        let (mut found, mut len, mut next) = (Vec::new(), 0, from);
+        let mut is_missing = false;
+        loop {
+            let until = {
+                let tail = self.0.tail.lock();
+                let first = tail.purged.map_or(tail.first, |purged| purged.index + 1);
+                if next < first {
+                    if !found.is_empty() {
+                        return Ok(found);
+                    }
+                    next = first;
+                }
+                let end = to.min(tail.last.map_or(0, |last| last.index + 1));
+                let cached = tail.entries.first_key_value().map_or(end, |(index, _)| *index);
+                if next >= cached.min(end) {
+                    for (entry, entry_len) in tail.entries.range(next..end.max(next)).map(|e| e.1) {
+                        if !found.is_empty() && len + entry_len > len_max {
+                            break;
+                        }
+                        len += entry_len;
+                        found.push(entry.clone());
+                    }
+                    return Ok(found);
+                }
+                cached.min(end)
+            };
+            let (log, room) = (self.clone(), len_max.saturating_sub(len));
+            let read = tokio::task::spawn_blocking(move || log.read_rows(next, until, room)).await;
+            let rows = read.map_err(|_panic| StoreError::Failed { file: FILE })??;
+            if rows.is_empty() {
+                // What was purged or truncated meanwhile is not missing: that is seen at once.
+                if is_missing {
+                    let what = format!("entry {next}");
+                    return Err(self.0.store.damaged(Damage::Missing { what }));
+                }
+                is_missing = true;
+            }
             for (entry, entry_len) in rows {
                 (next, len) = (entry.log_id.index + 1, len + entry_len);
                 found.push(entry);
             }
-            if next < cached_from {
+            if len >= len_max {
                 return Ok(found);
             }
         }
-        let tail = self.0.tail.lock();
-        for (index, (entry, entry_len)) in tail.entries.range(next..to.max(next)) {
-            if *index != next || (!found.is_empty() && len + entry_len > len_max) {
-                break;
-            }
-            (next, len) = (next + 1, len + entry_len);
-            found.push(entry.clone());
-        }
-        Ok(found)
     }
 
     /// Rows from the disk, without a hole.

@@ -87,11 +87,13 @@ impl Way {
 
 type Rpc<T> = Result<T, RPCError<MemberId, EmptyNode, RaftError<MemberId>>>;
 
-/// Whoever is not there is asked again after a while, and not at once.
-fn rpc<E: std::error::Error>(silent: Silent) -> RPCError<MemberId, EmptyNode, E> {
-    match silent {
-        Silent::Call(CallError::NoAnswer(_)) => RPCError::Network(NetworkError::new(&silent)),
-        _ => RPCError::Unreachable(Unreachable::new(&silent)),
+impl Way {
+    /// Asks for an answer of one kind. Whoever does not answer is asked again after a while, and not
+    /// at once.
+    async fn rpc<T>(&self, ask: Ask, option: &RPCOption, kind: fn(Answer) -> Option<T>) -> Rpc<T> {
+        let answer = self.ask(ask, option.hard_ttl()).await;
+        let answer = answer.and_then(|answer| kind(answer).ok_or(Silent::Mistaken));
+        answer.map_err(|silent| RPCError::Unreachable(Unreachable::new(&silent)))
     }
 }
 
@@ -101,11 +103,11 @@ impl RaftNetwork<Types> for Way {
         request: AppendEntriesRequest<Types>,
         option: RPCOption,
     ) -> Rpc<AppendEntriesResponse<MemberId>> {
-        match self.ask(Ask::Append(request), option.hard_ttl()).await {
-            Ok(Answer::Appended(appended)) => Ok(appended),
-            Ok(_) => Err(rpc(Silent::Mistaken)),
-            Err(silent) => Err(rpc(silent)),
-        }
+        let kind = |answer| match answer {
+            Answer::Appended(appended) => Some(appended),
+            _ => None,
+        };
+        self.rpc(Ask::Append(request), &option, kind).await
     }
 
     async fn vote(
@@ -113,11 +115,11 @@ impl RaftNetwork<Types> for Way {
         request: VoteRequest<MemberId>,
         option: RPCOption,
     ) -> Rpc<VoteResponse<MemberId>> {
-        match self.ask(Ask::Vote(request), option.hard_ttl()).await {
-            Ok(Answer::Voted(voted)) => Ok(voted),
-            Ok(_) => Err(rpc(Silent::Mistaken)),
-            Err(silent) => Err(rpc(silent)),
-        }
+        let kind = |answer| match answer {
+            Answer::Voted(voted) => Some(voted),
+            _ => None,
+        };
+        self.rpc(Ask::Vote(request), &option, kind).await
     }
 
     async fn full_snapshot(

@@ -82,7 +82,10 @@ impl Service {
     }
 
     async fn chunk(&self, from: MemberId, chunk: Chunk) -> Result<Answer, String> {
-        self.driving.tell(elector::Input::Heard);
+        // Whoever has an older vote than this member's is no leader any more.
+        if chunk.vote >= self.raft.metrics().borrow().vote {
+            self.driving.tell(elector::Input::Heard);
+        }
         let (snapshots, incoming) = (self.snapshots.clone(), Arc::clone(&self.incoming));
         let kept = tokio::task::spawn_blocking(move || {
             let mut incoming = incoming.lock();

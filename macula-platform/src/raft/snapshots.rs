@@ -199,12 +199,13 @@ impl Snapshots {
     /// Removes what is not the current one and what nobody uses.
     fn sweep(&self) -> Result<(), StoreError> {
         let store = &self.0.store;
-        let used: Vec<u64> = {
-            let state = self.0.state.lock();
-            let current = state.current.as_ref().map(|header| header.number);
-            state.users.keys().copied().chain(current).collect()
-        };
         store.write(|write| {
+            // Looked up now that nobody else writes: whoever has written is known to use it.
+            let used: Vec<u64> = {
+                let state = self.0.state.lock();
+                let current = state.current.as_ref().map(|header| header.number);
+                state.users.keys().copied().chain(current).collect()
+            };
             let mut chunks = write.open_table(CHUNKS).map_err(|error| store.failed(error))?;
             let kept = chunks.retain(|(number, _), _| used.contains(&number));
             kept.map_err(|error| store.failed(error))
@@ -245,6 +246,10 @@ impl Draft {
     }
 
     fn flush(&mut self) -> Result<(), StoreError> {
+        if self.chunks == 0 {
+            // Drafts that were given up go before another takes their room.
+            self.used.snapshots.sweep()?;
+        }
         let (store, number) = (&self.used.snapshots.0.store, self.used.number);
         let (waiting, chunks) = (&mut self.waiting, &mut self.chunks);
         self.waiting_len = 0;

@@ -2,8 +2,8 @@
 //!
 //! Each name that a node serves is announced in the directory for as long as it is served. [`Names`]
 //! finds the nodes that serve a name. What it has found it believes for half a minute, and looks for it
-//! again before that is over while it is asked for. It believes it for less if it proves wrong: a node that does not serve the name, or cannot be reached, or is gone from the mesh,
-//! is forgotten. A [`NamedHandle`] asks whoever serves its name, one node after the other until one
+//! again before that is over while it is asked for. It believes it for less if it proves wrong: a node
+//! that does not serve the name, or cannot be reached, or is gone from the mesh, is forgotten. A [`NamedHandle`] asks whoever serves its name, one node after the other until one
 //! takes the question.
 
 mod found;

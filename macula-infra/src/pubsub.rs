@@ -25,8 +25,9 @@
 //!
 //! # Large audiences
 //!
-//! Up to 32 nodes ([`Config::direct_max`]) get a topic's messages from its publisher. If there are more, those that are in no
-//! queue group become parts of a broadcast tree, and the publisher sends to a few of them only. The
+//! Up to 32 nodes ([`Config::direct_max`]) get a topic's messages from its publisher. If there are
+//! more, those that are in no queue group become parts of a broadcast tree, and the publisher sends to
+//! a few of them only. The
 //! change waits until what was sent directly has arrived, so the order holds; and it is for as long as
 //! the topic is published to. A report means the same: each part tells the publisher up to where its
 //! subscribers have got the messages, and how many they have not. A part that has missed some asks

@@ -14,6 +14,10 @@
 //! - Members that are not reached are tried again after a while, and snapshots go in
 //!   [parts](snapshots::CHUNK_LEN_MAX) that each have their own time.
 //!
+//! Whoever says that it is a member is believed to be one if it is the node that it says, whether this
+//! member knows it or not: one that was away has to listen to a leader that came meanwhile. So all nodes
+//! of a realm have to be trusted as far as this; rules that keep the others out are still to come.
+//!
 //! What is agreed upon are bytes; a [`Replicated`] state gives them their meaning. Members reach one
 //! another through the port [`Call`](macula_core::port::Call), and whoever asks is known for certain.
 //!

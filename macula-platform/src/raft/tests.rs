@@ -6,6 +6,7 @@ mod group;
 mod harness;
 mod histories;
 mod linear;
+mod logs;
 mod suite;
 mod supervised;
 

@@ -141,4 +141,7 @@ pub enum CallError {
     /// It has said no.
     #[error("refused: {0}")]
     Refused(String),
+    /// Its rules, or this node's own, do not let this node ask.
+    #[error("{0}")]
+    Forbidden(String),
 }

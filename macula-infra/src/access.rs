@@ -2,7 +2,9 @@
 //!
 //! Whatever a peer asks of this node is held against its [`Rules`] before anything is done for it,
 //! and so is what the node itself is about to do. The first rule that fits decides; if none does,
-//! the default. A refusal is an error at whoever asked, and an entry of the [`Audit`].
+//! the default. A refusal is an entry of the [`Audit`], and whoever asked is told: a call ends with an
+//! error, a message is [dropped](crate::pubsub::Reason::Forbidden) as its publisher's report says, and a
+//! subscription gets an [event](crate::pubsub::Event::Refused).
 //!
 //! | action | is checked at | for |
 //! |---|---|---|
@@ -10,6 +12,12 @@
 //! | `advertise` | the provider; and the caller, before it asks | procedures and served actors |
 //! | `publish` | the publisher; and each subscriber | topics |
 //! | `subscribe` | the subscriber; and each publisher | patterns |
+//! | `subscribe` | each part of a broadcast, of each other one that speaks to it | its topic |
+//!
+//! What is broadcast comes to most subscribers from others than its publisher. They hold `publish`
+//! against the publisher when it invites them, and know by its signature that what they get is its. The
+//! parts of a broadcast are trusted to keep it among those who may have it: if the rules differ from
+//! node to node, whoever gets a message may pass it on to one that its publisher would refuse.
 //!
 //! Whoever uses the names of another realm may do nothing here by any name: the same name is
 //! something else there.
@@ -29,7 +37,7 @@ use std::fmt::Debug;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use macula_core::identity::NodeId;
+use macula_core::identity::{Keypair, NodeId};
 use macula_core::topic::Segment;
 
 pub use audit::{AUDITED_MAX, Audit, Audited};
@@ -132,6 +140,16 @@ impl Access {
         self.0.credentials.audit()
     }
 
+    /// This node.
+    pub(crate) fn node(&self) -> NodeId {
+        self.0.credentials.node()
+    }
+
+    /// The key of this node, for what it signs.
+    pub(crate) fn keypair(&self) -> &Keypair {
+        self.0.credentials.keypair()
+    }
+
     /// Whether a peer uses the names of the realm that this node does.
     pub(crate) fn is_of_this_realm(&self, peer: &Opener) -> bool {
         peer.uses_realm == self.0.realm
@@ -161,8 +179,14 @@ impl Access {
     }
 
     /// Puts a refusal into the audit that was decided elsewhere.
-    pub(crate) fn refused(&self, node: NodeId, action: Action, name: &str, why: &str) {
-        self.0.credentials.put_into_audit(Some(node), action.as_str(), name, why);
+    pub(crate) fn refused(
+        &self,
+        node: NodeId,
+        action: impl Into<&'static str>,
+        name: &str,
+        why: &str,
+    ) {
+        self.0.credentials.put_into_audit(Some(node), action.into(), name, why);
     }
 
     /// Whether this node itself may do something.

@@ -26,7 +26,12 @@ impl Budget {
 
     /// Whether there is one left.
     pub(crate) const fn has_one(&self) -> bool {
-        self.left >= RETRY
+        self.has(1)
+    }
+
+    /// Whether there are so many left.
+    pub(crate) const fn has(&self, count: u32) -> bool {
+        self.left >= count.saturating_mul(RETRY)
     }
 
     /// Takes one, and says whether there was one left.

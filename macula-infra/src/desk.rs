@@ -41,8 +41,14 @@ impl<I> Desk<I> {
     /// Leaves an input, and says whether somebody takes it: nobody does between two lives, or while
     /// the inbox is full.
     pub(crate) fn offer(&self, input: I) -> bool {
+        self.leave(input).is_ok()
+    }
+
+    /// Leaves an input, or says why nobody takes it.
+    pub(crate) fn leave(&self, input: I) -> Result<(), Untaken> {
         let inbox = self.0.lock();
-        inbox.as_ref().is_some_and(|inbox| inbox.try_push(input).is_ok())
+        let inbox = inbox.as_ref().ok_or(Untaken::Nobody)?;
+        inbox.try_push(input).map_err(|_full| Untaken::Full)
     }
 
     /// Leaves an input that is not to be lost to a full inbox: of those there are few.
@@ -52,6 +58,15 @@ impl<I> Desk<I> {
             inbox.push(input);
         }
     }
+}
+
+/// Why an input was not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Untaken {
+    /// One life has ended, and the next has not begun.
+    Nobody,
+    /// As many inputs wait as may.
+    Full,
 }
 
 /// The place of one life at a desk.
@@ -72,14 +87,14 @@ impl<I> Drop for Seat<I> {
 
 #[cfg(test)]
 mod tests {
-    use super::Desk;
+    use super::{Desk, Untaken};
     use macula_core::shell::Inbox;
 
     #[test]
     fn whichever_life_there_is_takes_what_is_left() {
         let desk = Desk::default();
         let (first, second) = (Inbox::new(2), Inbox::new(2));
-        assert!(!desk.offer(1), "nobody is there");
+        assert_eq!(desk.leave(1), Err(Untaken::Nobody));
         desk.tell(2);
         let seat = desk.begin(&first);
         assert!(desk.offer(3) && desk.clone().offer(4));
@@ -96,6 +111,7 @@ mod tests {
         let (desk, inbox) = (Desk::default(), Inbox::new(1));
         let _seat = desk.begin(&inbox);
         assert!(desk.offer(1) && !desk.offer(2));
+        assert_eq!(desk.leave(2), Err(Untaken::Full));
         desk.tell(3);
         assert_eq!(inbox.len(), 2);
     }

@@ -38,6 +38,7 @@ use macula_core::wire::{Flags, Kind, Limits, from_body, to_body};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
+use crate::access::Access;
 use crate::bounds::{Invalid, number};
 use crate::contact::Contact;
 use crate::desk::Desk;
@@ -160,6 +161,7 @@ struct Shared {
     /// Connections to other nodes, which have sessions of this, so that they come later.
     net: OnceLock<Net>,
     dht: Dht,
+    access: Access,
     desk: Desk<reserver::Input>,
     bug: Option<Bug>,
     ledger: Mutex<Ledger>,
@@ -191,11 +193,12 @@ pub struct Carried {
 }
 
 impl Relay {
-    pub(crate) fn new(overlay: Overlay, dht: Dht, config: &Config) -> Self {
+    pub(crate) fn new(overlay: Overlay, dht: Dht, access: Access, config: &Config) -> Self {
         let relay = Self(Arc::new(Shared {
             overlay,
             net: OnceLock::new(),
             dht,
+            access,
             desk: Desk::default(),
             bug: config.bug(),
             ledger: Mutex::new(Ledger::new(config.gives)),

@@ -306,7 +306,7 @@ fn ground(config: Config, peers: &SupervisorHandle) -> Result<Ground, Error> {
     let (node, subscriptions) = (credentials.node(), Arc::new(dht.in_space(space::SUB)));
     let (of_realm, by) = (*realm.as_bytes(), access.clone());
     let pubsub = PubSub::new(node, of_realm, by, subscriptions, discovery.pubsub);
-    let relay = relaying(own.node, &discovery, &sockets, &dht);
+    let relay = relaying(access.clone(), &discovery, &sockets, &dht);
     let known = discovery.saved.entries.iter().map(|entry| entry.contact.clone());
     let known = known.take(membership::proto::SEEDS_MAX).collect();
     let membership = Membership::new(known, &discovery.membership);
@@ -389,13 +389,13 @@ fn own_contact(node: NodeId, discovery: &Discovery, sockets: &Sockets) -> Contac
 }
 
 /// The node's part in relaying, which has its own network.
-fn relaying(node: NodeId, discovery: &Discovery, sockets: &Sockets, dht: &Dht) -> Relay {
-    let overlay = Overlay::new(node);
+fn relaying(access: Access, discovery: &Discovery, sockets: &Sockets, dht: &Dht) -> Relay {
+    let overlay = Overlay::new(access.node());
     if discovery.relay.is_on() {
         // Whoever can be dialled otherwise only dials there.
         sockets.attach(overlay.clone(), places(discovery, sockets) > 0);
     }
-    Relay::new(overlay, dht.clone(), &discovery.relay)
+    Relay::new(overlay, dht.clone(), access, &discovery.relay)
 }
 
 /// Where a node tells whom it meets that it can be dialled.

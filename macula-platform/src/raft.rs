@@ -10,7 +10,9 @@
 //!   taken for what was there before.
 //! - An [`elector`] says when a member stands for election, and asks the others first.
 //! - A member [leads](Member::leads) only while most have said so within the lease, and
-//!   [reads](Member::read_point) wait for most to say so once more.
+//!   [reads](Member::read_point) wait for most to say so once more: many of them for one round. A
+//!   [lease](Member::lease_until) ends sooner at the leader than at those who gave it.
+//! - A leader gives its place [to another one](Member::transfer), who need not wait for the lease.
 //! - Members that are not reached are tried again after a while, and snapshots go in
 //!   [parts](snapshots::CHUNK_LEN_MAX) that each have their own time.
 //!
@@ -28,22 +30,29 @@
 //!            machine -> state, snapshots
 //! ```
 
+mod acks;
 pub mod actor;
+mod barrier;
+mod changes;
 mod driving;
 pub mod elector;
 mod log;
 mod machine;
 pub mod media;
 mod member;
+pub(crate) mod metrics;
 mod network;
 pub mod sealed;
 mod service;
 pub mod snapshots;
+pub mod timer;
 pub mod types;
 mod wire;
 
+pub use acks::{DRIFT, counted};
+pub use changes::Members;
 pub use machine::Replicated;
 pub use member::{Config, Member, Parts, ProposeError, StartError};
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -2,9 +2,10 @@
 //!
 //! ```text
 //! platform          one_for_one
-//! ├─ consensus      rest_for_one    later parts stand on earlier ones
+//! ├─ consensus      rest_for_one    later parts stand on earlier ones: raft, kv
 //! └─ replicator     one_for_one
-//!    └─ registers
+//!    ├─ registers
+//!    └─ crdt
 //! ```
 
 use std::time::Duration;
@@ -14,6 +15,8 @@ use macula_core::path::InvalidId;
 use macula_core::replica::ReplicaId;
 use macula_core::supervision::{ChildSpec, Strategy, Supervisor, SupervisorHandle};
 
+use crate::consensus::{self, Consensus};
+use crate::crdt::{self, Replicator};
 use crate::registers::{self, InvalidConfig, Registers, Vault};
 
 /// How many restarts each of the tier's supervisors allows in [`PERIOD`].
@@ -29,8 +32,12 @@ pub struct Platform {
     pub registers: Registers,
     /// Where consensus goes.
     pub consensus: SupervisorHandle,
+    /// This node's part in the agreement of its realm.
+    pub agreement: Consensus,
     /// Where replicated data types go.
     pub replicator: SupervisorHandle,
+    /// The node's replicated types.
+    pub types: Replicator,
 }
 
 /// Why the tier cannot be built. Nothing was.
@@ -40,6 +47,12 @@ pub enum Error {
     /// A limit of the registers makes no sense.
     #[error("registers: {0}")]
     Registers(#[from] InvalidConfig),
+    /// What the node does for agreement makes no sense.
+    #[error("consensus: {0}")]
+    Consensus(#[from] consensus::Error),
+    /// What the node does for replicated types makes no sense.
+    #[error("crdt: {0}")]
+    Crdt(#[from] crdt::tree::BuildError),
     /// A name in the tree is none.
     #[error(transparent)]
     Id(#[from] InvalidId),
@@ -53,17 +66,30 @@ pub enum Error {
 ///
 /// # Errors
 ///
-/// [`Error`] if the configuration makes no sense.
-pub fn spec(registers: registers::Config, node: u64) -> Result<(ChildSpec, Platform), Error> {
+/// [`Error`] if one of the configurations makes no sense.
+pub fn spec(
+    registers: registers::Config,
+    node: u64,
+    config: &consensus::Config,
+    parts: consensus::Parts,
+    types: crdt::tree::Parts,
+) -> Result<(ChildSpec, Platform), Error> {
+    let (consensus, agreement) = consensus::supervisor(config, parts)?;
     let born_ms = u64::try_from(TokioClock.since_epoch().as_millis()).unwrap_or(u64::MAX);
     let vault = Vault::new(registers, ReplicaId { node, incarnation: born_ms })?;
     let (worker, registers) = registers::worker(vault, TokioClock)?;
-    let (consensus, consensus_handle) = supervisor("consensus", Strategy::RestForOne)?.split();
+    let (crdt, types) = crdt::tree::worker(types)?;
+    let (consensus, consensus_handle) = consensus.split();
     let (replicator, replicator_handle) =
-        supervisor("replicator", Strategy::OneForOne)?.child(worker).split();
+        supervisor("replicator", Strategy::OneForOne)?.child(worker).child(crdt).split();
     let platform = supervisor("platform", Strategy::OneForOne)?.child(consensus).child(replicator);
-    let handles =
-        Platform { registers, consensus: consensus_handle, replicator: replicator_handle };
+    let handles = Platform {
+        registers,
+        consensus: consensus_handle,
+        agreement,
+        replicator: replicator_handle,
+        types,
+    };
     Ok((platform.into(), handles))
 }
 
@@ -74,12 +100,42 @@ fn supervisor(id: &str, strategy: Strategy) -> Result<Supervisor, InvalidId> {
 #[cfg(test)]
 mod tests {
     use super::spec;
+    use crate::consensus;
+    use crate::crdt;
+    use crate::kv::tests::world::Board;
+    use crate::raft::tests::harness::{From, Lane, Wires, node};
     use crate::registers::Config;
     use macula_core::supervision::{Root, Supervisor, TreeNode, TreeOptions};
     use std::sync::Arc;
 
+    fn alone() -> consensus::Parts {
+        let way = |lane| Arc::new(From(Arc::<Wires>::default(), node(1), lane));
+        consensus::Parts {
+            node: node(1),
+            has_seeds: false,
+            raft: way(Lane::Raft),
+            kv: way(Lane::Kv),
+            change: way(Lane::Change),
+            directory: Board::default().at(node(1)),
+            new_life: 1,
+            seed: 1,
+        }
+    }
+
+    fn types() -> crdt::tree::Parts {
+        let call = Arc::new(From(Arc::<Wires>::default(), node(1), Lane::Kv));
+        let near = tokio::sync::watch::channel(<_>::default()).1;
+        crdt::tree::Parts {
+            settings: <_>::default(),
+            kinds: <_>::default(),
+            origin: crdt::tree::Origin { node: node(1), new_life: 1, seed: 1 },
+            wiring: crdt::tree::Wiring { call, near },
+        }
+    }
+
     async fn start() -> (Root, super::Platform) {
-        let (spec, platform) = spec(Config::default(), 7).unwrap();
+        let built = spec(Config::default(), 7, &<_>::default(), alone(), types());
+        let (spec, platform) = built.unwrap();
         let root = Supervisor::new("root").unwrap().child(spec);
         (root.start(TreeOptions::default()).await.unwrap(), platform)
     }
@@ -104,8 +160,12 @@ mod tests {
                 "root",
                 "platform",
                 "platform/consensus",
+                "platform/consensus/raft",
+                "platform/consensus/kv",
+                "platform/consensus/election",
                 "platform/replicator",
-                "platform/replicator/registers"
+                "platform/replicator/registers",
+                "platform/replicator/crdt"
             ]
         );
         let path = platform.registers.handle().path().unwrap();

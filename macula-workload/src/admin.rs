@@ -13,6 +13,9 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use macula_infra::mesh::Mesh;
+use macula_platform::consensus::Consensus;
+use macula_platform::crdt::Crdts;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -30,6 +33,14 @@ const LINE_LEN_MAX: u64 = 8 << 20;
 
 /// How long a client waits for its answer: longer than any command takes.
 const ANSWER_WITHIN: Duration = Duration::from_secs(60);
+
+/// What a node tells about.
+#[derive(Debug, Clone)]
+pub(crate) struct About {
+    pub(crate) mesh: Mesh,
+    pub(crate) agreement: Consensus,
+    pub(crate) crdts: Crdts,
+}
 
 /// What a node is asked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -108,6 +119,170 @@ pub enum Request {
         /// Whether it is kept for those who subscribe later.
         keep: bool,
     },
+    /// What a key of the realm's group has.
+    KvGet {
+        /// The key.
+        key: String,
+        /// How fresh: `linearizable`, `lease` or `stale`.
+        level: String,
+    },
+    /// That a key has a value.
+    KvPut {
+        /// The key.
+        key: String,
+        /// The value.
+        value: String,
+        /// The revision at which it has to have been changed last; 0 if it may not be there.
+        expected: Option<u64>,
+        /// The lease on which it hangs.
+        lease: Option<u64>,
+        /// For how many milliseconds it is there, on a lease of its own.
+        ttl_ms: Option<u64>,
+    },
+    /// That a key is there no more.
+    KvDelete {
+        /// The key.
+        key: String,
+        /// The revision at which it has to have been changed last.
+        expected: Option<u64>,
+    },
+    /// The keys that begin with a prefix, and what they have.
+    KvRange {
+        /// The prefix.
+        prefix: String,
+        /// From which key on.
+        from: Option<String>,
+        /// How many at most.
+        max: usize,
+        /// How fresh.
+        level: String,
+    },
+    /// What happens to the keys that begin with a prefix: after the answer one event a line, until the
+    /// client goes.
+    KvWatch {
+        /// The prefix.
+        prefix: String,
+        /// After which revision; without it, from now on.
+        after: Option<u64>,
+    },
+    /// What a key of the replicated types has.
+    CrdtGet {
+        /// The key.
+        key: String,
+        /// How many members are asked: `local`, `majority`, `all` or a number.
+        level: String,
+        /// For how many milliseconds they are waited for.
+        within_ms: Option<u64>,
+    },
+    /// The keys of a bucket that begin with a prefix, or without one the buckets that the node holds.
+    CrdtKeys {
+        /// The bucket.
+        bucket: Option<String>,
+        /// The prefix.
+        prefix: String,
+    },
+    /// What happens to the keys of a bucket that begin with a prefix: after the answer one event a line,
+    /// until the client goes.
+    CrdtWatch {
+        /// The bucket.
+        bucket: String,
+        /// The prefix.
+        prefix: String,
+    },
+    /// That a key of the replicated types changes.
+    CrdtUpdate {
+        /// The key.
+        key: String,
+        /// Of which type it is, if nothing is there yet.
+        kind: Option<String>,
+        /// How.
+        deed: Deed,
+        /// How many members are to have it: `local`, `majority`, `all` or a number.
+        level: String,
+        /// For how many milliseconds they are waited for.
+        within_ms: Option<u64>,
+    },
+    /// That the node lets go of a bucket, once so many members have all that it has.
+    CrdtRelease {
+        /// The bucket.
+        bucket: String,
+        /// How many members are to have it, this node among them: `local`, `majority`, `all` or a number.
+        level: String,
+        /// For how many milliseconds they are waited for.
+        within_ms: Option<u64>,
+    },
+    /// That nobody waits for a member of a bucket any more that does not come back.
+    CrdtRetire {
+        /// The bucket.
+        bucket: String,
+        /// The member.
+        node: String,
+    },
+    /// The elections in which somebody leads.
+    ElectionList {
+        /// After which name.
+        after: Option<String>,
+    },
+    /// That whoever leads an election resigns.
+    ElectionResign {
+        /// The election.
+        name: String,
+        /// For how many milliseconds to wait until it leads no more; without it, not at all.
+        within_ms: Option<u64>,
+    },
+    /// Who leads an election: after the answer how it stands, and each change, a line each, until the
+    /// client goes.
+    ElectionObserve {
+        /// The election.
+        name: String,
+    },
+    /// That the node takes part in an election for the client: after the answer one event a line, until
+    /// the client goes, with whom the candidacy ends.
+    ElectionCampaign {
+        /// The election.
+        name: String,
+        /// For how many milliseconds it leads without a word from the group.
+        ttl_ms: u64,
+    },
+    /// How it stands with the realm's group.
+    RaftStatus {
+        /// As this node's member sees it; without one, as the leader does.
+        node: Option<String>,
+    },
+    /// That a node votes.
+    RaftAddVoter {
+        /// The node.
+        node: String,
+    },
+    /// That a node has all, and does not vote.
+    RaftAddLearner {
+        /// The node.
+        node: String,
+    },
+    /// That a node is in the group no more.
+    RaftRemove {
+        /// The node.
+        node: String,
+    },
+    /// That one node votes in the place of another.
+    RaftReplace {
+        /// Who goes.
+        old: String,
+        /// Who comes: the same, if its files were lost.
+        new: String,
+    },
+    /// That this node's member, whose files are damaged, gets all anew from the others.
+    RaftRebuild {},
+    /// That a node leads.
+    RaftTransfer {
+        /// The node.
+        node: String,
+    },
+    /// That a member makes a snapshot.
+    RaftSnapshot {
+        /// Its node; without one, the one that is asked.
+        node: Option<String>,
+    },
     /// What is published to topics that a pattern matches: after the answer one event a line, until
     /// the client goes.
     Subscribe {
@@ -120,6 +295,34 @@ pub enum Request {
         /// Whether the retained message of each topic is wanted.
         retained: bool,
     },
+}
+
+/// What is done to a key of the replicated types.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "do", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Deed {
+    /// A counter counts.
+    Count {
+        /// How much, which may be less than zero.
+        by: i64,
+    },
+    /// A set has an element from now on.
+    Add {
+        /// The element.
+        value: Value,
+    },
+    /// A register has a value from now on, or a flag.
+    Set {
+        /// The value.
+        value: Value,
+    },
+    /// A set has an element no more.
+    Take {
+        /// The element.
+        value: Value,
+    },
+    /// The key is there no more.
+    Remove {},
 }
 
 /// Why a running node was not asked, or has no answer.
@@ -141,6 +344,12 @@ pub enum Error {
         path: PathBuf,
         /// What the system says.
         source: std::io::Error,
+    },
+    /// The node has ended, or has cut off who asked.
+    #[error("{}: the node ended the talk; is it running still?", path.display())]
+    Ended {
+        /// The socket.
+        path: PathBuf,
     },
     /// The answer is none.
     #[error("{}: what was answered is no answer: {why}", path.display())]
@@ -255,6 +464,11 @@ impl<'a> Asking<'a> {
         self.read.get_mut().set_limit(LINE_LEN_MAX);
         let mut answer = String::new();
         self.read.read_line(&mut answer).map_err(|source| self.cut_off(source))?;
+        if !answer.ends_with('\n')
+            && answer.len() < usize::try_from(LINE_LEN_MAX).unwrap_or(usize::MAX)
+        {
+            return Err(Error::Ended { path: self.path.to_owned() });
+        }
         match serde_json::from_str(&answer).map_err(|error| self.no_answer(error.to_string()))? {
             Response::Ok(value) => Ok(value),
             Response::Error(why) => Err(Error::Refused(why)),

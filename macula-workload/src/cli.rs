@@ -5,18 +5,25 @@
 
 mod ask;
 mod call;
+mod crdt;
+mod election;
+mod follow;
+mod home;
 mod identity;
 mod init;
+mod kv;
 mod ping;
+mod raft;
 mod realm;
 mod rpc;
 mod run;
 mod term;
 mod topics;
 
-use std::io::Write as _;
+use std::io::{ErrorKind, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use macula_workload::Config;
@@ -48,7 +55,8 @@ impl From<anyhow::Error> for Failure {
     after_help = "Try `macula demo` first: it runs a small game lobby, makes parts of it fail, and \
                   shows what was restarted and why.\n\nExit codes: 0 success, 1 failure while \
                   running, 2 wrong usage or configuration.\nEnvironment: MACULA_LOG filters the log \
-                  on standard error (for example MACULA_LOG=debug)."
+                  on standard error (for example MACULA_LOG=debug). MACULA_HOME is the folder of the \
+                  node that is run and asked where no --config is named."
 )]
 struct Cli {
     #[command(subcommand)]
@@ -91,6 +99,18 @@ enum Command {
     /// Ask a node that runs about the distributed hash table.
     #[command(subcommand)]
     Dht(ask::DhtCommand),
+    /// Read, write and watch the keys and values that the realm agrees upon.
+    #[command(subcommand)]
+    Kv(kv::KvCommand),
+    /// Read, write and watch state that every node may write at any time, and that converges.
+    #[command(subcommand)]
+    Crdt(crdt::CrdtCommand),
+    /// Show who leads in what, take part, and ask who leads to resign.
+    #[command(subcommand)]
+    Election(election::ElectionCommand),
+    /// Show and change the group of voters that the realm's agreement is made by.
+    #[command(subcommand)]
+    Raft(raft::RaftCommand),
     /// Publish a message through a node that runs, and say to how many it is on its way.
     Pub(topics::PubArgs),
     /// Print what is published to topics that a pattern matches, through a node that runs.
@@ -98,6 +118,7 @@ enum Command {
     /// It goes on until it is ended, or there are as many as --count says.
     Sub(topics::SubArgs),
     /// Measure a subsystem beside the raw layer below it, in the same run.
+    #[command(after_long_help = bench::BESIDE)]
     Bench(BenchArgs),
 }
 
@@ -128,9 +149,10 @@ pub(crate) enum Color {
     Never,
 }
 
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub(crate) struct RunArgs {
-    /// The configuration, in TOML. Without it the defaults hold.
+    /// The configuration, in TOML. Without it a folder of the user's own is taken, which is made as by
+    /// `init` when there is none: `MACULA_HOME`, or else `macula` in `XDG_STATE_HOME` or ~/.local/state.
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
     /// Set one key, over file and environment, for example --set 'node.shutdown="10s"'.
@@ -155,12 +177,15 @@ struct BenchArgs {
     /// Divide all amounts by this, for a quick look; figures count only at 1.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     scale: u32,
-    /// Replay the simulated meshes of this seed (dht).
+    /// Replay the simulated meshes of this seed (dht, crdt).
     #[arg(long, default_value_t = 1)]
     seed: u64,
     /// Simulate a mesh of 100,000 nodes as well, which takes many minutes and some GiB (dht).
     #[arg(long)]
     large: bool,
+    /// Where the files are, in a folder that goes again. It has to be on a disk (kv).
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    dir: PathBuf,
 }
 
 /// Reads the command line, does what it says, and gives the exit code.
@@ -184,12 +209,17 @@ pub(crate) fn main() -> ExitCode {
         Command::Audit(args) => ask::audit(&args),
         Command::Rpc(command) => rpc::run(&command),
         Command::Dht(command) => ask::dht(&command),
+        Command::Kv(command) => kv::run(&command),
+        Command::Crdt(command) => crdt::run(&command),
+        Command::Election(command) => election::run(&command),
+        Command::Raft(command) => raft::run(&command),
         Command::Pub(args) => topics::publish(&args),
         Command::Sub(args) => topics::subscribe(&args),
         Command::Bench(args) => run_bench(&args),
     };
     let (error, code) = match done {
         Ok(()) => return ExitCode::SUCCESS,
+        Err(Failure::Ran(error)) if has_no_reader(&error) => return ExitCode::SUCCESS,
         Err(Failure::Ran(error)) => (error, 1),
         Err(Failure::Usage(error)) => (error, 2),
     };
@@ -197,6 +227,16 @@ pub(crate) fn main() -> ExitCode {
     drop(writeln!(std::io::stderr(), "macula: {}", told(&error)));
     ExitCode::from(code)
 }
+
+/// Whether whoever read standard output has gone away, which is no failure.
+fn has_no_reader(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<Unread>().is_some()
+}
+
+/// Nobody reads standard output any more.
+#[derive(Debug, thiserror::Error)]
+#[error("nobody reads standard output")]
+struct Unread;
 
 /// An error and its causes, without those whose words are in what was said before.
 fn told(error: &anyhow::Error) -> String {
@@ -212,10 +252,39 @@ fn told(error: &anyhow::Error) -> String {
 /// Writes a line of data. A reader that has gone away is no failure, and no reason to go on.
 pub(crate) fn print(text: &str) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
-    out.write_all(text.as_bytes())?;
-    out.write_all(b"\n")?;
-    out.flush()?;
-    Ok(())
+    let written = out
+        .write_all(text.as_bytes())
+        .and_then(|()| out.write_all(b"\n"))
+        .and_then(|()| out.flush());
+    match written {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Err(Unread.into()),
+        written => Ok(written?),
+    }
+}
+
+/// All of standard input, as text, of which there may be so many bytes.
+pub(crate) fn input(max: usize) -> Result<String, Failure> {
+    let mut bytes = Vec::new();
+    let enough = u64::try_from(max).unwrap_or(u64::MAX).saturating_add(1);
+    std::io::stdin()
+        .take(enough)
+        .read_to_end(&mut bytes)
+        .map_err(|error| Failure::Ran(anyhow::Error::new(error).context("standard input")))?;
+    if bytes.len() > max {
+        let text =
+            format!("standard input: more than {max} bytes, which is the most that is taken");
+        return Err(Failure::Usage(anyhow::anyhow!(text)));
+    }
+    String::from_utf8(bytes).map_err(|error| {
+        let at = error.utf8_error().valid_up_to();
+        Failure::Usage(anyhow::anyhow!("standard input: it is no UTF-8 from byte {at} on"))
+    })
+}
+
+/// A span of time in which something can happen.
+pub(crate) fn some_time(text: &str) -> Result<Duration, String> {
+    let span = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    if span.is_zero() { Err("it has to be more than nothing".to_owned()) } else { Ok(span) }
 }
 
 /// Sends the log to standard error, filtered by `MACULA_LOG`, else by `default`.
@@ -262,7 +331,7 @@ fn run_bench(args: &BenchArgs) -> Result<(), Failure> {
         drop(writeln!(std::io::stderr(), "{text}"));
     }
     let amounts = bench::Amounts { scale: args.scale as usize, seed: args.seed, large: args.large };
-    let suite = bench::run(args.suite, amounts)?;
+    let suite = bench::run(args.suite, amounts, &args.dir)?;
     let text = if args.json {
         serde_json::to_string(&suite).map_err(anyhow::Error::from)?
     } else {

@@ -46,7 +46,7 @@ use macula_core::supervision::{ChildSpec, Overrides};
 use macula_infra::bounds::Invalid;
 use macula_infra::membership::update::Role;
 use macula_infra::{access, bootstrap, dht, membership, pool, pubsub, relay, transport};
-use macula_platform::registers;
+use macula_platform::{consensus, crdt, registers};
 
 use crate::admin::{SOCKET, SOCKET_LEN_MAX};
 pub use crate::identity::Tls;
@@ -96,6 +96,10 @@ pub struct Config {
     pub relay: relay::Config,
     /// Publish and subscribe.
     pub pubsub: pubsub::Config,
+    /// Agreement: the group that votes, and what it keeps.
+    pub consensus: Consensus,
+    /// Replicated types: what is held of them, and where.
+    pub crdt: Crdt,
     /// How a node that runs is asked.
     pub admin: Admin,
     /// The platform tier.
@@ -104,6 +108,12 @@ pub struct Config {
     /// Where the keys stand that can contradict one another.
     places: BTreeMap<String, Place>,
 }
+
+/// What the folder of the group's files is called in that of the identity.
+const CONSENSUS: &str = "consensus";
+
+/// What the folder of replicated types is called in that of the identity.
+const CRDT: &str = "crdt";
 
 /// What holds for a node as a whole.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -153,13 +163,31 @@ pub struct Dht {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Admin {
     /// The socket at which it listens.
-    pub socket: Socket,
+    pub socket: Spot,
 }
 
-/// Where the admin socket is.
+/// What the node does for the agreement of its realm.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub enum Socket {
-    /// In the folder of the identity, if there is one.
+pub struct Consensus {
+    /// The folder of its files. Nowhere means that they are in memory.
+    pub folder: Spot,
+    /// All the rest; its own folder is not looked at.
+    pub group: consensus::Config,
+}
+
+/// What the node does for replicated types.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Crdt {
+    /// The folder of what is kept on disk.
+    pub folder: Spot,
+    /// All the rest; its own folder is not looked at.
+    pub settings: crdt::Settings,
+}
+
+/// Where something of a node is on its disk.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Spot {
+    /// Under its usual name in the folder of the identity, if there is one.
     #[default]
     Auto,
     /// Nowhere.
@@ -179,8 +207,8 @@ impl Config {
     /// Reads the layers over the defaults: the file if there is one, then the environment, then
     /// the assignments, each a `key=value`.
     ///
-    /// Of the environment only what begins with `MACULA_` is looked at; `MACULA_LOG` and
-    /// `MACULA_SEED` are no configuration and are passed over.
+    /// Of the environment only what begins with `MACULA_` is looked at; `MACULA_LOG`,
+    /// `MACULA_HOME` and `MACULA_SEED` are no configuration and are passed over.
     ///
     /// # Errors
     ///
@@ -263,6 +291,21 @@ impl Config {
             let place = self.place("pubsub", invalid.key);
             faults.push(Fault { place, problem: Problem::Pubsub(invalid) });
         }
+        if let Err(wrong) = self.consensus.group.check() {
+            let (key, problem) = (wrong.key(), Problem::Consensus(wrong));
+            faults.push(Fault { place: self.place("consensus", key), problem });
+        }
+        if self.consensus.group.role == consensus::Role::Client
+            && matches!(self.consensus.folder, Spot::At(_))
+        {
+            let wrong = consensus::InvalidConfig::Folder;
+            let (key, problem) = (wrong.key(), Problem::Consensus(wrong));
+            faults.push(Fault { place: self.place("consensus", key), problem });
+        }
+        if let Err(wrong) = self.crdt().check() {
+            let (key, problem) = (wrong.key(), Problem::Crdt(wrong));
+            faults.push(Fault { place: self.place("crdt", key), problem });
+        }
         faults.or(self)
     }
 
@@ -280,10 +323,33 @@ impl Config {
     /// Where the admin socket is, if there is one.
     #[must_use]
     pub fn admin_socket(&self) -> Option<PathBuf> {
-        match &self.admin.socket {
-            Socket::Auto => self.tls.directory.as_ref().map(|folder| folder.join(SOCKET)),
-            Socket::None => None,
-            Socket::At(path) => Some(path.clone()),
+        self.at(&self.admin.socket, SOCKET)
+    }
+
+    /// What the node does for agreement, with the folder of its files.
+    #[must_use]
+    pub fn consensus(&self) -> consensus::Config {
+        let Consensus { folder, group } = &self.consensus;
+        // A client keeps nothing.
+        let keeps = group.role != consensus::Role::Client;
+        let folder = keeps.then(|| self.at(folder, CONSENSUS)).flatten();
+        consensus::Config { folder, ..group.clone() }
+    }
+
+    /// What the node does for replicated types, with the folder of its file if anything is kept there.
+    #[must_use]
+    pub fn crdt(&self) -> crdt::Settings {
+        let Crdt { folder, settings } = &self.crdt;
+        let keeps = !settings.durable.is_empty();
+        let folder = keeps.then(|| self.at(folder, CRDT)).flatten();
+        crdt::Settings { folder, ..settings.clone() }
+    }
+
+    fn at(&self, spot: &Spot, name: &str) -> Option<PathBuf> {
+        match spot {
+            Spot::Auto => self.tls.directory.as_ref().map(|folder| folder.join(name)),
+            Spot::None => None,
+            Spot::At(path) => Some(path.clone()),
         }
     }
 
@@ -308,6 +374,20 @@ impl Config {
     /// [`Error`] if something is said of a path that the tree does not have, or that has no meaning
     /// for what stands there, or that cannot stand beside what the code says.
     pub fn overrides(&self, root: &ChildSpec) -> Result<Overrides, Error> {
-        tree::overrides(&self.supervision, root)
+        tree::overrides(&self.supervision, root, None)
+    }
+
+    /// As [`overrides`](Self::overrides), for a tree of which other nodes may have more. That is only
+    /// made if there is something to be said of it.
+    pub(crate) fn overrides_here<E>(
+        &self,
+        root: &ChildSpec,
+        elsewhere: impl FnOnce() -> Result<ChildSpec, E>,
+    ) -> Result<Result<Overrides, Error>, E> {
+        if self.supervision.is_empty() {
+            return Ok(Ok(Overrides::default()));
+        }
+        let elsewhere = elsewhere()?;
+        Ok(tree::overrides(&self.supervision, root, Some(&elsewhere)))
     }
 }

@@ -1,6 +1,8 @@
 //! `macula demo`: a game lobby on some nodes that is broken while it runs, and heals.
 
 mod lobby;
+mod matchmaker;
+mod scores;
 mod story;
 mod tell;
 mod world;

@@ -69,7 +69,7 @@ pub use macula_infra::{
     access, bootstrap, contact, dht, membership, mesh, names, pool, pubsub, relay, remote, rpc,
     transport,
 };
-pub use macula_platform::registers;
+pub use macula_platform::{consensus, crdt, election, kv, raft, registers, singleton};
 pub use node::Node;
 
 /// The README's example, compiled and run.

@@ -22,7 +22,13 @@ use macula_infra::rpc::Rpc;
 use macula_infra::tier::{Discovery, Infrastructure};
 use macula_infra::transport::Sockets;
 use macula_infra::transport::tls::Credentials;
+use macula_platform::consensus::{self, Consensus};
+use macula_platform::crdt::state::Kinds;
+use macula_platform::crdt::{self, Crdt, Crdts};
+use macula_platform::election::Elections;
+use macula_platform::kv::Kv;
 use macula_platform::registers::Registers;
+use macula_platform::singleton::{self, Singleton};
 use macula_platform::tier::Platform;
 use ractor::Actor;
 use serde::Serialize;
@@ -34,6 +40,18 @@ use crate::config::{self, Config};
 
 /// Why a bootstrap node starts no workload.
 const BOOTSTRAP: &str = "a bootstrap node runs no workloads";
+
+/// The port of the members of the realm's group, as the rules of access know it.
+const RAFT: &str = "macula/raft";
+
+/// The port of the key-value service.
+const KV: &str = "macula/kv";
+
+/// The port of those who change the group: who votes, and who leads.
+const CHANGE: &str = "macula/raft/change";
+
+/// The port of those who hold the same buckets of replicated types.
+const CRDT: &str = "macula/crdt";
 
 /// The realm of nodes that say of none.
 const REALM: &str = "default";
@@ -61,12 +79,27 @@ pub enum Error {
     /// A bootstrap node was given workloads to run. Nothing was started.
     #[error("{BOOTSTRAP}, and {0} were declared")]
     Workloads(usize),
+    /// The rules of access do not let the node vote, for instance. Nothing was started.
+    #[error("consensus: {0}")]
+    Serve(#[from] ServeError),
     /// What the node is to show and to believe cannot be used. Nothing was started.
     #[error("identity: {0}")]
     Identity(#[from] crate::identity::Error),
     /// An id that the tree needs is not one; never for the built-in tiers.
     #[error(transparent)]
     InvalidId(#[from] InvalidId),
+}
+
+/// Why a singleton was not started.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SingletonError {
+    /// It makes no sense as it is declared.
+    #[error(transparent)]
+    Invalid(#[from] singleton::Invalid),
+    /// The workload tier does not take it.
+    #[error(transparent)]
+    Admin(#[from] AdminError),
 }
 
 /// How the end of a node went.
@@ -86,6 +119,7 @@ pub enum StopError {
 pub struct Builder {
     config: Config,
     workloads: Vec<ChildSpec>,
+    kinds: Kinds,
     credentials: Option<Credentials>,
     simulation: Option<Simulation>,
 }
@@ -113,6 +147,13 @@ impl Builder {
         self
     }
 
+    /// Makes a replicated type of the program's own known, so that its states can be read. Others hold and
+    /// pass on what they cannot read.
+    #[must_use]
+    pub fn replicated<C: Crdt>(self) -> Self {
+        Self { kinds: self.kinds.with::<C>(), ..self }
+    }
+
     /// Takes what the node shows and believes, in place of what its configuration names.
     #[must_use]
     pub fn credentials(self, credentials: Credentials) -> Self {
@@ -137,7 +178,12 @@ impl Builder {
     ///
     /// If the future is dropped, what had started is stopped.
     pub async fn start(self) -> Result<Node, Error> {
-        let Self { config, workloads, credentials, simulation } = self;
+        // It is large, and so would be whatever waits for it.
+        Box::pin(self.started()).await
+    }
+
+    async fn started(self) -> Result<Node, Error> {
+        let Self { config, workloads, kinds, credentials, simulation } = self;
         let (credentials, lock) = match credentials {
             Some(credentials) => (credentials, None),
             None => (config.tls.credentials()?, config.tls.lock()?),
@@ -149,10 +195,6 @@ impl Builder {
             }
         };
         let (sockets, seed, incarnation) = parts;
-        let book = AddressBook::default();
-        for (peer, addresses) in &config.peers {
-            book.add(*peer, addresses.iter().copied());
-        }
         let realm = match &config.mesh.realm {
             Some(realm) => Some(realm.clone()),
             None => config.tls.realm_name()?,
@@ -180,15 +222,18 @@ impl Builder {
             incarnation,
             transport: config.transport.clone(),
             pool: config.pool.clone(),
-            book,
+            book: address_book(&config),
             sockets,
             seed,
             access: config.access.clone(),
         };
         let Tree { root, infrastructure, platform, workload } =
-            tree(&config, infrastructure, workloads)?;
-        drop(about.set(infrastructure.mesh.clone()));
-        let overrides = config.overrides(&ChildSpec::from(root.clone()))?;
+            tree(&config, infrastructure, kinds, workloads)?;
+        let (agreement, crdts) = (platform.agreement.clone(), platform.types.crdts.clone());
+        let mesh = infrastructure.mesh.clone();
+        drop(about.set(admin::About { mesh, agreement, crdts }));
+        // A node that does not vote has less in its tree, and one configuration may be for both.
+        let overrides = config.overrides_here(&ChildSpec::from(root.clone()), declared_tree)??;
         let root = root.start(TreeOptions { overrides, entropy }).await?;
         let shutdown = config.node.shutdown;
         let dht = infrastructure.mesh.dht();
@@ -205,6 +250,15 @@ impl Builder {
             _lock: lock,
         })
     }
+}
+
+/// Where nodes are that the configuration names.
+fn address_book(config: &Config) -> AddressBook {
+    let book = AddressBook::default();
+    for (peer, addresses) in &config.peers {
+        book.add(*peer, addresses.iter().copied());
+    }
+    book
 }
 
 /// Which life of the node begins: the time, which is later for each.
@@ -224,6 +278,7 @@ struct Tree {
 fn tree(
     config: &Config,
     infrastructure: macula_infra::tier::Config,
+    kinds: Kinds,
     workloads: Vec<ChildSpec>,
 ) -> Result<Tree, Error> {
     let is_bootstrap = infrastructure.discovery.role == Role::Bootstrap;
@@ -232,8 +287,33 @@ fn tree(
     }
     let [a, b, c, d, e, f, g, h, ..] = *infrastructure.credentials.node().as_bytes();
     let number = u64::from_be_bytes([a, b, c, d, e, f, g, h]);
-    let (platform_spec, platform) = macula_platform::tier::spec(config.platform.registers, number)?;
+    let mut dice = infrastructure.seed.map_or_else(Entropy::from_process, Entropy::from_seed);
+    let new_life = infrastructure.incarnation;
     let (infrastructure_spec, infrastructure) = macula_infra::tier::spec(infrastructure)?;
+    let mesh = &infrastructure.mesh;
+    let parts = consensus_parts(config, mesh, new_life, dice.next_u64());
+    let (mut consensus, mut settings) = (config.consensus(), config.crdt());
+    if is_bootstrap {
+        // It asks the voters as any client does, and holds nothing.
+        consensus = consensus::Config { role: consensus::Role::Client, folder: None, ..consensus };
+        settings = crdt::Settings::default();
+    }
+    let origin = crdt::tree::Origin { node: mesh.node(), new_life, seed: dice.next_u64() };
+    let wiring =
+        crdt::tree::Wiring { call: Arc::new(mesh.asking(CRDT)), near: mesh.membership().peers() };
+    let types = crdt::tree::Parts { settings, kinds, origin, wiring };
+    let registers = config.platform.registers;
+    let (platform_spec, platform) =
+        macula_platform::tier::spec(registers, number, &consensus, parts, types)?;
+    if !is_bootstrap {
+        mesh.answering(CRDT, Arc::clone(&platform.types.service))?.keep();
+    }
+    if let Some(voter) = &platform.agreement.voter {
+        let services = &voter.services;
+        mesh.answering(RAFT, Arc::clone(&services.raft))?.keep();
+        mesh.answering(KV, Arc::clone(&services.kv))?.keep();
+        mesh.answering(CHANGE, Arc::clone(&services.change))?.keep();
+    }
     let workload = Supervisor::dynamic("workload", WORKLOADS_MAX)?
         .durable()
         .intensity(5, Duration::from_secs(10));
@@ -243,6 +323,20 @@ fn tree(
         Supervisor::new("root")?.intensity(10, Duration::from_secs(60)).child(infrastructure_spec);
     let root = if is_bootstrap { root } else { root.child(platform_spec).child(workload_spec) };
     Ok(Tree { root, infrastructure, platform, workload })
+}
+
+/// What agreement needs of the mesh.
+fn consensus_parts(config: &Config, mesh: &Mesh, new_life: u64, seed: u64) -> consensus::Parts {
+    consensus::Parts {
+        node: mesh.node(),
+        has_seeds: !config.mesh.bootstrap.seeds.is_empty() || !config.peers.is_empty(),
+        raft: Arc::new(mesh.asking(RAFT)),
+        kv: Arc::new(mesh.asking(KV)),
+        change: Arc::new(mesh.asking(CHANGE)),
+        directory: Arc::new(mesh.dht().clone()),
+        new_life,
+        seed,
+    }
 }
 
 /// The tree that every node has, with an empty workload tier: what configuration can speak of.
@@ -262,11 +356,13 @@ pub fn declared_tree() -> Result<ChildSpec, Error> {
 pub fn declared_tree_with(workloads: Vec<ChildSpec>) -> Result<ChildSpec, Error> {
     let mut config = Config::default();
     config.transport.listen = Vec::new();
+    let admin = admin::worker(admin::SOCKET.into(), Arc::default())?;
     let infrastructure = macula_infra::tier::Config {
+        telemetry: vec![admin.into()],
         transport: config.transport.clone(),
         ..macula_infra::tier::Config::new(crate::identity::ephemeral()?, 0)
     };
-    tree(&config, infrastructure, workloads).map(|tree| tree.root.into())
+    tree(&config, infrastructure, Kinds::default(), workloads).map(|tree| tree.root.into())
 }
 
 /// A node that runs, until it is [stopped](Self::stop). A node that is dropped goes on running.
@@ -441,10 +537,71 @@ impl Node {
         self.infrastructure.mesh.pubsub()
     }
 
-    /// The platform's last-writer-wins registers, which a bootstrap node does not run.
+    /// The platform's last-writer-wins registers, which a bootstrap node does not run. They are this node's
+    /// own: registers that nodes share are those of [`crdt`](Self::crdt).
     #[must_use]
     pub const fn registers(&self) -> &Registers {
         &self.platform.registers
+    }
+
+    /// State that every node may write at any time, and that converges. A bootstrap node has none.
+    ///
+    /// ```no_run
+    /// # async fn example(node: macula_workload::Node) -> Result<(), macula_workload::crdt::Error> {
+    /// let players = node.crdt().or_set::<String>("lobby/players");
+    /// players.add(&"ada".to_owned()).await?;
+    /// assert!(players.contains(&"ada".to_owned()).await?);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub const fn crdt(&self) -> &Crdts {
+        &self.platform.types.crdts
+    }
+
+    /// The keys and values that the realm agrees upon.
+    ///
+    /// ```no_run
+    /// # async fn example(node: macula_workload::Node) -> Result<(), macula_workload::kv::Error> {
+    /// node.kv().put("config/limit", "10").await?;
+    /// let limit = node.kv().get("config/limit").await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub const fn kv(&self) -> &Kv {
+        &self.platform.agreement.kv
+    }
+
+    /// The elections of the realm: who leads in what, with a token that only grows.
+    #[must_use]
+    pub const fn elections(&self) -> &Elections {
+        &self.platform.agreement.elections
+    }
+
+    /// Starts in the workload tier what runs on one node only of those that do this: the one that leads
+    /// its election. The others wait for their turn.
+    ///
+    /// # Errors
+    ///
+    /// [`SingletonError`]; nothing was started.
+    pub async fn spawn_singleton(
+        &self,
+        singleton: Singleton,
+    ) -> Result<StartedChild, SingletonError> {
+        Ok(self.start_workload(singleton.spec()?).await?)
+    }
+
+    /// The actor that carries what replicas say to each other, for those who drill faults.
+    #[must_use]
+    pub const fn replicator(&self) -> &crdt::Replicator {
+        &self.platform.types
+    }
+
+    /// This node's part in the realm's agreement.
+    #[must_use]
+    pub const fn consensus(&self) -> &Consensus {
+        &self.platform.agreement
     }
 
     /// The supervisor of the workload tier.

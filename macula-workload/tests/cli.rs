@@ -2,10 +2,14 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
-use std::io::{BufRead as _, BufReader};
+#[path = "cli/benches.rs"]
+mod benches;
+
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
+use macula_core::identity::Keypair;
 use serde_json::Value;
 
 fn macula(arguments: &[&str]) -> Command {
@@ -244,9 +248,18 @@ fn the_demo_breaks_heals_and_ends_with_0() {
         verdict["kinds"].as_array().unwrap().iter().map(|kind| kind.as_str().unwrap()).collect();
     assert_eq!(kinds, ["error", "hung", "killed", "meltdown", "panic"]);
     let scores = told.iter().find(|line| line["type"] == "scores").unwrap();
-    let won: u64 =
-        scores["scores"].as_array().unwrap().iter().map(|row| row["found"].as_u64().unwrap()).sum();
-    assert_eq!(won, 40, "each round has one winner");
+    for node in 0..3 {
+        let rows = scores["scores"].as_array().unwrap().iter();
+        let won: u64 = rows.map(|row| row["found"][node].as_u64().unwrap()).sum();
+        assert_eq!(won, 40, "each round has one winner, on each node");
+    }
+    let matchmakers: Vec<(&str, u64)> = told
+        .iter()
+        .filter(|line| line["type"] == "matchmaker")
+        .map(|line| (line["node"].as_str().unwrap(), line["token"].as_u64().unwrap()))
+        .collect();
+    let [(first, before), (second, after)] = matchmakers[..] else { panic!("{matchmakers:?}") };
+    assert!(first == "rooms" && second != first && after > before, "{matchmakers:?}");
 }
 
 #[test]
@@ -289,12 +302,20 @@ fn a_node_runs_until_sigterm_and_stops_in_reverse_order() {
 
 #[test]
 fn wrong_calls_end_with_2_and_complain_on_standard_error() {
-    let wrong: [&[&str]; 5] = [
+    let node = Keypair::from_seed([1; 32]).node_id().to_string();
+    let wrong: [&[&str]; 12] = [
         &["frobnicate"],
         &["run", "--config", "no/such/file.toml"],
         &["run", "--set", "node.nam=x"],
         &["bench", "nothing"],
         &["demo", "--seed", "many"],
+        &["sub", "a.b", "--count", "0"],
+        &["kv", "watch", "--count", "0"],
+        &["crdt", "watch", "bucket/a", "--count", "0"],
+        &["election", "observe", "a", "--count", "0"],
+        &["rpc", "call", "node.ping", "1", "--within", "0s"],
+        &["call", &node, "node/ping", "1", "--config", "macula.toml", "--within", "0s"],
+        &["call", &node, "no de//ping", "1", "--config", "macula.toml"],
     ];
     for arguments in wrong {
         let output = run(arguments);
@@ -302,6 +323,36 @@ fn wrong_calls_end_with_2_and_complain_on_standard_error() {
         assert!(output.stdout.is_empty(), "{arguments:?}");
         assert!(!output.stderr.is_empty(), "{arguments:?}");
     }
+}
+
+#[test]
+fn what_is_not_to_be_said_is_told_before_anybody_is_asked() {
+    let text_max = 1 << 20;
+    for (said, why) in [(vec![b'a', 0xff], "UTF-8"), (vec![b'a'; text_max + 1], "1048576 bytes")] {
+        for arguments in [["pub", "a.b"].as_slice(), &["kv", "put", "a"]] {
+            let mut macula = macula(arguments);
+            macula.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+            let mut child = macula.spawn().unwrap();
+            let mut stdin = child.stdin.take().unwrap();
+            // It may stop reading before all is said.
+            drop(stdin.write_all(&said));
+            drop(stdin);
+            let output = child.wait_with_output().unwrap();
+            assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+            assert!(text(&output.stderr).contains(why), "{}", text(&output.stderr));
+        }
+    }
+}
+
+#[test]
+fn nobody_who_reads_is_no_failure() {
+    let folder = Folder::new("unread");
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let output = macula(&["init", &folder.at("node")]).stdout(writer).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    assert!(!text(&output.stderr).contains("macula:"), "{}", text(&output.stderr));
+    assert!(Path::new(&folder.at("node")).join("node.pem").exists());
 }
 
 #[test]
@@ -320,87 +371,5 @@ fn help_teaches_and_succeeds() {
     assert_eq!(output.status.code(), Some(0));
     for word in ["demo", "init", "identity", "run", "call", "bench", "Exit codes", "MACULA_LOG"] {
         assert!(text(&output.stdout).contains(word), "{word}");
-    }
-}
-
-#[test]
-fn the_bench_prints_one_object_with_both_sides_of_each_ratio() {
-    let output = run(&["bench", "supervision", "--json", "--scale", "200"]);
-    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
-    let suite: Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!(suite["suite"], "supervision");
-    let results = suite["results"].as_array().unwrap();
-    let names: Vec<&str> = results.iter().map(|result| result["name"].as_str().unwrap()).collect();
-    for name in [
-        "restart_to_ready",
-        "restarts",
-        "cast",
-        "call",
-        "dynamic_start",
-        "dynamic_memory",
-        "dynamic_stop",
-    ] {
-        assert!(names.contains(&name), "{name} is missing");
-    }
-    for result in results.iter().filter(|result| result.get("ratio").is_some()) {
-        let (value, base) =
-            (result["value"].as_f64().unwrap(), result["baseline_value"].as_f64().unwrap());
-        assert!((result["ratio"].as_f64().unwrap() - value / base).abs() < 1e-9, "{result}");
-    }
-}
-
-#[test]
-fn the_bench_of_pubsub_has_all_figures() {
-    let suite = told(&["bench", "pubsub", "--json", "--scale", "10000"]);
-    assert_eq!(suite["suite"], "pubsub");
-    let results = suite["results"].as_array().unwrap();
-    for name in [
-        "one_to_one",
-        "acknowledged",
-        "one_to_one_of_bulk",
-        "batching_of_messages",
-        "latency",
-        "batching_gain",
-        "fan_out_32",
-        "wildcards_100k",
-    ] {
-        let figure = results.iter().find(|result| result["name"] == name);
-        assert!(figure.is_some_and(|figure| figure["value"].as_f64() > Some(0.0)), "{name}");
-    }
-}
-
-#[test]
-fn the_bench_of_the_table_has_all_figures_and_says_its_seed() {
-    let arguments = ["bench", "dht", "--json", "--scale", "1000", "--seed", "7", "--large"];
-    let suite = told(&arguments);
-    assert_eq!((&suite["suite"], &suite["seed"]), (&"dht".into(), &7.into()));
-    let results = suite["results"].as_array().unwrap();
-    for name in [
-        "exact_1k",
-        "exact_10k",
-        "exact_100k",
-        "exact_churn",
-        "exact_hostile",
-        "exact_healed",
-        "hops_10k",
-        "messages_10k",
-        "bytes_10k",
-        "hops_100k",
-        "messages_100k",
-        "bytes_100k",
-        "node_memory",
-        "put",
-        "get",
-        "find_providers",
-        "batching_gain",
-        "cache_gain",
-        "latency_vs_fixed_delay",
-    ] {
-        let of_name = |result: &&Value| result["name"] == name;
-        assert_eq!(results.iter().filter(of_name).count(), 1, "{name}");
-    }
-    for result in results {
-        let value = result["value"].as_f64().unwrap();
-        assert!(value.is_finite() && value > 0.0, "{result}");
     }
 }

@@ -2,6 +2,18 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test may panic")]
 
+#[path = "processes/agreement.rs"]
+mod agreement;
+#[path = "processes/crdt.rs"]
+mod crdt;
+#[path = "processes/election.rs"]
+mod election;
+#[path = "processes/home.rs"]
+mod home;
+#[path = "processes/pause.rs"]
+mod pause;
+#[path = "processes/rebuild.rs"]
+mod rebuild;
 #[path = "processes/relay.rs"]
 mod relay;
 
@@ -15,6 +27,7 @@ use serde_json::{Value, json};
 fn macula(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_macula"));
     command.args(arguments).env_remove("MACULA_LOG").env_remove("MACULA_SET");
+    command.env_remove("MACULA_POWER_ROUNDS");
     command
 }
 
@@ -406,6 +419,65 @@ fn what_is_published_at_one_node_is_followed_at_another() {
     assert_eq!((&heard["publisher"], &heard["replayed"]), (&json!(a.node), &json!(true)));
     let wrong = macula(&["pub", "room..1", "hello", "--config", &at_a]).output().unwrap();
     assert_eq!(wrong.status.code(), Some(2), "{}", text(&wrong.stdout));
+    let nameless = ["sub", "room.1", "--group", "", "--config", &at_a];
+    assert_eq!(macula(&nameless).output().unwrap().status.code(), Some(2));
+    // Whoever follows a node that stops is told so.
+    let mut follower = macula(&["sub", "room.*", "--retained", "--config", &at_b]);
+    let mut follower = follower.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut heard = BufReader::new(follower.stdout.take().unwrap()).lines();
+    assert_eq!(heard.next().unwrap().unwrap(), "room.1 hello");
+    b.stop();
+    let ended = follower.wait_with_output().unwrap();
+    assert_eq!(ended.status.code(), Some(1));
+    assert!(text(&ended.stderr).contains("the node ended"), "{}", text(&ended.stderr));
+    a.stop();
+}
+
+#[test]
+fn what_rules_forbid_is_told_to_whoever_publishes_and_whoever_subscribes() {
+    let folders = Folders::new("forbidden");
+    let (a, b) = (folders.init("a", None), folders.init("b", Some("a")));
+    let deny = |action: &str, names: &str| {
+        format!(
+            r#"access.rules=[{{ effect = "deny", actions = ["{action}"], names = ["{names}"] }}]"#
+        )
+    };
+    let a = Running::start_with(&folders, "a", a, &[&deny("subscribe", "hidden.**")]);
+    let seed = format!("mesh.seeds={}", a.address);
+    let mut b = Running::start_with(&folders, "b", b, &[&seed, &deny("publish", "secret.**")]);
+    b.says(&format!("joined node={}", a.node));
+    let (at_a, at_b) = (folders.configuration("a"), folders.configuration("b"));
+    let follow = |pattern: &str| {
+        let mut command = macula(&["sub", pattern, "--config", &at_b]);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    };
+    let publish = |topic: &str| {
+        macula(&["pub", topic, "x", "--at-least-once", "--config", &at_a]).output().unwrap()
+    };
+    // Until a subscriber is known nothing is sent.
+    let outcome = |topic: &str| loop {
+        let output = publish(topic);
+        if !text(&output.stdout).contains("subscribers 0") {
+            break output;
+        }
+    };
+    let mut all = ["secret.a", "open.a", "hidden.a"].map(follow);
+    let refused = outcome("secret.a");
+    assert_eq!(refused.status.code(), Some(1), "{}", text(&refused.stdout));
+    let said = text(&refused.stderr);
+    assert!(said.contains("0 of 1 were delivered, 1 forbidden"), "{said}");
+    let delivered = outcome("open.a");
+    assert_eq!(delivered.status.code(), Some(0), "{}", text(&delivered.stderr));
+    assert!(text(&delivered.stdout).contains("delivered 1"), "{}", text(&delivered.stdout));
+    // What it may not get it has no subscriber of, and whoever subscribes is told why nothing comes.
+    assert!(text(&publish("hidden.a").stdout).contains("subscribers 0"));
+    let told = all.last_mut().and_then(|child| child.stderr.take()).map(BufReader::new).unwrap();
+    let told = told.lines().next().unwrap().unwrap();
+    assert!(told.contains(&a.node) && told.contains("its rules forbid it"), "{told}");
+    for mut child in all {
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
     b.stop();
     a.stop();
 }

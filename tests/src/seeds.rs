@@ -86,9 +86,29 @@ pub fn find(
     })
 }
 
+/// The first of `seeds` that finds a planted bug, which is told.
+///
+/// # Panics
+///
+/// If none does.
+#[expect(clippy::panic, reason = "a harness that misses a planted bug has failed its test")]
+pub fn must_find(
+    case: Case,
+    seeds: Range<u64>,
+    bug: impl Debug,
+    holds: impl FnMut(u64) -> Result<(), String>,
+) -> FailedSeed {
+    let Some(failed) = find(case, seeds.clone(), holds) else {
+        panic!("no seed of {seeds:?} finds {bug:?}");
+    };
+    let why = failed.why.lines().next().unwrap_or_default();
+    tell(&format!("seed {} finds {bug:?}: {why}", failed.seed));
+    failed
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{Case, find};
+    use super::{Case, find, must_find};
 
     #[test]
     fn a_failure_says_how_to_replay_it() {
@@ -99,5 +119,11 @@ mod tests {
         assert!(told.starts_with("seed 3 fails: three is odd\n"), "{told}");
         assert!(told.contains("MACULA_SEED=3 cargo test -p macula-tests --test sim odd"), "{told}");
         assert_eq!(find(case, 0..3, holds), None);
+    }
+
+    #[test]
+    #[should_panic(expected = "no seed of 0..3 finds \"a bug\"")]
+    fn a_planted_bug_that_nobody_finds_is_a_failure() {
+        must_find(Case { target: "sim", test: "odd" }, 0..3, "a bug", |_| Ok(()));
     }
 }

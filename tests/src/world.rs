@@ -242,7 +242,7 @@ impl World {
         Self { met_at_last: true, ..self }
     }
 
-    /// Only so many of the first nodes crash.
+    /// Only so many of the first nodes crash by chance: none, if it is 0.
     #[must_use]
     pub fn crashing(self, crashing: usize) -> Self {
         Self { crashing, ..self }

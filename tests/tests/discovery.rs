@@ -100,15 +100,11 @@ fn a_seed_has_one_trace() {
 /// What the first seed that finds a planted bug says.
 fn found(bug: impl std::fmt::Debug, planted: impl Fn(&mut Config)) -> String {
     let case = Case { target: "discovery", test: "planted" };
-    let failed = seeds::find(case, 0..BUG_SEEDS, |seed| {
+    seeds::must_find(case, 0..BUG_SEEDS, bug, |seed| {
         let world = world(seed).healing_max(BUG_HEALING_MAX);
         run(world.config(|config| planted(config))).map(drop)
-    });
-    assert!(failed.is_some(), "no seed of {BUG_SEEDS} finds {bug:?}");
-    let failed = failed.unwrap();
-    let why = failed.why.lines().next().unwrap_or_default();
-    seeds::tell(&format!("seed {} finds {bug:?}: {why}", failed.seed));
-    failed.why
+    })
+    .why
 }
 
 fn found_in_table(bug: node::Bug) -> String {

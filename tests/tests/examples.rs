@@ -88,3 +88,43 @@ fn pinning() {
     assert!(said.contains("a friend is answered: 42"), "{said}");
     assert!(said.contains("a stranger is not: "), "{said}");
 }
+
+#[test]
+fn coordinator() {
+    let said = run("coordinator");
+    assert!(said.starts_with("20 jobs, "), "{said}");
+    let coordinators: u32 =
+        said.trim_end().trim_start_matches("20 jobs, ").split(' ').next().unwrap().parse().unwrap();
+    assert!(coordinators >= 2, "{said}");
+}
+
+#[test]
+fn lock() {
+    let said = run("lock");
+    assert!(said.starts_with("18 changes by turns; then: token "), "{said}");
+    assert!(said.contains(" is stale: "), "{said}");
+}
+
+#[test]
+fn configuration() {
+    assert!(run("configuration").starts_with("20 changes heard by all, none lost\n"));
+}
+
+#[test]
+fn scoreboard() {
+    let said = run("scoreboard");
+    assert!(said.starts_with("2 of 3 have it while one is cut off\n"), "{said}");
+    assert!(said.ends_with("on all nodes, and no point is lost\n"), "{said}");
+}
+
+#[test]
+fn cart() {
+    let said = run("cart");
+    assert_eq!(said, "the cart has 3 jam, 1 milk, 1 tea\nit was paid for, and has 5 tea again\n");
+}
+
+#[test]
+fn presence() {
+    let said = run("presence");
+    assert_eq!(said, "in the lobby: ada ben dan eve\nwithout that node: ben dan\n");
+}

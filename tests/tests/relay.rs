@@ -111,15 +111,10 @@ fn whoever_is_reached_directly_at_last_is_spoken_to_directly_and_nothing_breaks(
 /// The first seed that finds a bug.
 fn found(bug: Bug, faults: Faults) -> FailedSeed {
     let case = Case { target: "relay", test: "planted" };
-    let failed = seeds::find(case, 0..BUG_SEEDS, |seed| {
+    seeds::must_find(case, 0..BUG_SEEDS, bug, |seed| {
         let world = world(seed).faults(faults).config(|config| config.relay.bug = Some(bug));
         run(world.healing_max(BUG_HEALING_MAX), Storm::GENTLE).map(drop)
-    });
-    assert!(failed.is_some(), "no seed of {BUG_SEEDS} finds {bug:?}");
-    let failed = failed.unwrap();
-    let why = failed.why.lines().next().unwrap_or_default();
-    seeds::tell(&format!("seed {} finds {bug:?}: {why}", failed.seed));
-    failed
+    })
 }
 
 #[test]

@@ -10,6 +10,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use macula_core::clock::{Clock as _, TokioClock};
 use macula_core::topic::{Pattern, Topic};
 use macula_infra::bootstrap::Seed;
 use macula_infra::pubsub::{
@@ -85,13 +86,26 @@ async fn ended(node: &Node) -> Report {
     node.mesh().pubsub().delivery_report(&topic())
 }
 
-async fn publish_all(node: &Node, count: u64) {
+async fn publish_all(node: &Node, count: u64, subscribers: usize) {
     let (topic, payload) = (topic(), Bytes::from(vec![7; LEN]));
     for _ in 0..count {
         let options = PublishOptions::default();
         let publishing = node.mesh().pubsub().publish(&topic, payload.clone(), options);
         let published = within(publishing, "there is no room").await;
-        assert_eq!(published, Ok(Published::Accepted { subscribers: 2 }));
+        assert_eq!(published, Ok(Published::Accepted { subscribers }));
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "counts far below 2^52")]
+fn rate(count: u64, took: Duration) -> f64 {
+    count as f64 / took.as_secs_f64()
+}
+
+/// Reads so many messages.
+async fn read_each(mut subscription: Subscription, count: u64) {
+    for _ in 0..count {
+        let event = within(subscription.next(), "nothing comes").await;
+        assert!(matches!(event, Some(Event::Message(_))), "{event:?}");
     }
 }
 
@@ -155,17 +169,34 @@ async fn beside_a_slow_subscriber_memory_is_flat_and_nobody_is_slowed() {
     let realm = EphemeralRealm::new().unwrap();
     let one = node(&realm, None).await;
     let (two, three) = (node(&realm, Some(&one)).await, node(&realm, Some(&one)).await);
+    // First without the slow one, so that both rates can be told: a test has no time limits.
+    let alone_count = count / 5;
+    let only = subscribe(&three, &SubscribeOptions::default());
+    has_subscribers(&one, 1).await;
+    let begin = TokioClock.now();
+    tokio::join!(read_each(only, alone_count), publish_all(&one, alone_count, 1));
+    let alone = TokioClock.now() - begin;
+    assert_eq!(ended(&one).await.delivered, alone_count);
+    has_subscribers(&one, 0).await;
     let short = SubscribeOptions { queue_len: QUEUE_LEN, ..SubscribeOptions::default() };
     let (slow, quick) = (subscribe(&two, &short), subscribe(&three, &SubscribeOptions::default()));
     has_subscribers(&one, 2).await;
-    let (sizes, ()) = tokio::join!(read_all(quick, &slow, count), publish_all(&one, count));
+    let begin = TokioClock.now();
+    let (sizes, ()) = tokio::join!(read_all(quick, &slow, count), publish_all(&one, count, 2));
+    let beside = TokioClock.now() - begin;
+    tell(&format!(
+        "the quick subscriber reads {:.0} messages a second, and {:.0} if there is no other",
+        rate(count, beside),
+        rate(alone_count, alone),
+    ));
     let report = ended(&one).await;
     let grown = growth(&sizes);
     tell(&format!("{count} messages of {LEN} bytes: {sizes:?} KiB in memory, {grown:?} more"));
-    assert_eq!(report.accepted, count * 2);
+    let all = alone_count + count * 2;
+    assert_eq!(report.accepted, all);
     let slowed = report.dropped.get(&Reason::SlowSubscriber).copied().unwrap_or_default();
     assert!(slowed >= count - u64::try_from(QUEUE_LEN).unwrap(), "{report:?}");
-    assert_eq!(report.delivered + slowed, count * 2, "{report:?}");
+    assert_eq!(report.delivered + slowed, all, "{report:?}");
     has_subscribers(&one, 1).await;
     promises_wait(&one, slow).await;
     match grown {

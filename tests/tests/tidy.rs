@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 const CODE_LINES_MAX: usize = 500;
 
 /// The rooms in which protocols are pure: no IO, no clock, no randomness of their own, no `async`.
-const PURE_ROOMS: [&str; 25] = [
+const PURE_ROOMS: [&str; 43] = [
     "macula-core/src/supervision/proto",
     "macula-core/src/machine.rs",
     "macula-core/src/hlc.rs",
@@ -35,6 +35,24 @@ const PURE_ROOMS: [&str; 25] = [
     "macula-infra/src/tokens.rs",
     "macula-infra/src/transport/tls/judge.rs",
     "macula-infra/src/transport/tls/name.rs",
+    "macula-platform/src/crdt/bucket",
+    "macula-platform/src/crdt/changes.rs",
+    "macula-platform/src/crdt/codec",
+    "macula-platform/src/crdt/context.rs",
+    "macula-platform/src/crdt/contract.rs",
+    "macula-platform/src/crdt/proto",
+    "macula-platform/src/crdt/stamps.rs",
+    "macula-platform/src/crdt/state",
+    "macula-platform/src/crdt/store.rs",
+    "macula-platform/src/crdt/types",
+    "macula-platform/src/crdt/write.rs",
+    "macula-platform/src/election/proto",
+    "macula-platform/src/kv/checks.rs",
+    "macula-platform/src/kv/expiry.rs",
+    "macula-platform/src/kv/rates.rs",
+    "macula-platform/src/kv/state",
+    "macula-platform/src/raft/acks.rs",
+    "macula-platform/src/raft/elector.rs",
     "macula-platform/src/registers/proto",
 ];
 

@@ -59,14 +59,9 @@ fn found(bug: Bug) -> Option<FailedSeed> {
 fn found_in_pool(bug: proto::Bug) -> FailedSeed {
     let case = Case { target: "world", test: "planted_in_the_pool" };
     let planted = |seed| world(seed).config(|config| config.pool.bug = Some(bug));
-    let failed = seeds::find(case, 0..SEEDS, |seed| {
+    seeds::must_find(case, 0..SEEDS, bug, |seed| {
         planted(seed).run(&Counting { bug: None }).map(drop).map_err(|broken| broken.to_string())
-    });
-    assert!(failed.is_some(), "no seed of {SEEDS} finds {bug:?}");
-    let failed = failed.unwrap();
-    let why = failed.why.lines().next().unwrap_or_default();
-    seeds::tell(&format!("seed {} finds {bug:?}: {why}", failed.seed));
-    failed
+    })
 }
 
 #[test]

@@ -85,6 +85,18 @@ impl ChildSpec {
         Self { policy, ..self }
     }
 
+    /// The same child, which is not started unless something is so at that moment: neither the first
+    /// time nor when it is restarted. The reason that is given otherwise is that of a failed start.
+    /// `may` must not block.
+    #[must_use]
+    pub fn start_if(
+        self,
+        may: impl Fn() -> Result<(), ExitReason> + Send + Sync + 'static,
+    ) -> Self {
+        let launch = ConditionalLaunch { launcher: self.launcher, may: Box::new(may) };
+        Self { launcher: Launcher(Arc::new(launch)), ..self }
+    }
+
     /// The specs of the children, if this is a supervisor with a list.
     #[must_use]
     pub fn children(&self) -> &[Self] {
@@ -157,6 +169,36 @@ pub(super) trait Launch: Send + Sync {
     }
     fn supervisor(&self) -> Option<(super::policy::Flags, bool)> {
         None
+    }
+}
+
+/// A child that is started on a condition.
+struct ConditionalLaunch {
+    launcher: Launcher,
+    may: Box<dyn Fn() -> Result<(), ExitReason> + Send + Sync>,
+}
+
+impl Launch for ConditionalLaunch {
+    fn launch(&self, order: Order) -> BoxFuture<'static, Outcome> {
+        let may = std::panic::AssertUnwindSafe(|| (self.may)());
+        let refused = match std::panic::catch_unwind(may) {
+            Ok(Ok(())) => return self.launcher.0.launch(order),
+            Ok(Err(reason)) => reason,
+            Err(_) => ExitReason::panic("the condition of the start panicked", None),
+        };
+        Box::pin(async move { Outcome::Failed(refused) })
+    }
+
+    fn place(&self) -> Arc<dyn Place> {
+        self.launcher.0.place()
+    }
+
+    fn children(&self) -> &[ChildSpec] {
+        self.launcher.0.children()
+    }
+
+    fn supervisor(&self) -> Option<(super::policy::Flags, bool)> {
+        self.launcher.0.supervisor()
     }
 }
 

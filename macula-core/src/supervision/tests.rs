@@ -71,6 +71,31 @@ async fn a_spec_runs_only_once_at_a_time() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_child_is_started_and_restarted_only_if_something_is_so() {
+    use super::{AdminError, ChildSpec, ExitReason};
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    let may = Arc::new(AtomicBool::new(false));
+    let asked = Arc::clone(&may);
+    let (spec, handle) = Worker::new("counter", || (Counter, 1)).unwrap().split();
+    let spec: ChildSpec = spec.start_if(move || match asked.load(Ordering::Relaxed) {
+        true => Ok(()),
+        false => Err(ExitReason::shutdown_with("not now")),
+    });
+    let root = Supervisor::dynamic("top", 8).unwrap().start(TreeOptions::default()).await.unwrap();
+    let refused = root.handle().start_child(spec.clone()).await.unwrap_err();
+    assert_eq!(refused, AdminError::StartFailed(ExitReason::shutdown_with("not now")));
+    may.store(true, Ordering::Relaxed);
+    root.handle().start_child(spec).await.unwrap();
+    assert_eq!(handle.call(Msg::Get).await, Ok(1));
+    may.store(false, Ordering::Relaxed);
+    handle.cast(Msg::Panic).unwrap();
+    // The failed starts are more than the supervisor allows for.
+    assert!(matches!(root.wait().await, ExitReason::Meltdown { .. }));
+    assert_eq!(handle.incarnation(), 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_sender_that_waits_for_room_in_a_full_stash_lets_others_run() {
     use super::{Backoff, Overflow};
     let mailbox =

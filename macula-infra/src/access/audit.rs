@@ -29,7 +29,8 @@ pub struct Audited {
     pub at: Duration,
     /// To whom, if that is known.
     pub node: Option<NodeId>,
-    /// What was to be done: an [action](super::Action), or `connect` or `store`.
+    /// What was to be done: an [action](super::Action), or `connect`, `store`,
+    /// `find` or `relay`.
     pub action: &'static str,
     /// To what; or for a connection, who it is as far as is known, and from where.
     pub name: String,

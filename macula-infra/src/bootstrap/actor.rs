@@ -48,7 +48,7 @@ struct Known {
     dialled_at: Option<Instant>,
 }
 
-/// Time for another round, after this many in a row that found nobody; or the end of one that
+/// Time for another round, after this many in a row that left the node alone; or the end of one that
 /// panicked.
 #[derive(Debug)]
 pub(crate) enum Round {
@@ -124,8 +124,9 @@ impl Actor for Bootstrap {
 }
 
 impl Parts {
-    /// Looks for company, or for those who are not part of it; says how many rounds have found
-    /// nobody while there was none, this included.
+    /// Looks for company, or for those who are not part of it; says how many rounds have begun while
+    /// there was none, this included. Whoever answers may yet become no member, so that alone does not
+    /// count.
     async fn round(&self, failures: u32, known: &Mutex<Known>) -> u32 {
         let now = TokioClock.now();
         let has_company = !self.membership.members().is_empty();
@@ -161,12 +162,11 @@ impl Parts {
                 Err(error) => tracing::error!(%error, "a dial of a seed has ended"),
             }
         }
-        if found.is_empty() {
-            return if has_company { 0 } else { failures.saturating_add(1) };
+        if !found.is_empty() {
+            tracing::info!(seeds = found.len(), "joining the mesh");
+            self.membership.join(found);
         }
-        tracing::info!(seeds = found.len(), "joining the mesh");
-        self.membership.join(found);
-        0
+        if has_company { 0 } else { failures.saturating_add(1) }
     }
 
     /// Who is there, and where.
@@ -180,7 +180,7 @@ impl Parts {
         Present { addresses: addresses.collect(), nodes }
     }
 
-    /// How long to wait after so many rounds that found nobody; `jitter` is in `0.0..1.0`.
+    /// How long to wait after so many rounds that left the node alone; `jitter` is in `0.0..1.0`.
     fn wait(&self, failures: u32, jitter: f64) -> Duration {
         if !self.membership.members().is_empty() {
             return LOOK_EVERY;
@@ -218,4 +218,41 @@ enum Undialled {
     Stranger(#[from] DialError),
     #[error(transparent)]
     Known(#[from] LinkError),
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use parking_lot::Mutex;
+
+    use super::{Config, Known, Parts};
+    use crate::bootstrap::Seed;
+    use crate::membership::{self, Membership};
+    use crate::tier::tests::pair;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_seed_that_answers_and_is_no_member_is_dialled_less_and_less_often() {
+        let (one, two) = pair().await;
+        let address = two.infra.mesh.listening()[0];
+        let config = Config { seeds: vec![Seed::Address(address)], ..Config::default() };
+        let parts = Parts {
+            config,
+            pool: one.infra.mesh.calling.pool.clone(),
+            // It has no actor, so that nobody ever is a member.
+            membership: Membership::new(Vec::new(), &membership::Config::default()),
+            own: one.infra.mesh.listening(),
+        };
+        let (known, mut failures) = (Mutex::<Known>::default(), 0);
+        let mut waits = Vec::new();
+        for _ in 0..8 {
+            known.lock().met.clear();
+            failures = parts.round(failures, &known).await;
+            assert_eq!(known.lock().met.get(&address), Some(&two.infra.mesh.node()));
+            waits.push(parts.wait(failures, 0.0));
+        }
+        assert_eq!(waits, [1, 2, 4, 8, 16, 30, 30, 30].map(Duration::from_secs));
+        one.root.stop().await;
+        two.root.stop().await;
+    }
 }

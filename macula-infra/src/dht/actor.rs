@@ -268,9 +268,9 @@ impl Effects<Node> for Deeds {
             },
             Output::Done { id, answer } => self.dht.done(id, answer),
             Output::Refused { peer, side, refusal } => {
-                tracing::debug!(peer = peer.short(), ?side, %refusal, "something is not taken");
+                tracing::debug!(peer = peer.short(), ?side, %refusal, "something is refused");
                 if refusal == Refusal::OtherRealm {
-                    self.dht.audit_refusal(peer, &refusal);
+                    self.dht.audit_refusal(peer, side, &refusal);
                 }
                 let (side, reason) = (side_word(side), refusal.code().to_owned());
                 ::metrics::counter!(metrics::REFUSED, "side" => side, "reason" => reason)
@@ -317,5 +317,6 @@ const fn side_word(side: Side) -> &'static str {
     match side {
         Side::Keeper => "keeper",
         Side::Reader => "reader",
+        Side::Shown => "shown",
     }
 }

@@ -16,7 +16,7 @@ use super::key::Key;
 use super::metrics;
 use super::proto::lookup;
 use super::proto::node::{
-    Answer, Command, CommandId, Failure, Got, Input, Providing, Quorum, Stats, Stored,
+    Answer, Command, CommandId, Failure, Got, Input, Providing, Quorum, Side, Stats, Stored,
 };
 use super::proto::records::Condition;
 use super::proto::requests::RequestId;
@@ -25,7 +25,7 @@ use super::provider::{self, Provider};
 use super::record::{self, Record};
 use super::rules::{Oversized, Part, Rules, SignError, space};
 use crate::contact::Contact;
-use crate::desk::Desk;
+use crate::desk::{Desk, Untaken};
 use crate::pool::AddressBook;
 use crate::transport::tls::Credentials;
 
@@ -34,6 +34,9 @@ const PUT_MAX: usize = 4_096;
 
 /// How often a put without a condition is tried, if others put something at the same time.
 const PUTS_MAX: usize = 4;
+
+/// What whoever gives a command is told while no more may wait for the actor: none of it was done.
+const FULL: &str = "too much waits for the table";
 
 /// Of how many peers the life is remembered.
 const LIVES_MAX: usize = 65_536;
@@ -273,15 +276,17 @@ impl Dht {
             quorum,
         });
         let put = self.0.put.lock().clone();
-        let condition = Condition::Any;
-        let put =
-            put.into_values().map(|Put { record, .. }| Command::Put { record, condition, quorum });
-        provided.chain(put).map(input).collect()
+        let put = put.into_values().map(|Put { record, .. }| Input::Renew(record));
+        provided.map(input).chain(put).collect()
     }
 
-    /// Says in the audit what a peer has said that does not belong here.
-    pub(super) fn audit_refusal(&self, peer: NodeId, why: &impl Display) {
-        self.0.credentials.put_into_audit(Some(peer), "store", "", &why.to_string());
+    /// Says in the audit what a peer has said, or asked for, that does not belong here.
+    pub(super) fn audit_refusal(&self, peer: NodeId, side: Side, why: &impl Display) {
+        let action = match side {
+            Side::Keeper | Side::Reader => "store",
+            Side::Shown => "find",
+        };
+        self.0.credentials.put_into_audit(Some(peer), action, "", &why.to_string());
     }
 
     pub(super) fn sign(&self, provider: &Provider) -> Result<provider::Signed, SignError> {
@@ -376,9 +381,7 @@ impl Dht {
         let (tell, answer) = oneshot::channel();
         self.0.waiting.lock().insert(id, tell);
         let waiter = Waiter { dht: self, id };
-        if !self.0.desk.offer(Input::Command { id, command, deadline }) {
-            return Err(Error::Restarting);
-        }
+        self.0.desk.leave(Input::Command { id, command, deadline }).map_err(untaken)?;
         let answer = tokio::time::timeout_at(deadline.into(), answer).await;
         drop(waiter);
         match answer {
@@ -552,7 +555,11 @@ impl Dht {
         let said = self.stored(Command::Withdraw { key, quorum }).await;
         // If it may not have been done the actor's next life provides it still, and whoever asks
         // again finds something to take back.
-        if !matches!(said, Err(Error::Restarting | Error::TimedOut { .. })) {
+        let may_be_undone = matches!(
+            said,
+            Err(Error::Restarting | Error::TimedOut { .. } | Error::Failed(Failure::Busy(FULL)))
+        );
+        if !may_be_undone {
             self.0.provided.lock().remove(&key);
         }
         said
@@ -588,6 +595,14 @@ impl Dht {
 /// Whether something is to last no longer than it may.
 const fn lasting(ttl: Duration, max: Duration) -> Result<(), Error> {
     if ttl.as_nanos() > max.as_nanos() { Err(Error::TooLasting { ttl, max }) } else { Ok(()) }
+}
+
+/// What it means for a command that nobody takes it.
+const fn untaken(why: Untaken) -> Error {
+    match why {
+        Untaken::Nobody => Error::Restarting,
+        Untaken::Full => Error::Failed(Failure::Busy(FULL)),
+    }
 }
 
 /// A machine answers each command in its own kind.
@@ -633,5 +648,38 @@ impl Drop for Waiter<'_> {
         if self.dht.0.waiting.lock().remove(&self.id).is_some() {
             self.dht.0.desk.offer(Input::Forget { id: self.id });
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use bytes::Bytes;
+    use macula_core::shell::Inbox;
+
+    use super::{Dht, Error, Quorum, Rules, Snapshot, space};
+    use crate::contact::Contact;
+    use crate::dht::key::RealmId;
+    use crate::dht::proto::node::Failure;
+    use crate::pool::AddressBook;
+    use crate::tier::tests::{authority, credentials};
+
+    #[tokio::test]
+    async fn what_nobody_has_taken_was_not_done() {
+        let credentials = credentials(&authority(), 1);
+        let own = Contact::new(credentials.node(), []);
+        let (rules, book) = (Rules::new(RealmId::named("home")), AddressBook::default());
+        let minute = Duration::from_secs(60);
+        let dht = Dht::new(credentials, own, rules, Snapshot::default(), book, minute);
+        let name = (space::ANY, &b"name"[..]);
+        let provided = dht.provide(name, Bytes::new(), minute, Quorum::One).await;
+        assert_eq!(provided, Err(Error::Restarting), "nobody is there");
+        let full = Inbox::new(0);
+        let _seat = dht.desk().begin(&full);
+        let withdrawn = dht.withdraw(name, Quorum::One).await;
+        assert!(matches!(withdrawn, Err(Error::Failed(Failure::Busy(_)))), "{withdrawn:?}");
+        assert_eq!(dht.published().len(), 1, "it is provided still");
+        assert!(full.is_empty());
     }
 }

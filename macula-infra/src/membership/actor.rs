@@ -1,7 +1,7 @@
 //! The supervised actor of the membership, its sessions, and the handle to both.
 
 use std::any::Any;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -77,6 +77,8 @@ struct Shared {
     events: broadcast::Sender<Event>,
     /// What is held of each member: for readers, and so that nothing is verified twice.
     held: DashMap<NodeId, (Arc<Seen>, Status)>,
+    /// Those of them that run workloads.
+    peers: watch::Sender<BTreeSet<NodeId>>,
     /// The last version that a life of the actor has used.
     version: AtomicU64,
     seeds: Mutex<Vec<Contact>>,
@@ -98,6 +100,7 @@ impl Membership {
             desk: Desk::default(),
             events: broadcast::Sender::new(EVENTS_MAX),
             held: DashMap::new(),
+            peers: watch::Sender::default(),
             version: AtomicU64::new(0),
             seeds: Mutex::new(seeds),
             departures: Departures::default(),
@@ -129,6 +132,18 @@ impl Membership {
             (*entry.key(), member(seen, *status))
         });
         held.collect::<BTreeMap<_, _>>().into_values().collect()
+    }
+
+    /// What is held of the members, for the actor's next life.
+    fn held(&self) -> BTreeMap<NodeId, (Arc<Seen>, Status)> {
+        self.0.held.iter().map(|entry| (*entry.key(), entry.value().clone())).collect()
+    }
+
+    /// The members that are not gone and are more than helpers at the start, this node aside, as they come
+    /// and go.
+    #[must_use]
+    pub fn peers(&self) -> watch::Receiver<BTreeSet<NodeId>> {
+        self.0.peers.subscribe()
     }
 
     /// Whether a node is a member and not gone.
@@ -292,10 +307,12 @@ pub(crate) fn worker(
         let version = membership.0.version.load(Ordering::Relaxed);
         let stamp = Stamp { life: *life, version };
         let me = Identity { contact: contact.clone(), stamp, role: *role };
-        let swim = Swim::new(me, Box::new(keypair.clone()), config.clone(), entropy());
+        let mut swim = Swim::new(me, Box::new(keypair.clone()), config.clone(), entropy());
+        // Whoever was a member is one still, until it is found to be gone: that would be told to nobody
+        // if it were forgotten meanwhile.
+        swim.resume(TokioClock.now(), membership.held());
         let members = membership.members().into_iter().map(|member| member.contact);
         let seeds = membership.0.seeds.lock().iter().cloned().chain(members).collect();
-        membership.0.held.clear();
         inbox.push(Input::Join { seeds });
         let seat = membership.0.desk.begin(&inbox);
         let (membership, post) = (membership.clone(), post.clone());
@@ -366,10 +383,16 @@ impl Effects<Swim> for Deeds {
         shared.version.store(swim.me().stamp().version, Ordering::Relaxed);
         for event in self.news.drain(..) {
             let node = event.node();
+            let role = swim.member(node).map(|(seen, _)| seen.presence().role);
             match swim.member(node) {
                 Some((seen, status)) => drop(shared.held.insert(node, (Arc::clone(seen), status))),
                 None => drop(shared.held.remove(&node)),
             }
+            let is_peer = role.is_some_and(|role| role != Role::Bootstrap);
+            shared.peers.send_if_modified(|peers| match is_peer {
+                true => peers.insert(node),
+                false => peers.remove(&node),
+            });
             let contact = swim.seen(node).map(|seen| &seen.presence().contact);
             (self.listener)(&event, contact);
             if let Event::Gone { life, .. } = event {

@@ -14,7 +14,8 @@ pub enum Parting {
 /// Something happened to a member.
 ///
 /// For one node, [`Joined`](Self::Joined) or [`Returned`](Self::Returned) alternate with
-/// [`Gone`](Self::Gone); the others come only in between. A new life that follows on one which was
+/// [`Gone`](Self::Gone); the others come only in between. That holds also when the membership is
+/// restarted: its next life goes on with the members that there were. A new life that follows on one which was
 /// not seen to end makes two events: gone, and returned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Event {

@@ -14,19 +14,23 @@ use macula_core::identity::NodeId;
 use macula_core::path::InvalidId;
 use macula_core::shell::{Driver, Effects, Inbox, Shell};
 use macula_core::supervision::{Start, Worker};
-use macula_core::topic::Topic;
+use macula_core::topic::{Pattern, Topic};
 use macula_core::wire::{Frame, Kind, Limits, from_body};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use super::client::{PubSub, Shared};
+use super::inbox::LinkSpace;
 use super::message::{Event, Priority, Report};
 use super::proto::broker::{Broker, Identity, OTHER_REALM};
-use super::proto::word::{Entry, Life, SessionId, Standing, SubId, Word};
+use super::proto::crowd::CROWD;
+#[cfg(test)]
+use super::proto::word::TreeId;
+use super::proto::word::{Entry, FlowId, Life, SessionId, Standing, SubId, Word};
 use super::proto::{Input, Output};
 use super::subscription::Subscribed;
 use super::{metrics, wire};
-use crate::access::{Access, Action, Name, Subject};
+use crate::access::{Action, Name, Subject};
 use crate::contact::Contact;
 use crate::desk::Seat;
 use crate::link::{Link, Service, Session, unsupported};
@@ -48,14 +52,18 @@ const BATCH: Kind = Kind(FIRST_KIND + 1);
 /// the network might lose it.
 const INBOX_LEN_MAX: usize = 65_536;
 
+/// More messages than the actor numbers in one turn.
+const TURN_MESSAGES_MAX: u64 = 1 << 32;
+
 /// How long a long message may take to come.
 const LONG_WITHIN: Duration = Duration::from_secs(10);
 
 /// How many prefixes are looked for at one time.
 const FINDS_MAX: usize = 64;
 
-/// How many nodes with subscriptions of one prefix are looked for.
-const NODES_MAX: usize = 1_024;
+/// At how many of its own keys a node looks at one time for how many others there are. No publisher
+/// waits for that.
+const LOOKS_MAX: usize = 4;
 
 /// How long the directory may take.
 const FIND_WITHIN: Duration = Duration::from_secs(10);
@@ -77,7 +85,8 @@ impl Service for PubSubService {
         if takes_part {
             self.0.0.desk.offer(Input::Met { node: link.node() });
         }
-        Arc::new(Hearing { shared: Arc::clone(&self.0.0), takes_part })
+        let (shared, space) = (Arc::clone(&self.0.0), self.0.0.heard.of_link());
+        Arc::new(Hearing { shared, space, takes_part })
     }
 }
 
@@ -85,6 +94,7 @@ impl Service for PubSubService {
 #[derive(Debug)]
 struct Hearing {
     shared: Arc<Shared>,
+    space: LinkSpace,
     /// A peer that is only reported says nothing that counts, nor does one of another realm.
     takes_part: bool,
 }
@@ -108,9 +118,12 @@ impl Hearing {
     fn heard(&self, link: &Arc<Link>, (kind, id): (Kind, u64), body: &[u8], limits: &Limits) {
         match read(kind, body, limits) {
             Ok(mut word) => {
-                judge(&self.shared.access, link, &mut word);
-                let (from, session) = (link.node(), SessionId(id));
-                self.shared.desk.offer(Input::Word { from, session, word });
+                let Some(ticket) = self.space.take(&word, body.len()) else {
+                    return refused("no_room");
+                };
+                judge(&self.shared, link, &mut word);
+                let (from, session, ticket) = (link.node(), SessionId(id), Some(ticket));
+                self.shared.desk.offer(Input::Word { from, session, word, ticket });
             }
             Err(error) => {
                 refused("malformed");
@@ -126,8 +139,9 @@ fn takes_part(shared: &Shared, link: &Link) -> bool {
 }
 
 /// Holds against a peer what it may do: what it may not publish is marked, and what it may not
-/// subscribe to is not wanted.
-fn judge(access: &Access, link: &Arc<Link>, word: &mut Word) {
+/// subscribe to is not wanted, of which it is told.
+fn judge(shared: &Shared, link: &Arc<Link>, word: &mut Word) {
+    let access = &shared.access;
     let subject = Subject::peer(link.peer());
     let is_forbidden = |action, pattern: &str| {
         let is_forbidden = access.may(subject, action, Name::Dotted(pattern)).is_err();
@@ -152,11 +166,24 @@ fn judge(access: &Access, link: &Arc<Link>, word: &mut Word) {
                 }
             }
         }
-        Word::Interest(interest) => interest.entries.retain(|(wanted, standing)| {
-            *standing == Standing::Gone || !is_forbidden(Action::Subscribe, wanted.pattern.as_str())
-        }),
+        Word::Interest(interest) => {
+            let there = interest.entries.iter_mut();
+            for (wanted, standing) in there.filter(|(_, standing)| *standing != Standing::Gone) {
+                if is_forbidden(Action::Subscribe, wanted.pattern.as_str()) {
+                    *standing = Standing::Gone;
+                    interest.forbidden.push(wanted.pattern.clone());
+                }
+            }
+        }
         Word::Plant(plant) => {
             plant.is_allowed = !is_forbidden(Action::Publish, plant.topic.as_str());
+        }
+        Word::Branch { tree, is_allowed, .. } => {
+            // A part of a broadcast gets its messages, and its publisher need not. Of one that is not
+            // known by its topic nobody is a part yet.
+            let topic = shared.trees.lock().get(tree).cloned();
+            let may = |topic: Topic| !is_forbidden(Action::Subscribe, topic.as_str());
+            *is_allowed = link.node() == tree.publisher || topic.is_some_and(may);
         }
         Word::Replay { pattern, replay, .. }
             if is_forbidden(Action::Subscribe, pattern.as_str()) =>
@@ -193,6 +220,9 @@ fn about(word: &Word) -> (Action, &str) {
             (Action::Subscribe, wanted.unwrap_or_default())
         }
         Word::Replay { pattern, .. } => (Action::Subscribe, pattern.as_str()),
+        Word::Forbidden { patterns } => {
+            (Action::Publish, patterns.first().map(Pattern::as_str).unwrap_or_default())
+        }
         Word::Welcome { .. } | Word::Report { .. } | Word::Reset | Word::Refused { .. } => {
             (Action::Subscribe, "")
         }
@@ -208,6 +238,11 @@ impl PubSub {
     /// Leaves an input for the actor, as if something had happened.
     pub(crate) fn tell(&self, input: Input) {
         self.0.desk.tell(input);
+    }
+
+    /// The broadcasts in which this node takes part.
+    pub(crate) fn trees(&self) -> Vec<TreeId> {
+        self.0.trees.lock().keys().copied().collect()
     }
 }
 
@@ -277,16 +312,21 @@ pub(crate) fn worker(
         let shared = Arc::clone(&pubsub.0);
         let inbox = Inbox::new(INBOX_LEN_MAX);
         let broker = shared.lives.fetch_add(1, Ordering::Relaxed) + 1;
+        // What a life that was cut off has numbered in its last turn has other numbers.
+        let skip = if broker > 1 { TURN_MESSAGES_MAX } else { 0 };
+        let sequence = shared.sequence.fetch_add(skip, Ordering::Relaxed) + skip;
         let me = Identity {
             node: shared.me,
+            key: shared.access.keypair().clone(),
             life: Life { node: *life, broker },
             realm: shared.realm,
-            sequence: shared.sequence.load(Ordering::Relaxed),
+            sequence,
             config: shared.config,
         };
         // Another life of the actor has to name its sessions otherwise.
         let mut entropy = entropy();
         let entropy = Entropy::from_seed(entropy.next_u64().wrapping_add(broker));
+        shared.trees.lock().clear();
         let machine = Broker::new(me, Arc::clone(&shared.archive), entropy);
         let subscribed = shared.subscribed.lock();
         let seat = shared.gates.restart(|| shared.desk.begin(&inbox));
@@ -294,6 +334,9 @@ pub(crate) fn worker(
             inbox.push(Input::Subscribe { id: of.id, wish: Box::new(of.wish()) });
         }
         drop(subscribed);
+        for (prefix, depth) in shared.depths() {
+            inbox.push(Input::Announced { prefix, depth: Some(depth) });
+        }
         for link in pool.links().iter().filter(|link| takes_part(&shared, link)) {
             inbox.push(Input::Met { node: link.node() });
         }
@@ -303,6 +346,7 @@ pub(crate) fn worker(
             told: BTreeMap::new(),
             finds: JoinSet::new(),
             turns: Arc::new(Semaphore::new(FINDS_MAX)),
+            looks: Arc::new(Semaphore::new(LOOKS_MAX)),
             _seat: seat,
         };
         deeds.shared.gates.turn.notify_waiters();
@@ -319,6 +363,7 @@ pub(crate) struct Deeds {
     /// They end with the actor's life.
     finds: JoinSet<()>,
     turns: Arc<Semaphore>,
+    looks: Arc<Semaphore>,
     _seat: Seat<Input>,
 }
 
@@ -328,16 +373,21 @@ impl Debug for Deeds {
     }
 }
 
+/// On which lane messages go.
+const fn lane_of(flow: FlowId) -> Lane {
+    match flow.priority() {
+        Priority::Urgent | Priority::High => Lane::PubsubHigh,
+        Priority::Normal => Lane::PubsubNormal,
+        Priority::Low => Lane::PubsubLow,
+    }
+}
+
 /// On which lane something goes.
-const fn lane(word: &Word) -> Lane {
+fn lane(word: &Word) -> Lane {
     match word {
-        Word::Batch(batch) => match batch.flow.priority() {
-            Priority::Urgent | Priority::High => Lane::PubsubHigh,
-            Priority::Normal => Lane::PubsubNormal,
-            Priority::Low => Lane::PubsubLow,
-        },
+        Word::Batch(batch) => lane_of(batch.flow),
         Word::Report { .. } | Word::Interest(_) | Word::Replay { .. } => Lane::PubsubHigh,
-        Word::Branch { .. } => Lane::PubsubNormal,
+        Word::Branch { tree, .. } => lane_of(tree.flow()),
         _ => Lane::Control,
     }
 }
@@ -371,20 +421,22 @@ impl Deeds {
     /// Hands over what was told in this turn.
     fn tell_all(&mut self) {
         for (subscribed, mut events) in std::mem::take(&mut self.told).into_values() {
-            if !events.is_empty() {
-                subscribed.tell(&mut events);
+            if !events.is_empty()
+                && let Some(read) = subscribed.tell(&mut events)
+            {
+                self.shared.desk.tell(Input::Consumed { id: subscribed.id, read });
             }
         }
     }
 
-    fn find(&mut self, prefix: Arc<str>, inbox: &Inbox<Input>) {
+    fn find(&mut self, prefix: Arc<str>, max: usize, inbox: &Inbox<Input>) {
         while self.finds.try_join_next().is_some() {}
         let (directory, inbox) = (Arc::clone(&self.shared.directory), inbox.clone());
-        let turns = Arc::clone(&self.turns);
+        let turns = Arc::clone(if max > CROWD { &self.turns } else { &self.looks });
         self.finds.spawn(async move {
             // Nobody closes it.
             let _turn = turns.acquire().await;
-            let finding = directory.find(&prefix, NODES_MAX);
+            let finding = directory.find(&prefix, max);
             let found = tokio::time::timeout(FIND_WITHIN, finding).await.ok();
             let nodes = found.and_then(|found| match found {
                 Ok(found) => Some(found.into_iter().map(|provider| provider.node).collect()),
@@ -419,7 +471,8 @@ impl Effects<Broker> for Deeds {
                 0 => *events = told,
                 _ => events.extend(told),
             }),
-            Output::Find { prefix } => self.find(prefix, inbox),
+            Output::Find { prefix, max } => self.find(prefix, max, inbox),
+            Output::Depth { prefix, depth } => self.shared.deepen(&prefix, depth),
             Output::Audience { topic, subscribers } => {
                 self.shared.gates.audience(topic, subscribers);
             }
@@ -430,6 +483,14 @@ impl Effects<Broker> for Deeds {
             Output::Replayed { to, publisher, replayed } => {
                 self.tell(to, |subscribed, _| subscribed.replayed(publisher, replayed));
             }
+            Output::Tree { id, topic } => {
+                let mut trees = self.shared.trees.lock();
+                match topic {
+                    Some(topic) => drop(trees.insert(id, topic)),
+                    None => drop(trees.remove(&id)),
+                }
+            }
+            Output::Owed { to, gaps } => self.tell(to, |subscribed, _| subscribed.owed(gaps)),
             Output::Misbehaved { peer, why } => {
                 refused("offence");
                 tracing::warn!(peer = peer.short(), why, "a node breaks the protocol of pub/sub");

@@ -15,10 +15,12 @@ use parking_lot::Mutex;
 
 use super::error::{PublishError, SubscribeError};
 use super::gate::{Gate, Gates, Shut, TOPICS_MAX};
+use super::inbox::Space;
 use super::message::{Event, PAYLOAD_LEN_MAX, PublishOptions, Report};
 use super::metrics;
 use super::proto::archive::Archive;
-use super::proto::word::{GROUP_LEN_MAX, SubId};
+use super::proto::crowd;
+use super::proto::word::{GROUP_LEN_MAX, SubId, TreeId};
 use super::proto::{Config, Input};
 use super::subscription::{QUEUE_LEN_MAX, SubscribeOptions, Subscribed, Subscription};
 use crate::access::{Access, Action, Name};
@@ -29,8 +31,9 @@ use crate::desk::Desk;
 pub const SUBSCRIPTIONS_MAX: usize = 1_000_000;
 
 /// Under how many prefixes a node's subscriptions are announced. If there are more, the rest are
-/// announced under the empty one, where every publisher looks.
-const PREFIXES_MAX: usize = 4_096;
+/// announced under the empty one, where every publisher looks. They are a quarter of what a node may
+/// publish in the table, so that there is room for the rest.
+const PREFIXES_MAX: usize = 1_024;
 
 /// How long a queue of a subscription may be, in bytes.
 const QUEUE_BYTES_MAX: usize = 1 << 30;
@@ -54,8 +57,17 @@ pub enum Published {
 #[derive(Debug, Clone)]
 pub struct PubSub(pub(super) Arc<Shared>);
 
-/// Where subscriptions are announced: under which prefixes, and how many for each.
-type Prefixes = Arc<Mutex<BTreeMap<Arc<str>, usize>>>;
+/// Where subscriptions are announced: under which prefixes.
+type Prefixes = Arc<Mutex<BTreeMap<Arc<str>, Announcement>>>;
+
+/// How a prefix is announced.
+#[derive(Debug, Default)]
+struct Announcement {
+    /// For how many subscriptions.
+    count: usize,
+    /// At how many keys beside the first.
+    depth: u8,
+}
 
 /// What outlives the actor.
 pub(super) struct Shared {
@@ -65,12 +77,16 @@ pub(super) struct Shared {
     pub(super) config: Config,
     pub(super) desk: Desk<Input>,
     pub(super) gates: Gates,
+    /// The room for what others say.
+    pub(super) heard: Space,
     pub(super) subscribed: Mutex<BTreeMap<SubId, Arc<Subscribed>>>,
     pub(super) archive: Arc<Mutex<Archive>>,
     /// The number of the last message.
     pub(super) sequence: AtomicU64,
     /// How many lives of the actor there were.
     pub(super) lives: AtomicU64,
+    /// The broadcasts in which this node takes part, by which others are judged that do.
+    pub(super) trees: Mutex<BTreeMap<TreeId, Topic>>,
     pub(super) directory: Arc<dyn Directory>,
     pub(super) announced: Announced,
     prefixes: Prefixes,
@@ -101,7 +117,14 @@ impl PubSub {
         let desk = Desk::default();
         let prefixes = Prefixes::default();
         let current = Arc::clone(&prefixes);
-        let current = move || current.lock().keys().cloned().collect::<BTreeSet<_>>();
+        let current = move || {
+            let current = current.lock();
+            let names = |(prefix, of): (&Arc<str>, &Announcement)| {
+                let prefix = Arc::clone(prefix);
+                (0..=of.depth).map(move |depth| crowd::name(&prefix, me, depth))
+            };
+            current.iter().flat_map(names).collect::<BTreeSet<_>>()
+        };
         let announced =
             Announced::new(Arc::clone(&directory), place, metrics::UNANNOUNCED, current, |_| {
                 Bytes::new()
@@ -113,10 +136,12 @@ impl PubSub {
             config,
             gates: Gates::new(desk.clone(), config),
             desk,
+            heard: Space::default(),
             subscribed: Mutex::default(),
             archive: Arc::new(Mutex::new(Archive::new(config.kept))),
             sequence: AtomicU64::new(0),
             lives: AtomicU64::new(0),
+            trees: Mutex::default(),
             directory,
             announced,
             prefixes,
@@ -213,7 +238,7 @@ impl PubSub {
         options: PublishOptions,
     ) -> Result<Published, Shut> {
         if subscribers > 0 {
-            gate.put(&self.0.gates.posts, payload, options)?;
+            gate.put(&self.0.gates.posts, payload, options, subscribers)?;
             return Ok(Published::Accepted { subscribers });
         }
         gate.seek(&self.0.desk);
@@ -307,6 +332,25 @@ impl PubSub {
         self.0.gates.report(topic)
     }
 
+    /// Waits until all that this node has published to a topic has ended, in one way or another, and
+    /// says what has become of it. It may never do, as long as more is published.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped, nothing happens.
+    pub async fn settled(&self, topic: &Topic) -> Report {
+        loop {
+            let turn = self.0.gates.turn.notified();
+            tokio::pin!(turn);
+            turn.as_mut().enable();
+            let report = self.delivery_report(topic);
+            if report.pending() == 0 {
+                return report;
+            }
+            turn.await;
+        }
+    }
+
     /// What has become of all that this node has published.
     #[must_use]
     pub fn delivery_report_of_all(&self) -> Report {
@@ -316,7 +360,8 @@ impl PubSub {
     /// Subscribes to all topics that a pattern matches.
     ///
     /// Publishers that are connected to this node hear of it at once, and others when they next look:
-    /// within half a minute.
+    /// within half a minute. Those whose rules forbid it say so, which the subscription is told as
+    /// [`Event::Refused`].
     ///
     /// # Errors
     ///
@@ -334,7 +379,8 @@ impl PubSub {
             return Err(SubscribeError::Full { max: SUBSCRIPTIONS_MAX });
         }
         let prefix = shared.announce(pattern.prefix());
-        let subscribed = Arc::new(Subscribed::new(id, pattern.clone(), options, prefix));
+        let subscribed =
+            Arc::new(Subscribed::new(id, pattern.clone(), options, (prefix, &shared.config)));
         all.insert(id, Arc::clone(&subscribed));
         // Under the lock, so that each life of the actor hears of it once.
         shared.desk.tell(Input::Subscribe { id, wish: Box::new(subscribed.wish()) });
@@ -453,10 +499,12 @@ impl Shared {
         let mut prefixes = self.prefixes.lock();
         let is_room = prefixes.len() < PREFIXES_MAX || prefixes.contains_key(prefix);
         let prefix: Arc<str> = if is_room { prefix } else { "" }.into();
-        let count = prefixes.entry(Arc::clone(&prefix)).or_default();
-        *count += 1;
-        if *count == 1 {
+        let of = prefixes.entry(Arc::clone(&prefix)).or_default();
+        of.count += 1;
+        if of.count == 1 {
             self.announced.change(Change::Served(Arc::clone(&prefix)));
+            let depth = Some(0);
+            self.desk.tell(Input::Announced { prefix: Arc::clone(&prefix), depth });
         }
         prefix
     }
@@ -471,12 +519,34 @@ impl Shared {
         drop(all);
         let prefix = &subscribed.announced;
         let mut prefixes = self.prefixes.lock();
-        if let Some(count) = prefixes.get_mut(prefix) {
-            *count -= 1;
-            if *count == 0 {
-                prefixes.remove(prefix);
-                self.announced.change(Change::Ended(Arc::clone(prefix)));
-            }
+        let Some(of) = prefixes.get_mut(prefix) else { return };
+        of.count -= 1;
+        if of.count > 0 {
+            return;
         }
+        for depth in 0..=of.depth {
+            self.announced.change(Change::Ended(crowd::name(prefix, self.me, depth)));
+        }
+        prefixes.remove(prefix);
+        self.desk.tell(Input::Announced { prefix: Arc::clone(prefix), depth: None });
+    }
+
+    /// Announces a prefix at so many keys beside the first.
+    pub(super) fn deepen(&self, prefix: &str, depth: u8) {
+        let mut prefixes = self.prefixes.lock();
+        let Some(of) = prefixes.get_mut(prefix) else { return };
+        let before = std::mem::replace(&mut of.depth, depth);
+        for deeper in before + 1..=depth {
+            self.announced.change(Change::Served(crowd::name(prefix, self.me, deeper)));
+        }
+        for no_more in depth + 1..=before {
+            self.announced.change(Change::Ended(crowd::name(prefix, self.me, no_more)));
+        }
+    }
+
+    /// The prefixes that are announced, and how deep.
+    pub(super) fn depths(&self) -> Vec<(Arc<str>, u8)> {
+        let prefixes = self.prefixes.lock();
+        prefixes.iter().map(|(prefix, of)| (Arc::clone(prefix), of.depth)).collect()
     }
 }

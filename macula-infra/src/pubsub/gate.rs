@@ -1,7 +1,7 @@
 //! The topics that this node publishes to, as publishers see them: how many subscribers there are,
 //! whether there is room, and what has become of their messages.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Debug;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -53,8 +53,9 @@ pub(super) struct Gate {
 #[derive(Debug, Default)]
 struct Tally {
     report: Report,
-    /// How many messages wait for their turn.
-    waiting: u64,
+    /// What waits for its turn: so many messages one after the other, and for how many subscribers each
+    /// was taken.
+    waiting: VecDeque<(u64, u64)>,
     /// The place of the last message that was only to be kept, among all that were posted.
     kept: u64,
     /// Its life is over: publishers ask for the topic anew.
@@ -64,13 +65,33 @@ struct Tally {
 impl Tally {
     fn report(&self) -> Report {
         let mut report = self.report.clone();
-        report.accepted += self.waiting;
+        report.accepted += self.waiting.iter().map(|(messages, each)| messages * each).sum::<u64>();
         report
+    }
+
+    /// A message waits.
+    fn wait(&mut self, subscribers: usize) {
+        let each = u64::try_from(subscribers).unwrap_or(u64::MAX);
+        match self.waiting.back_mut() {
+            Some((messages, same)) if *same == each => *messages += 1,
+            _ => self.waiting.push_back((1, each)),
+        }
+    }
+
+    /// So many have had their turn.
+    fn taken(&mut self, mut messages: u64) {
+        while let Some((waiting, _)) = self.waiting.front_mut().filter(|_| messages > 0) {
+            let taken = messages.min(*waiting);
+            (*waiting, messages) = (*waiting - taken, messages - taken);
+            if *waiting == 0 {
+                self.waiting.pop_front();
+            }
+        }
     }
 
     /// Nothing waits, and the actor has all that was to be kept.
     fn is_idle(&self, posts: &Posts) -> bool {
-        self.waiting == 0 && self.report.pending() == 0 && posts.is_taken(self.kept)
+        self.waiting.is_empty() && self.report.pending() == 0 && posts.is_taken(self.kept)
     }
 }
 
@@ -138,12 +159,13 @@ impl Gate {
         Ok(())
     }
 
-    /// Puts a message in, if there is room for it. Else `payload` is what it was.
+    /// Puts a message for so many subscribers in, if there is room for it. Else `payload` is what it was.
     pub(super) fn put(
         &self,
         posts: &Posts,
         payload: &mut Bytes,
         options: PublishOptions,
+        subscribers: usize,
     ) -> Result<(), Shut> {
         let cost = cost(payload.len());
         // Whoever ends this life of the topic does it while nobody is in here.
@@ -156,7 +178,7 @@ impl Gate {
         let message = || Posted { topic, payload: std::mem::take(payload), options, weight };
         posts.leave(message).ok_or(Shut::Busy)?;
         room.forget();
-        tally.waiting += 1;
+        tally.wait(subscribers);
         Ok(())
     }
 
@@ -324,7 +346,7 @@ impl Gates {
         let Some(gate) = gate else { return self.others.lock().add(report) };
         let mut tally = gate.tally.lock();
         tally.report.add(report);
-        tally.waiting = tally.waiting.saturating_sub(freed.messages);
+        tally.taken(freed.messages);
         drop(tally);
         gate.room.add_permits(usize::try_from(freed.cost).unwrap_or_default());
     }

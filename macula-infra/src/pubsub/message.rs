@@ -21,7 +21,9 @@ pub enum Qos {
     #[default]
     AtMostOnce,
     /// Everybody gets it, as long as both nodes live. Its publisher waits for subscribers that are
-    /// slow. A subscriber whose node restarted its pub/sub in between may get it twice.
+    /// slow. It may be sent again to a node whose pub/sub was restarted, and to another member of a
+    /// queue group; a subscription that has had it passes over it then, if it is one of the last
+    /// thousands that it has had of that publisher.
     AtLeastOnce,
 }
 
@@ -54,8 +56,9 @@ pub struct PublishOptions {
     pub qos: Qos,
     /// Whether it goes before others.
     pub priority: Priority,
-    /// How long it is good for. If it has not been sent by then it is not sent at all, unless it goes
-    /// to an audience that is too large to be sent to directly.
+    /// How long it is good for. If it has not been sent by then it is not sent at all. If it is
+    /// broadcast to a large audience, it is not handed on by then either; what time it takes on its
+    /// way is added.
     pub expiry: Option<Duration>,
     /// It is the value of its topic, for whoever subscribes later and asks for that.
     pub retain: bool,
@@ -80,6 +83,9 @@ pub struct Message {
     pub payload: Bytes,
     /// The node that has published it.
     pub publisher: NodeId,
+    /// Which life of that node, which a restart of its process ends. Together with the publisher and
+    /// the number it names the message.
+    pub life: u64,
     /// Its number among all that this life of its node has published. The numbers of one topic
     /// grow, and are not consecutive.
     pub sequence: u64,
@@ -91,7 +97,10 @@ pub struct Message {
     pub is_replayed: bool,
 }
 
-/// Messages of one topic that a subscriber does not get.
+/// Messages of one topic that a subscriber does not get. If pub/sub of its node is restarted it may be
+/// told of some twice. It is told nothing of what is lost with its publisher's node, or with pub/sub of
+/// that, or while the two nodes believe each other to be gone: that is in the publisher's report. Nor is
+/// a member of a queue group, since another one may have got the message.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Gap {
     /// Their topic.
@@ -116,6 +125,11 @@ pub enum Missed {
     Expired,
     /// The subscriber, or its node, was too slow for it.
     SlowSubscriber,
+    /// It was broadcast, and nobody who keeps it was within reach of the subscriber's node.
+    OutOfReach,
+    /// Pub/sub of the subscriber's node was restarted while it was under way. The subscriber may have
+    /// got it all the same.
+    Restarted,
 }
 
 /// What a subscriber is told.
@@ -126,6 +140,13 @@ pub enum Event {
     Message(Message),
     /// Messages that it does not get.
     Gap(Gap),
+    /// The rules of a node forbid that this one gets what the subscription wants: it gets nothing that
+    /// is published there. Others may still publish for it. A subscription is told of each such node
+    /// once, but of no more than 64, and again after a restart of the node's pub/sub.
+    Refused {
+        /// That node.
+        publisher: NodeId,
+    },
 }
 
 /// Why a message was dropped.
@@ -143,6 +164,8 @@ pub enum Reason {
     NodeGone,
     /// Its subscriber's node was lost while it was under way. It may have been delivered.
     NodeLost,
+    /// It was broadcast, and its subscriber's node was out of reach until nobody kept it any more.
+    OutOfReach,
     /// This node's pub/sub was restarted while it waited or was under way. It may have been
     /// delivered.
     Restarted,
@@ -158,20 +181,23 @@ impl Reason {
             Self::Forbidden => "forbidden",
             Self::NodeGone => "node_gone",
             Self::NodeLost => "node_lost",
+            Self::OutOfReach => "out_of_reach",
             Self::Restarted => "restarted",
         }
     }
 }
 
 /// What has become of what this node has published. A message counts once for each node that has
-/// subscribers of it: each of these copies ends delivered, expired or dropped, and exactly once.
+/// subscribers of it, and if it is promised, once for each queue group with which another node gets
+/// it: each of these copies ends delivered, expired or dropped, and exactly once.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct Report {
     /// Copies that are to be delivered.
     pub accepted: u64,
     /// Those that all subscribers of their node have got.
     pub delivered: u64,
-    /// Those whose time was over before they were sent.
+    /// Those whose time was over before they were sent, or before a part of a broadcast could hand
+    /// them on.
     pub expired: u64,
     /// Those that were dropped, and why. If only some of a node's subscribers had no room, the copy
     /// counts as dropped.

@@ -2,19 +2,25 @@
 //!
 //! `flow` is the sending end of one flow of a session and `intake` the receiving end. `outlet`
 //! is a publisher's end of a session, with what the other node wants; `inlet` is a subscriber's
-//! end. `subscribers` are those of this node, `trie` finds them, and [`archive`] keeps what is
-//! replayed. [`tree`] is broadcast to a large audience over the neighbours of a [`view`].
+//! end. `orphans` wait for a member of their group. `subscribers` are those of this node, `trie` finds
+//! them, `seen` is what each has had, and [`archive`] keeps what is replayed. [`tree`] is broadcast to
+//! a large audience over the neighbours of a [`view`], `seal` is how its publisher signs what it says there,
+//! and `crowd` how one is found.
 
 pub mod archive;
 pub(crate) mod broker;
 mod bug;
 pub mod config;
+pub(crate) mod crowd;
 pub(crate) mod flow;
 pub(crate) mod grove;
 pub(crate) mod ids;
 pub(crate) mod inlet;
 pub(crate) mod intake;
+pub(crate) mod orphans;
 pub(crate) mod outlet;
+pub(crate) mod seal;
+pub(crate) mod seen;
 pub(crate) mod subscribers;
 pub(crate) mod topics;
 pub mod tree;
@@ -31,9 +37,10 @@ use bytes::Bytes;
 use macula_core::identity::NodeId;
 use macula_core::topic::Topic;
 
-use super::message::{Event, PublishOptions, Report};
+use super::inbox::Ticket;
+use super::message::{Event, Gap, PublishOptions, Report};
 use subscribers::{Replayed, Room, Wish};
-use word::{FlowId, SessionId, SubId, Word};
+use word::{FlowId, SessionId, SubId, TreeId, Word};
 
 /// A topic that something is published to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -54,14 +61,17 @@ pub(crate) enum Input {
     Publish { messages: Vec<Posted> },
     /// Who has subscriptions with this prefix, if that could be found out.
     Found { prefix: Arc<str>, nodes: Option<Vec<NodeId>> },
+    /// This node is announced as a subscriber of a prefix at so many keys beside the first, or no
+    /// longer.
+    Announced { prefix: Arc<str>, depth: Option<u8> },
     /// Somebody subscribes.
     Subscribe { id: SubId, wish: Box<Wish> },
     /// A subscription is over.
     Unsubscribe { id: SubId },
     /// Somebody has read from a subscription.
     Consumed { id: SubId, read: Room },
-    /// A node says something.
-    Word { from: NodeId, session: SessionId, word: Word },
+    /// A node says something. What it takes of the inbox is free once it is heard.
+    Word { from: NodeId, session: SessionId, word: Word, ticket: Option<Ticket> },
     /// Something was not sent.
     Unsent { to: NodeId, session: SessionId, what: Unsent },
     /// There is a connection to a node.
@@ -118,8 +128,10 @@ pub(crate) enum Output {
     Take,
     /// Tell a subscription, in this order.
     Tell { to: SubId, events: Vec<Event> },
-    /// Find out who has subscriptions with this prefix.
-    Find { prefix: Arc<str> },
+    /// Find out who has subscriptions with this prefix, or is at this key of it; so many are enough.
+    Find { prefix: Arc<str>, max: usize },
+    /// Announce this node as a subscriber of a prefix at so many keys beside the first.
+    Depth { prefix: Arc<str>, depth: u8 },
     /// A topic is known to have so many subscribers: nodes, and queue groups.
     Audience { topic: TopicId, subscribers: usize },
     /// What has become of a topic's messages since this was said last, and the room that is free
@@ -128,6 +140,12 @@ pub(crate) enum Output {
     /// The replay of a publisher's node to a subscription is so far. Another life of the actor has to
     /// know it, so that nothing is replayed twice.
     Replayed { to: SubId, publisher: NodeId, replayed: Replayed },
+    /// A subscription has missed this, and is to be told when it has room. Another life of the actor
+    /// has to know it.
+    Owed { to: SubId, gaps: Vec<Gap> },
+    /// This node has or takes part in a broadcast of a topic, or no longer. Who may be a part of it is
+    /// judged by that.
+    Tree { id: TreeId, topic: Option<Topic> },
     /// A node breaks the protocol, or is none of ours.
     Misbehaved { peer: NodeId, why: &'static str },
 }
@@ -143,6 +161,7 @@ impl Word {
             | Self::Replay { .. }
             | Self::Report { .. } => Unsent::Subscriber,
             Self::Bye
+            | Self::Forbidden { .. }
             | Self::Reset
             | Self::Refused { .. }
             | Self::News { .. }

@@ -11,10 +11,11 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::client::Shared;
-use super::message::{Event, Qos};
-use super::proto::Input;
+use super::message::{Event, Gap, Qos};
+use super::proto::seen::Seen;
 use super::proto::subscribers::{REPLAYED_MAX, Replayed, Room, Wish, weight};
 use super::proto::word::{Replay, SubId, Wanted};
+use super::proto::{Bug, Config, Input};
 
 /// The longest queue, in messages.
 pub const QUEUE_LEN_MAX: usize = 1 << 20;
@@ -81,12 +82,14 @@ impl SubscribeOptions {
 }
 
 /// What waits for a subscriber.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Queue {
     events: VecDeque<Event>,
     /// What takes of its room: all that waits, here or at whoever reads, and what was read without
     /// the actor's being told.
     held: Held,
+    /// What it has had.
+    seen: Seen,
     is_over: bool,
 }
 
@@ -124,7 +127,11 @@ pub(super) struct Subscribed {
     pub(super) announced: Arc<str>,
     /// Whose kept messages it has got, and how far.
     replayed: Mutex<BTreeMap<NodeId, Replayed>>,
+    /// What it has missed, and is told when it has room.
+    gaps: Mutex<Vec<Gap>>,
     queue: Mutex<Queue>,
+    /// A planted bug is to be seen.
+    takes_all: bool,
     news: Notify,
 }
 
@@ -139,8 +146,10 @@ impl Subscribed {
         id: SubId,
         pattern: Pattern,
         options: &SubscribeOptions,
-        announced: Arc<str>,
+        (announced, config): (Arc<str>, &Config),
     ) -> Self {
+        let seen = Seen::new(config.credit_messages);
+        let queue = Queue { events: <_>::default(), held: <_>::default(), seen, is_over: false };
         let group = options.group.as_deref().map(Arc::from);
         Self {
             id,
@@ -150,7 +159,9 @@ impl Subscribed {
             capacity: Room { messages: options.queue_len, bytes: options.queue_bytes },
             announced,
             replayed: Mutex::default(),
-            queue: Mutex::default(),
+            gaps: Mutex::default(),
+            queue: Mutex::new(queue),
+            takes_all: config.has(Bug::ResendsWhatMayBeThere),
             news: Notify::new(),
         }
     }
@@ -169,12 +180,28 @@ impl Subscribed {
             capacity: self.capacity,
             room,
             replayed: self.replayed.lock().clone(),
+            gaps: self.gaps.lock().clone(),
         }
     }
 
-    /// Something comes for it. There is room: the actor counts that.
-    pub(super) fn tell(&self, events: &mut Vec<Event>) {
+    /// Something comes for it. There is room: the actor counts that. What it has had before it passes
+    /// over, and gives the room of that back, if there is any.
+    pub(super) fn tell(&self, events: &mut Vec<Event>) -> Option<Room> {
         let mut queue = self.queue.lock();
+        let mut had = Held::default();
+        events.retain(|event| {
+            let Event::Message(message) = event else { return true };
+            let is_new = queue.seen.is_new(message) || self.takes_all;
+            if !is_new {
+                had.add(event);
+            }
+            is_new
+        });
+        let Held { messages, bytes } = had;
+        let passed = (messages > 0).then_some(Room { messages, bytes });
+        if events.is_empty() {
+            return passed;
+        }
         if queue.events.len() >= COPY_AT {
             alone(events);
         }
@@ -186,6 +213,7 @@ impl Subscribed {
         }
         drop(queue);
         self.news.notify_one();
+        passed
     }
 
     /// So far is the replay of a publisher's node.
@@ -195,6 +223,11 @@ impl Subscribed {
             all.pop_first();
         }
         all.insert(publisher, replayed);
+    }
+
+    /// It has missed this, and was not told yet.
+    pub(super) fn owed(&self, gaps: Vec<Gap>) {
+        *self.gaps.lock() = gaps;
     }
 
     /// Nothing comes any more.

@@ -21,17 +21,14 @@ use super::message::{Missed, PAYLOAD_LEN_MAX};
 use super::proto::grove::CONTACTS_MAX;
 use super::proto::tree::{SAID_MAX, Said};
 use super::proto::word::{
-    BATCH_ENTRIES_MAX, Batch, Carried, ENTRIES_MAX, Entry, FLOWS, Failure, FlowId, FlowReport,
-    GROUP_LEN_MAX, GROUPS_MAX, Interest, Life, Missing, PREFIXES_MAX, Plant, Replay, Route,
-    Standing, SubId, TreeId, Wanted, Window, Word,
+    BATCH_ENTRIES_MAX, Batch, Carried, Decline, ENTRIES_MAX, Entry, FAILURES_MAX, FLOWS, Failure,
+    FlowId, FlowReport, GROUP_LEN_MAX, GROUPS_MAX, Interest, Life, Missing, PREFIXES_MAX, Plant,
+    Replay, Route, Standing, SubId, TreeId, Wanted, Window, Word,
 };
 
 /// The longest message of all, in bytes: one with a payload as long as may be, or a long list of
 /// patterns.
 pub(super) const LEN_MAX: usize = PAYLOAD_LEN_MAX + (256 << 10);
-
-/// How many failures one report of a flow has at most.
-const FAILURES_MAX: usize = 8_192;
 
 /// Why something cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -70,6 +67,9 @@ enum WireWord {
         prefixes: Vec<Arc<str>>,
     },
     Bye,
+    Forbidden {
+        patterns: Vec<Pattern>,
+    },
     Welcome {
         life: Life,
         window: Window,
@@ -110,6 +110,7 @@ enum WireWord {
     },
     Declined {
         tree: TreeId,
+        why: Decline,
     },
 }
 
@@ -203,6 +204,7 @@ pub(super) fn encode(word: &Word) -> Result<Bytes, EncodeError> {
         }
         Word::Ask { prefixes } => WireWord::Ask { prefixes: prefixes.clone() },
         Word::Bye => WireWord::Bye,
+        Word::Forbidden { patterns } => WireWord::Forbidden { patterns: patterns.clone() },
         Word::Welcome { life, window, version, received } => {
             let (life, window, version) = (*life, *window, *version);
             WireWord::Welcome { life, window, version, received: received.clone() }
@@ -232,9 +234,9 @@ pub(super) fn encode(word: &Word) -> Result<Bytes, EncodeError> {
         Word::Refused { why } => WireWord::Refused { why: why.clone() },
         Word::News { prefixes } => WireWord::News { prefixes: prefixes.clone() },
         Word::Plant(plant) => WireWord::Plant(plant.clone()),
-        Word::Branch { tree, said } => WireWord::Branch { tree: *tree, said: said.clone() },
+        Word::Branch { tree, said, .. } => WireWord::Branch { tree: *tree, said: said.clone() },
         Word::Fell { tree } => WireWord::Fell { tree: *tree },
-        Word::Declined { tree } => WireWord::Declined { tree: *tree },
+        Word::Declined { tree, why } => WireWord::Declined { tree: *tree, why: *why },
     };
     to_body(&wire, LEN_MAX)
 }
@@ -348,6 +350,10 @@ pub(super) fn decode(bytes: &[u8], limits: &Limits) -> Result<Word, Invalid> {
         }
         WireWord::Ask { prefixes } => Word::Ask { prefixes: prefixes_in(prefixes)? },
         WireWord::Bye => Word::Bye,
+        WireWord::Forbidden { patterns } => {
+            few("patterns", patterns.len(), ENTRIES_MAX)?;
+            Word::Forbidden { patterns }
+        }
         WireWord::Welcome { life, window, version, received } => {
             few("flows", received.len(), FLOWS)?;
             Word::Welcome { life, window, version, received }
@@ -355,7 +361,8 @@ pub(super) fn decode(bytes: &[u8], limits: &Limits) -> Result<Word, Invalid> {
         WireWord::Interest { version, anew, entries } => {
             few("patterns", entries.len(), ENTRIES_MAX)?;
             let entries: Result<_, Invalid> = entries.into_iter().map(wanted_in).collect();
-            Word::Interest(Interest { version, anew: prefixes_in(anew)?, entries: entries? })
+            let (anew, entries) = (prefixes_in(anew)?, entries?);
+            Word::Interest(Interest { version, anew, entries, forbidden: Vec::new() })
         }
         WireWord::Replay { sub, pattern, last, within_ms, retained, max } => {
             let within = within_ms.map(Duration::from_millis);
@@ -380,10 +387,10 @@ pub(super) fn decode(bytes: &[u8], limits: &Limits) -> Result<Word, Invalid> {
         }
         WireWord::Branch { tree, said } => {
             few("parts", said.len(), SAID_MAX)?;
-            Word::Branch { tree, said }
+            Word::Branch { tree, said, is_allowed: true }
         }
         WireWord::Fell { tree } => Word::Fell { tree },
-        WireWord::Declined { tree } => Word::Declined { tree },
+        WireWord::Declined { tree, why } => Word::Declined { tree, why },
     })
 }
 

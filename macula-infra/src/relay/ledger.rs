@@ -2,10 +2,13 @@
 //!
 //! A node that cannot be dialled *reserves* a place at a relay. Others may then send datagrams to
 //! it: a first one opens a *circuit* between the two, over which both send, until nothing has gone
-//! over it for a while or its time is over. Each sender has its share of bytes, and so has each
-//! realm. Everything has bounds, so that a relay gives what it can spare and no more.
+//! over it for a while or its time is over. Each sender has its share of bytes, and so have all whose
+//! certificates one authority has issued. Everything has bounds, so that a relay gives what it can spare
+//! and no more.
 //!
-//! Nothing crosses realms: to a node of another realm a place looks like none.
+//! Nothing crosses realms: to a node that another authority vouches for, or that uses the names of
+//! another realm, a place looks like none. The shares are those of authorities, as what a node says of
+//! the names that it uses is its own word: whoever said another would have another share.
 
 mod config;
 mod refusal;
@@ -26,8 +29,22 @@ pub use refusal::{Denial, NotCarried};
 /// or replaces it, asks for its place anew.
 pub const GRACE: Duration = Duration::from_secs(10);
 
-/// A realm, by the name of its authority. Nodes that no authority vouches for are of the nameless one.
-pub type Realm = Arc<str>;
+/// What a node is of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Realm {
+    /// The name of the authority that vouches for it; that of all that have none is empty.
+    authority: Arc<str>,
+    /// The realm whose names it says that it uses, as the hash of the realm's name.
+    names: [u8; 32],
+}
+
+impl Realm {
+    /// That of a node which an authority vouches for, and which says whose names it uses.
+    #[must_use]
+    pub const fn new(authority: Arc<str>, names: [u8; 32]) -> Self {
+        Self { authority, names }
+    }
+}
 
 /// Two nodes, the lesser first.
 type Pair = (NodeId, NodeId);
@@ -52,7 +69,7 @@ struct Node {
     sent: Option<Bucket>,
 }
 
-/// What the nodes of a realm take part in.
+/// What the nodes of an authority take part in.
 #[derive(Debug, Default)]
 struct OfRealm {
     nodes: usize,
@@ -73,7 +90,7 @@ struct Circuit {
 pub struct Ledger {
     config: Config,
     nodes: BTreeMap<NodeId, Node>,
-    realms: BTreeMap<Realm, OfRealm>,
+    realms: BTreeMap<Arc<str>, OfRealm>,
     reservations: usize,
     circuits: BTreeMap<Pair, Circuit>,
     timers: Deadlines<Timer>,
@@ -127,7 +144,7 @@ impl Ledger {
             if self.reservations >= reservations_max {
                 return Err(Denial::Full);
             }
-            let of_realm = self.realms.get(realm).map_or(0, |known| known.reservations);
+            let of_realm = self.realms.get(&realm.authority).map_or(0, |known| known.reservations);
             if of_realm >= reservations_per_realm_max {
                 return Err(Denial::RealmFull);
             }
@@ -154,7 +171,7 @@ impl Ledger {
         let Some(known) = self.nodes.get_mut(&node) else { return };
         if std::mem::take(&mut known.is_reserved) {
             self.reservations -= 1;
-            if let Some(realm) = self.realms.get_mut(&known.realm) {
+            if let Some(realm) = self.realms.get_mut(&known.realm.authority) {
                 realm.reservations -= 1;
             }
         }
@@ -194,6 +211,13 @@ impl Ledger {
         Ok(())
     }
 
+    /// Whether a node of one realm sends to a place that is of another.
+    #[must_use]
+    pub fn crosses(&self, (from, realm): (NodeId, &Realm), to: NodeId) -> bool {
+        let own = self.realm_of(from, realm);
+        self.nodes.get(&to).is_some_and(|known| known.is_reserved && known.realm != own)
+    }
+
     fn open(
         &mut self,
         now: Instant,
@@ -207,7 +231,7 @@ impl Ledger {
         let Config { circuits_max, circuits_per_node_max, circuits_per_realm_max, .. } =
             self.config;
         let of = |node| self.nodes.get(&node).map_or(0, |known| known.circuits);
-        let of_realm = self.realms.get(realm).map_or(0, |known| known.circuits);
+        let of_realm = self.realms.get(&realm.authority).map_or(0, |known| known.circuits);
         if self.circuits.len() >= circuits_max
             || of(from).max(of(to)) >= circuits_per_node_max
             || of_realm >= circuits_per_realm_max
@@ -220,25 +244,25 @@ impl Ledger {
         for node in [from, to] {
             self.known(node, realm).0.circuits += 1;
         }
-        self.realms.entry(Arc::clone(realm)).or_default().circuits += 1;
+        self.realms.entry(Arc::clone(&realm.authority)).or_default().circuits += 1;
         Ok(())
     }
 
     /// The realm of a node: as long as it takes part in anything, it stays in one.
     fn realm_of(&self, node: NodeId, shown: &Realm) -> Realm {
-        Arc::clone(self.nodes.get(&node).map_or(shown, |known| &known.realm))
+        self.nodes.get(&node).map_or(shown, |known| &known.realm).clone()
     }
 
     /// A node and its realm, which are known from now on.
     fn known(&mut self, node: NodeId, realm: &Realm) -> (&mut Node, &mut OfRealm) {
         let is_new = !self.nodes.contains_key(&node);
         let known = self.nodes.entry(node).or_insert_with(|| Node {
-            realm: Arc::clone(realm),
+            realm: realm.clone(),
             is_reserved: false,
             circuits: 0,
             sent: None,
         });
-        let of_realm = self.realms.entry(Arc::clone(&known.realm)).or_default();
+        let of_realm = self.realms.entry(Arc::clone(&known.realm.authority)).or_default();
         of_realm.nodes += usize::from(is_new);
         (known, of_realm)
     }
@@ -260,7 +284,7 @@ impl Ledger {
             return self.timers.set(Timer::Circuit(pair), over);
         }
         self.circuits.remove(&pair);
-        let realm = self.nodes.get(&pair.0).map(|known| Arc::clone(&known.realm));
+        let realm = self.nodes.get(&pair.0).map(|known| Arc::clone(&known.realm.authority));
         if let Some(realm) = realm.and_then(|realm| self.realms.get_mut(&realm)) {
             realm.circuits -= 1;
         }
@@ -277,11 +301,13 @@ impl Ledger {
         if !self.nodes.get(&node).is_some_and(|known| !known.is_reserved && known.circuits == 0) {
             return;
         }
-        let Some(Node { realm, .. }) = self.nodes.remove(&node) else { return };
-        if let Some(of_realm) = self.realms.get_mut(&realm) {
+        let Some(Node { realm: Realm { authority, .. }, .. }) = self.nodes.remove(&node) else {
+            return;
+        };
+        if let Some(of_realm) = self.realms.get_mut(&authority) {
             of_realm.nodes -= 1;
             if of_realm.nodes == 0 {
-                self.realms.remove(&realm);
+                self.realms.remove(&authority);
             }
         }
     }

@@ -6,6 +6,11 @@
 //! node's own record is asked for anew. So it makes no difference how many relays are lost at one
 //! time, as long as one is left.
 //!
+//! What a relay brings is taken for the node's before QUIC has looked at it, so that a relay can say it
+//! brings something from anybody. As long as a node's own record names relays, a way over another one
+//! is not taken on that word alone, and a node that was heard before its record was read has it read.
+//! A relay that the node names itself can always keep what it is to carry; the node names others then.
+//!
 //! Relays that may lead to a node are those that it says of itself, and those at which this node has a
 //! place: both may have one at the same.
 
@@ -24,6 +29,10 @@ const AVOIDED: Duration = Duration::from_secs(5);
 
 /// How long after a node's record was asked for it is not asked for again.
 const ASKED_EVERY: Duration = Duration::from_secs(1);
+
+/// How long after that it is not asked for again to see whether the relay over which a node was heard is
+/// one that it names.
+const DOUBTED_EVERY: Duration = Duration::from_secs(60);
 
 /// How many relays of one node are known.
 pub(super) const RELAYS_MAX: usize = 8;
@@ -52,9 +61,15 @@ pub struct Way {
 struct Relay {
     node: NodeId,
     avoided_until: Option<Instant>,
+    /// Whether the node itself says that it is reached over it.
+    is_named: bool,
 }
 
 impl Relay {
+    const fn new(node: NodeId, is_named: bool) -> Self {
+        Self { node, avoided_until: None, is_named }
+    }
+
     fn is_usable(&self, now: Instant) -> bool {
         self.avoided_until.is_none_or(|until| until <= now)
     }
@@ -78,8 +93,13 @@ impl Node {
         if let Some(relay) = self.relays.iter_mut().find(|relay| relay.node == over) {
             relay.avoided_until = avoided_until;
         } else if self.relays.len() < RELAYS_MAX {
-            self.relays.push(Relay { node: over, avoided_until });
+            self.relays.push(Relay { avoided_until, ..Relay::new(over, false) });
         }
+    }
+
+    /// Whether the node itself names any relays.
+    fn names_any(&self) -> bool {
+        self.relays.iter().any(|relay| relay.is_named)
     }
 
     fn first(&self) -> Option<NodeId> {
@@ -115,7 +135,11 @@ impl Paths {
         if is_silent || over.is_empty() {
             let others = places
                 .iter()
-                .filter(|place| known.relays.iter().all(|relay| relay.node != **place));
+                .filter(|place| known.relays.iter().all(|relay| relay.node != **place))
+                .copied();
+            let others: Vec<NodeId> = others.take(AT_ONCE_MAX).collect();
+            // Of both there are some: what the other end is heard over it may not be heard over itself.
+            over.truncate(AT_ONCE_MAX - others.len().min(AT_ONCE_MAX / 2));
             over.extend(others);
             over.truncate(AT_ONCE_MAX);
         } else {
@@ -123,8 +147,9 @@ impl Paths {
         }
         let usable = known.relays.iter().any(|relay| relay.is_usable(now));
         let wants = is_silent || !usable;
-        let asked = |at: Instant| now.saturating_duration_since(at) < ASKED_EVERY;
-        let asks = wants && !known.asked_at.is_some_and(asked);
+        let every = if wants { ASKED_EVERY } else { DOUBTED_EVERY };
+        let asked = |at: Instant| now.saturating_duration_since(at) < every;
+        let asks = (wants || !known.names_any()) && !known.asked_at.is_some_and(asked);
         if asks {
             known.asked_at = Some(now);
         }
@@ -140,14 +165,21 @@ impl Paths {
         self.nodes.get(&node)?.first()
     }
 
-    /// Something has come from a node over a relay: the way back is the same.
+    /// Something has come from a node over a relay: the way back is the same, unless the node names
+    /// others.
     pub fn heard(&mut self, now: Instant, node: NodeId, over: NodeId) {
         self.make_room(now, node);
         let known = self.known(now, node);
         (known.used, known.unheard_since) = (now, None);
-        match known.relays.iter().position(|relay| relay.node == over) {
+        let place = known.relays.iter().position(|relay| relay.node == over);
+        let is_named =
+            place.and_then(|place| known.relays.get(place)).is_some_and(|relay| relay.is_named);
+        if !is_named && known.names_any() {
+            return;
+        }
+        match place {
             Some(place) => known.relays.swap(0, place),
-            None => known.relays.insert(0, Relay { node: over, avoided_until: None }),
+            None => known.relays.insert(0, Relay::new(over, false)),
         }
         if let Some(first) = known.relays.first_mut() {
             first.avoided_until = None;
@@ -162,8 +194,8 @@ impl Paths {
         known.relays.retain(|relay| relays.contains(&relay.node));
         for relay in relays.iter().take(RELAYS_MAX) {
             match known.relays.iter_mut().find(|other| other.node == *relay) {
-                Some(other) => other.avoided_until = None,
-                None => known.relays.push(Relay { node: *relay, avoided_until: None }),
+                Some(other) => *other = Relay::new(*relay, true),
+                None => known.relays.push(Relay::new(*relay, true)),
             }
         }
     }

@@ -13,7 +13,7 @@ use macula_core::wire::{Flags, Frame, Kind, from_body};
 use parking_lot::Mutex;
 use serde::Serialize;
 
-use super::ledger::{Denial, NotCarried};
+use super::ledger::{Denial, NotCarried, Realm};
 use super::reserver::Input;
 use super::wire::{
     CARRIED, CARRY, DENIED, Denied, FIRST_KIND, HEAD_LEN, REACHED, RESERVE, RESERVED, Reserved,
@@ -25,6 +25,9 @@ use crate::tokens::{Bucket, Rate};
 use crate::transport::Closed;
 use crate::transport::lane::{Body, Lane};
 use crate::transport::overlay::{Datagram, is_overlay};
+
+/// Why a place is none to a node of another realm, as the audit has it.
+const OTHER_REALM: &str = "it has a place here, of another realm";
 
 /// How often a peer is told that something was not carried.
 const TOLD: Rate = Rate { per_s: 20, burst: 40 };
@@ -75,7 +78,7 @@ impl Relaying {
             return tell(link, DENIED, id, &Denied { why: Denial::Relayed });
         }
         let now = TokioClock.now();
-        let reserved = self.relay.0.ledger.lock().reserve(now, link.node(), &link.peer().realm);
+        let reserved = self.relay.0.ledger.lock().reserve(now, link.node(), &realm_of(link));
         self.relay.carried();
         match reserved {
             Ok(lifetime) => {
@@ -94,7 +97,8 @@ impl Relaying {
         let Ok(to) = NodeId::from_bytes(*id) else { return refused("malformed") };
         let from = link.node();
         let now = TokioClock.now();
-        let sender = (from, &link.peer().realm);
+        let realm = realm_of(link);
+        let sender = (from, &realm);
         let carried = shared.ledger.lock().carry(now, sender, to, body.len());
         let carried = carried.and_then(|()| {
             let in_flight = self.relay.live(to).ok_or(NotCarried::Absent)?;
@@ -115,6 +119,9 @@ impl Relaying {
         if let Err(why) = carried {
             refused(why.as_str());
             if self.told.lock().take(now, TOLD, 1).is_ok() {
+                if shared.ledger.lock().crosses(sender, to) {
+                    shared.access.refused(from, "relay", &to.to_string(), OTHER_REALM);
+                }
                 tell(link, UNCARRIED, 0, &Uncarried { node: to, why });
             }
         }
@@ -144,6 +151,10 @@ impl Relaying {
         drop(paths);
         shared.overlay.deliver(Datagram { node, from, to, payload });
     }
+}
+
+fn realm_of(link: &Link) -> Realm {
+    Realm::new(Arc::clone(&link.peer().realm), link.peer().uses_realm)
 }
 
 fn refused(reason: &'static str) {

@@ -1,6 +1,6 @@
 //! Where a handler sends its answer, whoever asked.
 
-use std::fmt::Debug;
+use std::fmt::{Debug, Display};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -310,5 +310,28 @@ impl<R> Drop for ReplyTo<R> {
                 CallError::Interrupted(Interruption::Dropped)
             });
         }
+    }
+}
+
+/// Answers with what a handler's work gives, for as long as its caller waits.
+pub(crate) async fn respond<R, E, F>(ticket: &Arc<Ticket>, work: impl FnOnce(Context) -> F)
+where
+    R: Serialize + Send + 'static,
+    E: Display,
+    F: Future<Output = Result<R, E>>,
+{
+    taken();
+    // If the handler panics this is dropped by the panic, and says so.
+    let reply = ReplyTo::<R>::remote(Arc::clone(ticket));
+    let context = ticket.context();
+    let work = context.clone().scope(async { work(context).await });
+    tokio::select! {
+        biased;
+        () = ticket.over() => drop(reply),
+        // Whoever has given up is not told.
+        answer = work => match answer {
+            Ok(answer) => drop(reply.send(answer)),
+            Err(error) => reply.fail(error.to_string()),
+        },
     }
 }

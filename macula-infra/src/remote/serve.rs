@@ -74,9 +74,23 @@ pub(crate) fn as_procedure(name: &str) -> Option<&str> {
     name.strip_prefix(PROCEDURE)
 }
 
+/// What the name of a port begins with, and no other.
+const PORT: char = '~';
+
+/// The name under which a port is served.
+pub(crate) fn port(name: &str) -> Arc<str> {
+    format!("{PORT}{name}").into()
+}
+
+/// Whether the directory is told of a name: whoever asks a port knows whom to ask.
+fn is_announced(name: &str) -> bool {
+    !name.starts_with(PORT)
+}
+
 /// The name under which something is served, as the rules of access have it.
 fn ruled(name: &str) -> Name<'_> {
-    as_procedure(name).map_or(Name::Path(name), Name::Dotted)
+    let path = name.strip_prefix(PORT).unwrap_or(name);
+    as_procedure(name).map_or(Name::Path(path), Name::Dotted)
 }
 
 fn forbidden(may: Result<(), Forbidden>) -> Result<(), CallError> {
@@ -230,7 +244,8 @@ struct Table {
 
 impl Table {
     fn tell(&self, change: Change) {
-        if let Some(listener) = self.listener.get() {
+        let (Change::Served(name) | Change::Ended(name)) = &change;
+        if let Some(listener) = self.listener.get().filter(|_| is_announced(name)) {
             listener(change);
         }
     }
@@ -334,9 +349,10 @@ impl Served {
         self.0.entries.get(name).map(|serves| serves.metadata.clone())
     }
 
-    /// The names.
+    /// The names of which the directory is told.
     pub(crate) fn names(&self) -> BTreeSet<Arc<str>> {
-        self.0.entries.iter().map(|entry| Arc::clone(entry.key())).collect()
+        let names = self.0.entries.iter().map(|entry| Arc::clone(entry.key()));
+        names.filter(|name| is_announced(name)).collect()
     }
 
     /// Serves an actor under a name: other nodes may ask it `Q` and get `R`. `message` makes the

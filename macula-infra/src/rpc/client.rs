@@ -109,7 +109,7 @@ impl Rpc {
             tokio::select! {
                 Some((node, answer)) = attempts.next() => {
                     let verdict = verdict(&answer);
-                    last = Some(told(answer, ground.within));
+                    last = Some(of_both(last, told(answer, ground.within)));
                     why = "retry";
                     step = call.step(|course, now, chooser| course.ended(now, chooser, node, verdict));
                 }
@@ -155,6 +155,20 @@ fn told<T>(answer: Result<T, CallError>, within: Duration) -> Result<T, CallErro
     })
 }
 
+/// What the caller is told in the end of two answers, in this order. An error after which the question may
+/// have been handled is not made good by a later one after which it was not.
+fn of_both<T>(
+    before: Option<Result<T, CallError>>,
+    after: Result<T, CallError>,
+) -> Result<T, CallError> {
+    match (before, after) {
+        (Some(Err(before)), Err(after)) if before.may_have_run() && !after.may_have_run() => {
+            Err(before)
+        }
+        (_, after) => after,
+    }
+}
+
 /// What an answer says about who has given it, and whether another would give a better one.
 fn verdict<T>(answer: &Result<T, CallError>) -> Verdict {
     let Err(error) = answer else { return Verdict::Answered };
@@ -198,5 +212,23 @@ fn none_left(ground: &Ground) -> CallError {
 impl Debug for UnderWay<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("UnderWay").field("course", &self.course).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{CallError, Unavailability, of_both};
+
+    #[test]
+    fn a_question_that_may_have_run_is_not_said_to_have_run_nowhere() {
+        let unreachable = || CallError::Unavailable(Unavailability::NoAddress);
+        let panicked = || CallError::RemotePanic;
+        let told = |before: Option<CallError>, after| of_both(before.map(Err), after);
+        assert_eq!(told(Some(panicked()), Err::<u8, _>(unreachable())), Err(panicked()));
+        assert_eq!(told(Some(unreachable()), Err::<u8, _>(panicked())), Err(panicked()));
+        assert_eq!(told(None, Err::<u8, _>(unreachable())), Err(unreachable()));
+        assert_eq!(told(Some(panicked()), Ok(7)), Ok(7));
+        let failed = || CallError::Failed("it is the question".to_owned());
+        assert_eq!(told(Some(panicked()), Err::<u8, _>(failed())), Err(failed()), "the newer one");
     }
 }

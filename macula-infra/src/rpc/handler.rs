@@ -11,8 +11,7 @@ use serde::de::DeserializeOwned;
 use super::options::Options;
 use super::proto::gate::{Entry, Gate};
 use crate::remote::{
-    Answerer, CallError, Context, Interruption, Question, Refusal, ReplyTo, Ticket, Unavailability,
-    taken,
+    Answerer, CallError, Context, Interruption, Question, Refusal, Ticket, Unavailability, respond,
 };
 
 /// Work that waits for its turn, or has it.
@@ -149,27 +148,4 @@ where
         Err(error) => return ticket.turn_down(&error),
     };
     respond(&ticket, |context| handler(asked, context)).await;
-}
-
-/// Answers with what a handler's work gives, for as long as its caller waits.
-pub(super) async fn respond<R, E, F>(ticket: &Arc<Ticket>, work: impl FnOnce(Context) -> F)
-where
-    R: Serialize + Send + 'static,
-    E: Display,
-    F: Future<Output = Result<R, E>>,
-{
-    taken();
-    // If the handler panics this is dropped by the panic, and says so.
-    let reply = ReplyTo::<R>::remote(Arc::clone(ticket));
-    let context = ticket.context();
-    let work = context.clone().scope(async { work(context).await });
-    tokio::select! {
-        biased;
-        () = ticket.over() => drop(reply),
-        // Whoever has given up is not told.
-        answer = work => match answer {
-            Ok(answer) => drop(reply.send(answer)),
-            Err(error) => reply.fail(error.to_string()),
-        },
-    }
 }

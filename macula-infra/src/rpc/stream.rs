@@ -28,11 +28,13 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::client::Ground;
-use super::handler::{Turns, Work, respond};
+use super::handler::{Turns, Work};
 use super::options::{CallOptions, Options};
 use super::proto::flow::{Side, WINDOW};
 use super::{Advertised, Rpc, metrics};
-use crate::remote::{Answerer, CallError, Context, Question, Refusal, ServeError, Ticket, decode};
+use crate::remote::{
+    Answerer, CallError, Context, Question, Refusal, ServeError, Ticket, decode, respond,
+};
 use crate::transport::lane::{Lane, SendError};
 use ends::{Ends, Parts, Way};
 pub(crate) use session::StreamService;

@@ -3,6 +3,7 @@
 mod access;
 mod discovery;
 mod names;
+mod ports;
 mod pubsub;
 mod relay;
 mod rpc;

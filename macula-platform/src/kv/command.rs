@@ -9,17 +9,19 @@ pub type Revision = u64;
 /// A lease: the index of the entry that granted it.
 pub type LeaseId = u64;
 
+/// The session of those who need none, because their commands do no more when they are done again.
+pub const NOBODY: u128 = 0;
+
 /// A command of a client that counts its commands.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Once {
-    /// Which client: a random number that it has for its life.
+    /// Which client: a random number that it has for its life, and that a [`Command::Open`] has made
+    /// known. Or [`NOBODY`], whose commands are applied as often as they are proposed.
     pub session: u128,
     /// Which of its commands, from 1. It is applied once, however often it is proposed.
     pub serial: u64,
     /// It has the answers of all commands before this one.
     pub done_below: u64,
-    /// Whether it was proposed before, so that its answer may be known.
-    pub is_again: bool,
     /// What is to be done.
     pub command: Command,
 }
@@ -28,6 +30,9 @@ pub struct Once {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Command {
+    /// Make the session known. All other commands of one that is not known, or not any more, are
+    /// refused: they may have been applied already.
+    Open,
     /// Look, and then do one or the other, at one moment.
     Txn(Txn),
     /// Grant a lease that lasts so many milliseconds from each time that it is kept alive.
@@ -142,6 +147,8 @@ pub struct Event {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Answer {
+    /// The session is known.
+    Opened,
     /// What a transaction did.
     Done {
         /// Whether its conditions held.
@@ -194,6 +201,25 @@ pub enum Refusal {
         /// How much.
         len: u64,
         /// How much may be.
+        max: u64,
+    },
+    /// A key is a claim ([`CLAIMS`](super::limits::CLAIMS)): it may not be deleted, nor hang on no lease or
+    /// on another one.
+    #[error(
+        "{key:?} is a claim: it keeps its lease, and goes only with it; an election is resigned from"
+    )]
+    Claim {
+        /// The key, as text.
+        key: String,
+    },
+    /// A lease cannot last so long, or so short.
+    #[error("a lease of {ttl_ms} ms is not between {min} and {max} ms")]
+    NoTtl {
+        /// How long it was to be, in milliseconds.
+        ttl_ms: u64,
+        /// The least.
+        min: u64,
+        /// The most.
         max: u64,
     },
     /// There is no such lease, or none any more.

@@ -11,7 +11,7 @@ use imbl::{OrdMap, OrdSet, Vector};
 use serde::{Deserialize, Serialize};
 
 use super::command::{Event, Item, LeaseId, Refusal, Revision};
-use super::limits::{PAGE_LEN_MAX, PAGE_MAX};
+use super::limits::{EVENTS_SCAN_MAX, PAGE_LEN_MAX, PAGE_MAX};
 use sessions::Sessions;
 
 /// All keys, with what belongs to them. A clone shares what is the same.
@@ -50,6 +50,17 @@ pub struct Page {
     pub has_more: bool,
     /// The revision at which all of it was so.
     pub revision: Revision,
+}
+
+/// What has happened since a revision.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Events {
+    /// What has, in its order.
+    pub events: Vec<Event>,
+    /// Up to which revision that is all.
+    pub upto: Revision,
+    /// Whether there is more after that already.
+    pub has_more: bool,
 }
 
 /// The keys that begin with a prefix are those up to this one.
@@ -111,8 +122,8 @@ impl State {
         Page { items, has_more, revision: self.revision }
     }
 
-    /// What has happened after a revision to keys that begin with a prefix, at most `max` events. All
-    /// of a revision come together.
+    /// What has happened after a revision to keys that begin with a prefix, at most `max` events and as
+    /// many as go into a page. All of a revision come together.
     ///
     /// # Errors
     ///
@@ -122,7 +133,7 @@ impl State {
         revision: Revision,
         prefix: &[u8],
         max: usize,
-    ) -> Result<Vec<Event>, Refusal> {
+    ) -> Result<Events, Refusal> {
         if revision < self.compacted || revision > self.revision {
             let (oldest, newest) = (self.compacted, self.revision);
             return Err(Refusal::NoRevision { revision, oldest, newest });
@@ -136,17 +147,30 @@ impl State {
                 _ => high = middle,
             }
         }
-        let mut found: Vec<Event> = Vec::new();
-        for event in self.events.skip(low).iter() {
-            let is_next = found.last().is_none_or(|last| last.revision != event.revision);
-            if found.len() >= max && is_next {
-                break;
+        let (mut found, mut len, mut upto) = (Vec::new(), 0, revision);
+        for (seen, event) in self.events.skip(low).iter().enumerate() {
+            let is_full = found.len() >= max || len >= PAGE_LEN_MAX || seen >= EVENTS_SCAN_MAX;
+            if is_full && event.revision != upto {
+                return Ok(Events { events: found, upto, has_more: true });
             }
+            upto = event.revision;
             if event.key.starts_with(prefix) {
+                len += event.key.len() + event.item.as_ref().map_or(0, |item| item.value.len());
                 found.push(event.clone());
             }
         }
-        Ok(found)
+        Ok(Events { events: found, upto: self.revision, has_more: false })
+    }
+
+    /// Up to which revision events are forgotten.
+    #[must_use]
+    pub const fn compacted(&self) -> Revision {
+        self.compacted
+    }
+
+    /// The leases that there are, to be compared with those of another time.
+    pub(super) const fn lease_map(&self) -> &OrdMap<LeaseId, Lease> {
+        &self.leases
     }
 
     /// The leases that there are.

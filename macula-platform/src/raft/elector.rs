@@ -1,4 +1,4 @@
-//! When a member stands for election.
+//! When a member stands for election, and when one that leads says that it is there.
 //!
 //! openraft 0.9 draws one election timeout for a whole life, and asks for votes without asking first
 //! whether anybody would vote; so a member that cannot hear the others comes back with a greater term
@@ -6,6 +6,9 @@
 //! the member's own, and before a member stands it asks the others whether they would vote for it
 //! (Ongaro, *Consensus: Bridging Theory and Practice*, 2014, section 9.6, "pre-vote"). They would not
 //! while they hear a leader.
+//!
+//! openraft waits for an answer for as long as it lets pass between two words of a leader, and a disk may
+//! take longer than that. So a leader's words come from here, and openraft waits for longer.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
@@ -25,13 +28,15 @@ pub struct Config {
     pub band: Duration,
     /// How long the others have to say whether they would vote. 10 ms to 10 s.
     pub ask_within: Duration,
+    /// How often a leader says that it is there. At most a third of the lease.
+    pub heartbeat: Duration,
 }
 
 impl Default for Config {
-    /// 500 ms, 100 ms, 200 ms.
+    /// 500 ms, 100 ms, 200 ms, 100 ms.
     fn default() -> Self {
         let ms = Duration::from_millis;
-        Self { lease: ms(500), band: ms(100), ask_within: ms(200) }
+        Self { lease: ms(500), band: ms(100), ask_within: ms(200), heartbeat: ms(100) }
     }
 }
 
@@ -40,6 +45,8 @@ impl Default for Config {
 pub struct Standing {
     /// The members that vote, in their order.
     pub voters: BTreeSet<MemberId>,
+    /// The groups of which each has to be won by most of it: two while the members change.
+    pub groups: Vec<BTreeSet<MemberId>>,
     /// Whether the member leads.
     pub leads: bool,
 }
@@ -62,6 +69,8 @@ pub enum Input {
     },
     /// The leader wants this member to be the next. The others are not asked: they hear it still.
     Hurry,
+    /// This leader gives its place away, and says nothing meanwhile; or it does not any more.
+    Quiet(bool),
 }
 
 /// What is to be done.
@@ -75,7 +84,12 @@ pub enum Output {
         member: MemberId,
     },
     /// Stand for election.
-    Elect,
+    Elect {
+        /// Whether the leader wants it, so that nobody need wait for its lease.
+        is_hurried: bool,
+    },
+    /// Say to all that this one leads.
+    Beat,
 }
 
 /// Decides when one member stands.
@@ -89,6 +103,9 @@ pub struct Elector {
     /// member's last end is not known.
     heard_at: Instant,
     stands_at: Instant,
+    /// When it says the next time that it leads.
+    beats_at: Instant,
+    is_quiet: bool,
     asking: Option<Asking>,
     round: u64,
     out: VecDeque<Output>,
@@ -111,6 +128,8 @@ impl Elector {
             standing: Standing::default(),
             heard_at: now,
             stands_at: now,
+            beats_at: now,
+            is_quiet: false,
             asking: None,
             round: 0,
             out: VecDeque::new(),
@@ -122,17 +141,28 @@ impl Elector {
     /// Whether this member would vote for another whose log ends with `last`, and its own with `own`.
     #[must_use]
     pub fn would_vote(&self, now: Instant, last: Option<LogId>, own: Option<LogId>) -> bool {
-        !self.standing.leads && now >= self.heard_at + self.config.lease && last >= own
+        !self.standing.leads && !self.hears(now) && last >= own
+    }
+
+    /// Whether a leader was heard within the lease.
+    #[must_use]
+    pub fn hears(&self, now: Instant) -> bool {
+        now < self.heard_at + self.config.lease
     }
 
     /// Waits anew: for the lease, for the bands of those before, and for a part of its own.
     fn wait(&mut self, now: Instant) {
+        self.wait_for(now, self.config.lease);
+    }
+
+    /// Waits anew, for so long before the bands.
+    fn wait_for(&mut self, now: Instant, first: Duration) {
         self.asking = None;
         let others_before = self.standing.voters.range(..self.own).count();
         let before = self.config.band * u32::try_from(others_before).unwrap_or(u32::MAX);
         let band = u64::try_from(self.config.band.as_micros()).unwrap_or(u64::MAX);
         let drawn = Duration::from_micros(self.entropy.below(band));
-        self.stands_at = now + self.config.lease + before + drawn;
+        self.stands_at = now + first + before + drawn;
     }
 
     fn may_stand(&self) -> bool {
@@ -150,11 +180,13 @@ impl Elector {
         self.count(now);
     }
 
-    /// Stands if most would vote for it.
+    /// Stands if most of each group would vote for it. Otherwise it would only raise the term, again and
+    /// again, of those who could win.
     fn count(&mut self, now: Instant) {
-        let would = self.asking.as_ref().map_or(0, |asking| asking.would.len());
-        if would * 2 > self.standing.voters.len() {
-            self.out.push_back(Output::Elect);
+        let Some(Asking { would, .. }) = &self.asking else { return };
+        let is_won = |group: &BTreeSet<_>| group.intersection(would).count() * 2 > group.len();
+        if self.standing.groups.iter().all(is_won) {
+            self.out.push_back(Output::Elect { is_hurried: false });
             self.wait(now);
         }
     }
@@ -168,12 +200,17 @@ impl Machine for Elector {
         match input {
             Input::Stands(standing) => {
                 if self.standing != standing {
+                    // What it says first comes with its being elected.
+                    self.beats_at = now + self.config.heartbeat;
                     self.standing = standing;
-                    self.wait(now);
+                    // Whoever votes alone has promised nothing to another one.
+                    let is_alone = self.standing.voters.iter().eq([&self.own]);
+                    self.wait_for(now, if is_alone { Duration::ZERO } else { self.config.lease });
                 }
             }
             Input::Heard => {
                 self.heard_at = now;
+                self.out.retain(|output| *output != Output::Elect { is_hurried: false });
                 self.wait(now);
             }
             Input::Answered { round, member, would } => {
@@ -186,9 +223,10 @@ impl Machine for Elector {
                     self.count(now);
                 }
             }
+            Input::Quiet(is_quiet) => self.is_quiet = is_quiet,
             Input::Hurry => {
                 if self.may_stand() {
-                    self.out.push_back(Output::Elect);
+                    self.out.push_back(Output::Elect { is_hurried: true });
                     self.wait(now);
                 }
             }
@@ -196,8 +234,17 @@ impl Machine for Elector {
     }
 
     fn handle_timeout(&mut self, now: Instant) {
-        if self.asking.as_ref().is_some_and(|asking| now >= asking.until) {
-            self.wait(now);
+        if self.standing.leads {
+            if now >= self.beats_at {
+                self.beats_at = now + self.config.heartbeat;
+                if !self.is_quiet {
+                    self.out.push_back(Output::Beat);
+                }
+            }
+        } else if self.asking.as_ref().is_some_and(|asking| now >= asking.until) {
+            // Nobody was disturbed by a question, so it can be asked again soon: the others may have heard
+            // the last word of a leader that is gone a moment later than this one.
+            self.wait_for(now, Duration::ZERO);
         } else if self.asking.is_none() && self.may_stand() && now >= self.stands_at {
             self.ask(now);
         }
@@ -208,6 +255,9 @@ impl Machine for Elector {
     }
 
     fn poll_timeout(&self) -> Option<(Instant, &'static str)> {
+        if self.standing.leads {
+            return Some((self.beats_at, "heartbeat"));
+        }
         if let Some(asking) = &self.asking {
             return Some((asking.until, "pre-vote"));
         }
@@ -221,14 +271,22 @@ mod tests {
     use crate::raft::types::MemberId;
     use macula_core::entropy::Entropy;
     use macula_core::machine::Machine as _;
+    use std::collections::BTreeSet;
     use std::time::{Duration, Instant};
+
+    const ELECT: Output = Output::Elect { is_hurried: false };
 
     fn member(number: u64) -> MemberId {
         MemberId::from(number)
     }
 
     fn standing(voters: u64) -> Standing {
-        Standing { voters: (1..=voters).map(member).collect(), leads: false }
+        standing_of([(1..=voters).map(member).collect()])
+    }
+
+    fn standing_of<const N: usize>(groups: [BTreeSet<MemberId>; N]) -> Standing {
+        let voters = groups.iter().flatten().copied().collect();
+        Standing { voters, groups: groups.to_vec(), leads: false }
     }
 
     struct One {
@@ -271,9 +329,31 @@ mod tests {
     }
 
     #[test]
+    fn who_hears_a_leader_does_not_stand_though_it_was_about_to() {
+        let mut one = One::new(1, 3);
+        let asks = one.next().1;
+        let round = asks.iter().find_map(|output| match output {
+            Output::Ask { round, .. } => Some(*round),
+            _ => None,
+        });
+        let answered = Input::Answered { round: round.unwrap(), member: member(2), would: true };
+        one.elector.handle(one.now, answered.clone());
+        one.elector.handle(one.now, Input::Heard);
+        assert_eq!(one.elector.poll_output(), None);
+        one.elector.handle(one.now, answered);
+        assert_eq!(one.elector.poll_output(), None);
+    }
+
+    #[test]
     fn who_is_alone_stands_at_once_when_its_time_has_come() {
-        let mut one = One::new(1, 1);
-        assert_eq!(one.next().1, [Output::Elect]);
+        let (mut one, config) = (One::new(1, 1), Config::default());
+        // There is nobody whose lease it had to wait for.
+        let (took, told) = one.next();
+        assert_eq!(told, [ELECT]);
+        assert!(took < config.band, "{took:?}");
+        let (took, told) = one.next();
+        assert_eq!(told, [ELECT]);
+        assert!(took >= config.lease, "{took:?}");
     }
 
     #[test]
@@ -287,8 +367,21 @@ mod tests {
         assert_eq!(one.answer(1, 9, true), []);
         assert_eq!(one.answer(0, 3, true), []);
         assert_eq!(one.answer(1, 4, false), []);
-        assert_eq!(one.answer(1, 3, true), [Output::Elect]);
+        assert_eq!(one.answer(1, 3, true), [ELECT]);
         assert_eq!(one.answer(1, 5, true), []);
+    }
+
+    #[test]
+    fn while_members_change_most_of_each_group_have_to_be_for_it() {
+        let mut one = One::new(1, 5);
+        let next = [1, 3, 4, 5].into_iter().map(member).collect();
+        one.handle(Input::Stands(standing_of([(1..=5).map(member).collect(), next])));
+        one.next();
+        let round = one.elector.round;
+        assert_eq!(one.answer(round, 2, true), []);
+        // Three of five, and two of four.
+        assert_eq!(one.answer(round, 5, true), []);
+        assert_eq!(one.answer(round, 3, true), [ELECT]);
     }
 
     #[test]
@@ -307,7 +400,7 @@ mod tests {
         let Config { lease, band, .. } = Config::default();
         for number in 1..=3_u32 {
             let mut one = One::new(number.into(), 3);
-            let mut waits = std::collections::BTreeSet::new();
+            let mut waits = BTreeSet::new();
             for _ in 0..100 {
                 one.handle(Input::Heard);
                 let wait = one.elector.poll_timeout().unwrap().0 - one.now;
@@ -330,7 +423,38 @@ mod tests {
         assert!(!one.elector.would_vote(later, None, last));
         one.handle(Input::Stands(Standing { leads: true, ..standing(3) }));
         assert!(!one.elector.would_vote(later, last, last));
-        assert_eq!(one.elector.poll_timeout(), None);
+        assert_eq!(one.elector.poll_timeout().unwrap().1, "heartbeat");
+    }
+
+    #[test]
+    fn who_leads_says_so_again_and_again_unless_it_gives_its_place_away() {
+        let mut one = One::new(1, 3);
+        one.handle(Input::Stands(Standing { leads: true, ..standing(3) }));
+        let beat = Config::default().heartbeat;
+        for _ in 0..10 {
+            assert_eq!(one.next(), (beat, vec![Output::Beat]));
+        }
+        one.handle(Input::Quiet(true));
+        assert_eq!(one.next(), (beat, vec![]));
+        one.handle(Input::Quiet(false));
+        assert_eq!(one.next(), (beat, vec![Output::Beat]));
+        one.handle(Input::Stands(standing(3)));
+        assert_eq!(one.elector.poll_timeout().unwrap().1, "election timeout");
+    }
+
+    #[test]
+    fn who_was_refused_asks_again_soon_and_disturbs_nobody() {
+        let Config { lease, band, ask_within, .. } = Config::default();
+        let mut one = One::new(1, 3);
+        let (first, asked) = one.next();
+        assert!(first >= lease && asked.len() == 2);
+        one.answer(1, 2, false);
+        assert_eq!(one.next(), (ask_within, vec![]));
+        let (again, asked) = one.next();
+        assert!(again < band && asked.len() == 2, "{again:?}");
+        assert_eq!(one.answer(2, 2, true), [ELECT]);
+        // It waits for what comes of that for as long as for a leader.
+        assert!(one.next().0 >= lease);
     }
 
     #[test]
@@ -339,6 +463,6 @@ mod tests {
         assert_eq!(one.elector.poll_timeout(), None);
         assert_eq!(one.handle(Input::Hurry), []);
         let mut voter = One::new(2, 3);
-        assert_eq!(voter.handle(Input::Hurry), [Output::Elect]);
+        assert_eq!(voter.handle(Input::Hurry), [Output::Elect { is_hurried: true }]);
     }
 }

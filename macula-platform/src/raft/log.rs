@@ -1,33 +1,63 @@
 //! The log of a member, its vote, and who the member is.
 //!
-//! What is appended can be read at once, and is told to be written when it is on disk. Whatever
-//! comes in while the disk is busy goes to it together, in the order in which it came: one commit
-//! for all (Hagmann, *Reimplementing the Cedar File System Using Logging and Group Commit*, 1987).
+//! What is appended can be read at once. Whatever comes in while the disk is busy goes to it together, in
+//! the order in which it came: one commit for all (Hagmann, *Reimplementing the Cedar File System Using
+//! Logging and Group Commit*, 1987).
+//!
+//! openraft 0.9 waits for each append, one command after the other, and hears nobody meanwhile. So it is
+//! told at once that an entry is written, and whoever would act upon that waits for the disk instead:
+//!
+//! - a [service](super::service) does not acknowledge entries before they are [on disk](LogStore::acknowledged),
+//! - a leader takes no acknowledgement of others for entries that are not on its own disk, and tells nobody
+//!   that they are agreed upon ([`Way`](super::network)),
+//! - a [state](super::machine) applies nothing that is not on its own disk.
+//!
+//! So an entry is agreed upon, applied and answered only when it is on the disks of most, the leader's
+//! among them; and the leader's disk and those of the others work at the same time (Ongaro, *Consensus:
+//! Bridging Theory and Practice*, 2014, section 10.2.1). What else rests on entries that are on disk:
+//!
+//! - *Votes.* They are waited for, and all writes have one order: whoever has voted, or stands, has on disk
+//!   what it had when it did. What it has lost it has acknowledged to nobody.
+//! - *One term, one leader's life.* A leader may lose entries of its term that others have. If it went on
+//!   leading in that term, as openraft would have it, it would give the same ids to other entries; and not
+//!   knowing any more what was agreed upon in its term it would answer reads with what is old. So its vote
+//!   is [not taken for won](opening) when the log is opened again, and it has to win a later term.
+//! - *Up to where all is agreed upon* is a hint for the next life, written after the entries that it names.
+//! - *Truncation* is waited for. *Purging* is not: what is there in spite of it does no harm, and what comes
+//!   later is written later. But nothing is purged before the snapshot that has it is on disk; openraft has
+//!   the one installed and the other purged at one time.
+//! - *Members.* Entries that change them count from when they are appended, as in Raft; openraft takes one
+//!   for agreed upon early only if its leader alone votes, and what follows waits for its being applied.
+//! - *Reads* wait for the state, which has nothing early.
+//!
 //! When it is opened every row is looked at, and there may be no hole between them.
 
+mod flushing;
 mod opening;
 mod writer;
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::ops::{Bound, RangeBounds};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use openraft::storage::{LogFlushed, RaftLogStorage};
 use openraft::{LogState, OptionalSend, RaftLogReader, StorageIOError};
 use parking_lot::Mutex;
 use redb::{ReadTransaction, TableDefinition};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::media::{Store, StoreError};
 use super::sealed::{self, Damage};
+use super::snapshots::Snapshots;
 use super::types::{Entry, LogId, MemberId, StorageError, Types, Vote};
 
+use flushing::Flushed;
 pub(super) use opening::open;
 use writer::Write;
 
 /// The name of the file.
-const FILE: &str = "log.redb";
+pub(super) const FILE: &str = "log.redb";
 
 /// Entries by index.
 const ENTRIES: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("entries");
@@ -35,8 +65,10 @@ const ENTRIES: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("entries")
 /// Everything else by name.
 const FACTS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("facts");
 
-/// Facts: who the member is, whom it has voted for, up to where the log is gone, and committed.
+/// Facts: who the member is, of which group, whom it has voted for, up to where the log is gone, and
+/// committed.
 const MEMBER: &str = "member";
+const GROUP: &str = "group";
 const VOTE: &str = "vote";
 const PURGED: &str = "purged";
 const COMMITTED: &str = "committed";
@@ -46,6 +78,10 @@ const WRITES_MAX: usize = 4_096;
 
 /// How many bytes of entries that are on disk are kept in memory too, for those who follow.
 const CACHE_LEN: usize = 8 << 20;
+
+/// How many bytes of entries wait for the disk at most, with what comes in at one time beyond. Further ones
+/// wait, and openraft with them.
+const WAITING_LEN_MAX: u64 = 64 << 20;
 
 /// How many bytes of entries are read at one time, unless the first alone has more.
 const READ_LEN: usize = 1 << 20;
@@ -59,11 +95,16 @@ struct Shared {
     member: MemberId,
     tail: Mutex<Tail>,
     writes: mpsc::Sender<Write>,
+    flushed: watch::Sender<Flushed>,
+    /// What has what is purged.
+    snapshots: OnceLock<Snapshots>,
 }
 
 /// What is known of the log without asking the disk.
 #[derive(Debug, Default)]
 struct Tail {
+    /// The group, by the member that has founded it.
+    group: Option<MemberId>,
     vote: Option<Vote>,
     committed: Option<LogId>,
     purged: Option<LogId>,
@@ -74,8 +115,10 @@ struct Tail {
     entries: BTreeMap<u64, (Entry, usize)>,
     /// How many bytes they have.
     len: usize,
-    /// Up to which index all is on disk.
+    /// All entries before this index are on disk.
     flushed: u64,
+    /// How many writes were given to the writer, those aside for which nobody waits.
+    sent: u64,
     /// How many bytes were appended since it was opened, with what it had then.
     appended_len: u64,
 }
@@ -94,8 +137,7 @@ impl Tail {
     /// Forgets what is on disk and more than the cache holds.
     fn trim(&mut self) {
         while self.len > CACHE_LEN {
-            let Some(first) = self.entries.first_entry().filter(|e| *e.key() <= self.flushed)
-            else {
+            let Some(first) = self.entries.first_entry().filter(|e| *e.key() < self.flushed) else {
                 break;
             };
             self.len -= first.remove().1;
@@ -142,6 +184,50 @@ impl LogStore {
     /// How many bytes were appended since it was opened.
     pub(super) fn appended_len(&self) -> u64 {
         self.0.tail.lock().appended_len
+    }
+
+    /// The group that the log is of, by the member that has founded it. One that this member was about to
+    /// found is none as long as the log has nothing.
+    pub(super) fn group(&self) -> Option<MemberId> {
+        let tail = self.0.tail.lock();
+        tail.group.filter(|group| tail.last.is_some() || *group != self.0.member)
+    }
+
+    /// The log is of this group from now on.
+    pub(super) async fn belong(&self, group: MemberId) -> Result<(), StoreError> {
+        if self.0.tail.lock().group == Some(group) {
+            return Ok(());
+        }
+        let room = self.room().await?;
+        let (done, written) = oneshot::channel();
+        {
+            let mut tail = self.0.tail.lock();
+            tail.group = Some(group);
+            tail.sent += 1;
+            room.send(Write::Group(group, done));
+        }
+        on_disk(written).await
+    }
+
+    /// Goes with these snapshots from now on: nothing is purged that they do not have on disk.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Damaged`] if they lack what is purged.
+    pub(super) fn goes_with(&self, snapshots: &Snapshots) -> Result<(), StoreError> {
+        let purged = self.0.tail.lock().purged;
+        if purged > snapshots.kept() {
+            let what = format!("the snapshot of what is purged, {purged:?}");
+            return Err(self.0.store.damaged(Damage::Missing { what }));
+        }
+        // A log is opened for one member, which has one set of snapshots.
+        let _: &Snapshots = self.0.snapshots.get_or_init(|| snapshots.clone());
+        Ok(())
+    }
+
+    /// Up to where all is agreed upon, as far as the log knows.
+    pub(super) fn committed(&self) -> Option<LogId> {
+        self.0.tail.lock().committed
     }
 
     /// The last entry of the log.
@@ -282,7 +368,14 @@ impl RaftLogReader<Types> for LogStore {
         from: u64,
         to: u64,
     ) -> Result<Vec<Entry>, StorageError> {
-        self.entries(from, to, READ_LEN).await.map_err(reading)
+        let found = self.entries(from, to, READ_LEN).await.map_err(reading)?;
+        // A replication that has ended without knowing may ask for what is purged. What comes after it does
+        // not follow upon what it says was before, and a member that took it would have a hole in its log.
+        Ok(if found.first().is_some_and(|first| first.log_id.index != from) {
+            Vec::new()
+        } else {
+            found
+        })
     }
 }
 
@@ -305,6 +398,7 @@ impl RaftLogStorage<Types> for LogStore {
         {
             let mut tail = self.0.tail.lock();
             tail.vote = Some(*vote);
+            tail.sent += 1;
             room.send(Write::Vote(*vote, done));
         }
         on_disk(written).await.map_err(failed)
@@ -335,6 +429,7 @@ impl RaftLogStorage<Types> for LogStore {
         I: IntoIterator<Item = Entry> + OptionalSend,
         I::IntoIter: OptionalSend,
     {
+        self.not_too_far().await.map_err(writing)?;
         let mut rows = Vec::new();
         let mut whole = Vec::new();
         for entry in entries {
@@ -343,9 +438,14 @@ impl RaftLogStorage<Types> for LogStore {
             rows.push((whole.last().map_or(0, |(entry, _)| entry.log_id.index), row));
         }
         let room = self.room().await.map_err(writing)?;
-        let mut tail = self.0.tail.lock();
-        whole.into_iter().for_each(|(entry, len)| tail.push(entry, len));
-        room.send(Write::Append(rows, callback));
+        {
+            let mut tail = self.0.tail.lock();
+            whole.into_iter().for_each(|(entry, len)| tail.push(entry, len));
+            tail.sent += 1;
+            room.send(Write::Append(rows));
+        }
+        // It is not yet: whoever would act upon it waits.
+        callback.log_io_completed(Ok(()));
         Ok(())
     }
 
@@ -357,16 +457,20 @@ impl RaftLogStorage<Types> for LogStore {
             let mut tail = self.0.tail.lock();
             let gone = tail.entries.split_off(&from.index);
             tail.len -= gone.values().map(|(_, len)| len).sum::<usize>();
-            tail.flushed = tail.flushed.min(from.index.saturating_sub(1));
+            tail.flushed = tail.flushed.min(from.index);
             tail.last = before.or(tail.purged);
+            tail.sent += 1;
             room.send(Write::Truncate(from.index, done));
         }
         on_disk(written).await.map_err(writing)
     }
 
     async fn purge(&mut self, to: LogId) -> Result<(), StorageError> {
+        // Nobody need wait for the purging itself: what is there in spite of it does no harm.
+        if let Some(snapshots) = self.0.snapshots.get() {
+            snapshots.kept_to(to).await.map_err(writing)?;
+        }
         let room = self.room().await.map_err(writing)?;
-        let (done, written) = oneshot::channel();
         {
             let mut tail = self.0.tail.lock();
             let kept = tail.entries.split_off(&(to.index + 1));
@@ -376,9 +480,10 @@ impl RaftLogStorage<Types> for LogStore {
             if tail.last.is_none_or(|last| last.index <= to.index) {
                 tail.last = Some(to);
             }
-            room.send(Write::Purge(to, done));
+            tail.sent += 1;
+            room.send(Write::Purge(to));
         }
-        on_disk(written).await.map_err(writing)
+        Ok(())
     }
 }
 

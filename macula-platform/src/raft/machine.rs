@@ -9,6 +9,7 @@ use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder, Snapshot, Storag
 use parking_lot::{RwLock, RwLockReadGuard};
 use tokio::sync::watch;
 
+use super::log::LogStore;
 use super::media::StoreError;
 use super::snapshots::{Image, Snapshots};
 use super::types::{Entry, LogId, Membership, Reply, SnapshotMeta, StorageError, Types};
@@ -48,6 +49,8 @@ impl<R> Clone for Machine<R> {
 #[derive(Debug)]
 struct Shared<R> {
     snapshots: Snapshots,
+    /// The log whose entries are applied.
+    log: Option<LogStore>,
     state: RwLock<Applied<R>>,
     index: watch::Sender<u64>,
 }
@@ -80,12 +83,13 @@ fn restored<R: Replicated>(image: &Image) -> Result<R, StoreError> {
 }
 
 impl<R: Replicated> Machine<R> {
-    /// The state of the current snapshot.
+    /// The state of the current snapshot. What is applied to it has to be on the disk of a log before, if
+    /// there is one.
     ///
     /// # Errors
     ///
     /// [`StoreError`] if it cannot be read.
-    pub(super) fn open(snapshots: Snapshots) -> Result<Self, StoreError> {
+    pub(super) fn open(snapshots: Snapshots, log: Option<LogStore>) -> Result<Self, StoreError> {
         let applied = match snapshots.current() {
             Some((meta, image)) => Applied {
                 state: restored(&image)?,
@@ -95,7 +99,7 @@ impl<R: Replicated> Machine<R> {
             None => Applied::default(),
         };
         let (index, _) = watch::channel(applied.last.map_or(0, |last| last.index));
-        Ok(Self(Arc::new(Shared { snapshots, state: RwLock::new(applied), index })))
+        Ok(Self(Arc::new(Shared { snapshots, log, state: RwLock::new(applied), index })))
     }
 
     /// The state as it is now. Nothing is applied while it is held.
@@ -156,6 +160,11 @@ impl<R: Replicated> RaftStateMachine<Types> for Machine<R> {
         I: IntoIterator<Item = Entry> + OptionalSend,
         I::IntoIter: OptionalSend,
     {
+        let entries: Vec<Entry> = entries.into_iter().collect();
+        if let (Some(log), Some(last)) = (&self.0.log, entries.last()) {
+            let flushed = log.flushed_to(last.log_id.index).await;
+            flushed.map_err(|error| StorageIOError::apply(last.log_id, &error))?;
+        }
         let mut replies = Vec::new();
         let mut applied = self.0.state.write();
         for entry in entries {
@@ -200,6 +209,9 @@ impl<R: Replicated> RaftStateMachine<Types> for Machine<R> {
             let why = panic.to_string();
             Err(StoreError::Io { file: super::snapshots::FILE, why })
         });
+        if installed.is_err() {
+            self.0.snapshots.fail();
+        }
         let signature = Some(meta.signature());
         installed.map_err(|error| StorageIOError::write_snapshot(signature, &error).into())
     }

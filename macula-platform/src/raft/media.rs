@@ -6,14 +6,16 @@
 //! there before. What an older commit had would be a lie: more was acknowledged since.
 
 #[cfg(test)]
-pub mod faulty;
+pub(crate) mod faulty;
 mod mirrored;
 
+use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::fs::{File, OpenOptions};
 use std::path::PathBuf;
+use std::sync::Arc;
 
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use redb::backends::{FileBackend, InMemoryBackend};
 use redb::{
     Database, Durability, ReadTransaction, ReadableDatabase, StorageBackend, WriteTransaction,
@@ -49,6 +51,20 @@ pub trait Medium: Debug + Send + Sync + 'static {
     fn rename(&self, name: &str, to: Option<&str>) -> std::io::Result<()>;
 }
 
+/// Gives files other names, under which nothing looks for them. Those that are not there need none.
+///
+/// # Errors
+///
+/// If one of them cannot be renamed; those before it are.
+pub(super) fn set_aside(medium: &dyn Medium, names: &[&str], mark: &str) -> std::io::Result<()> {
+    for name in names {
+        if medium.has(name)? {
+            medium.rename(name, Some(&format!("{name}.{mark}")))?;
+        }
+    }
+    Ok(())
+}
+
 /// Files in a folder, which is made if it is not there.
 #[derive(Debug, Clone)]
 pub struct Folder(pub PathBuf);
@@ -75,22 +91,56 @@ impl Medium for Folder {
     }
 }
 
-/// Memory: what is there ends with the process.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Memory;
+/// Memory: what is there ends with the last clone of this, so that a member that is started anew in the
+/// same process has what it had.
+#[derive(Debug, Clone, Default)]
+pub struct Memory(Arc<Mutex<BTreeMap<String, Arc<InMemoryBackend>>>>);
 
 impl Medium for Memory {
-    fn file(&self, _name: &str) -> std::io::Result<Box<dyn StorageBackend>> {
-        Ok(Box::new(InMemoryBackend::new()))
+    fn file(&self, name: &str) -> std::io::Result<Box<dyn StorageBackend>> {
+        let mut files = self.0.lock();
+        let file = files.entry(name.to_owned()).or_insert_with(|| Arc::new(InMemoryBackend::new()));
+        Ok(Box::new(Kept(Arc::clone(file))))
     }
 
-    fn has(&self, _name: &str) -> std::io::Result<bool> {
-        // What is opened is new, and needs no other name until it is whole.
-        Ok(true)
+    fn has(&self, name: &str) -> std::io::Result<bool> {
+        Ok(self.0.lock().contains_key(name))
     }
 
-    fn rename(&self, _name: &str, _to: Option<&str>) -> std::io::Result<()> {
+    fn rename(&self, name: &str, to: Option<&str>) -> std::io::Result<()> {
+        let mut files = self.0.lock();
+        let file = files.remove(name);
+        let file = file.ok_or_else(|| std::io::Error::from(std::io::ErrorKind::NotFound))?;
+        if let Some(to) = to {
+            files.insert(to.to_owned(), file);
+        }
         Ok(())
+    }
+}
+
+/// A file in memory that outlives its database.
+#[derive(Debug)]
+struct Kept(Arc<InMemoryBackend>);
+
+impl StorageBackend for Kept {
+    fn len(&self) -> Result<u64, std::io::Error> {
+        self.0.len()
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> Result<(), std::io::Error> {
+        self.0.read(offset, out)
+    }
+
+    fn set_len(&self, len: u64) -> Result<(), std::io::Error> {
+        self.0.set_len(len)
+    }
+
+    fn sync_data(&self) -> Result<(), std::io::Error> {
+        self.0.sync_data()
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> Result<(), std::io::Error> {
+        self.0.write(offset, data)
     }
 }
 
@@ -138,22 +188,22 @@ impl StoreError {
         matches!(self, Self::Damaged { .. } | Self::Corrupted { .. })
     }
 
-    pub(super) fn of(file: &'static str, error: impl Into<redb::Error>) -> Self {
+    pub(crate) fn of(file: &'static str, error: impl Into<redb::Error>) -> Self {
         match error.into() {
             redb::Error::Corrupted(why) => Self::Corrupted { file, why },
             other => Self::Io { file, why: other.to_string() },
         }
     }
 
-    pub(super) fn io(file: &'static str, error: &std::io::Error) -> Self {
+    pub(crate) fn io(file: &'static str, error: &std::io::Error) -> Self {
         Self::Io { file, why: error.to_string() }
     }
 }
 
 /// An open file.
 #[derive(Debug)]
-pub(super) struct Store {
-    pub(super) name: &'static str,
+pub(crate) struct Store {
+    pub(crate) name: &'static str,
     /// None once it is closed.
     database: RwLock<Option<Database>>,
 }
@@ -164,7 +214,7 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError`] if it is damaged anywhere, or cannot be read.
-    pub(super) fn open(medium: &dyn Medium, name: &'static str) -> Result<Self, StoreError> {
+    pub(crate) fn open(medium: &dyn Medium, name: &'static str) -> Result<Self, StoreError> {
         let io = |error| StoreError::io(name, &error);
         if !medium.has(name).map_err(io)? {
             // A file that is not whole yet cannot be told from one that is damaged; so it has
@@ -194,12 +244,12 @@ impl Store {
 
     /// Closes the file for whoever opens it next, though this lives on: nothing is read or written
     /// from now on. It waits until what is being written is on disk.
-    pub(super) fn close(&self) {
+    pub(crate) fn close(&self) {
         drop(self.database.write().take());
     }
 
     /// Does something with the file, which is not closed meanwhile.
-    pub(super) fn with<T>(
+    pub(crate) fn with<T>(
         &self,
         what: impl FnOnce(&Database) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
@@ -210,7 +260,7 @@ impl Store {
     }
 
     /// Writes something: all of it is on disk, or nothing, when this returns.
-    pub(super) fn write<T>(
+    pub(crate) fn write<T>(
         &self,
         what: impl FnOnce(&WriteTransaction) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
@@ -230,18 +280,18 @@ impl Store {
     }
 
     /// Reads something, as it is at one moment.
-    pub(super) fn read<T>(
+    pub(crate) fn read<T>(
         &self,
         what: impl FnOnce(&ReadTransaction) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
         self.with(|database| what(&database.begin_read().map_err(|error| self.failed(error))?))
     }
 
-    pub(super) fn failed(&self, error: impl Into<redb::Error>) -> StoreError {
+    pub(crate) fn failed(&self, error: impl Into<redb::Error>) -> StoreError {
         StoreError::of(self.name, error)
     }
 
-    pub(super) fn damaged(&self, damage: Damage) -> StoreError {
+    pub(crate) fn damaged(&self, damage: Damage) -> StoreError {
         StoreError::Damaged { file: self.name, damage }
     }
 }

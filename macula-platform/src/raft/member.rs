@@ -3,35 +3,43 @@
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use macula_core::clock::{Clock as _, TokioClock};
 use macula_core::entropy::Entropy;
 use macula_core::identity::NodeId;
 use macula_core::port::{Answer, Call, Serve};
 use openraft::error::{ClientWriteError, InitializeError, RaftError};
 use openraft::{EmptyNode, Raft, SnapshotPolicy};
+use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use super::acks::{Acks, counted};
+use super::barrier::Barrier;
 use super::driving::{self, Driving};
 use super::elector::{self, Elector};
 use super::log::{self, LogStore};
 use super::machine::{Machine, Replicated};
 use super::media::{Medium, StoreError};
+use super::metrics;
 use super::network::Network;
 use super::service::Service;
 use super::snapshots::Snapshots;
-use super::types::{Command, MemberId, Reply, Types};
+use super::timer::Timer;
+use super::types::{Command, MemberId, Reply, Types, Vote};
 use super::wire;
+
+/// How many entries a leader sends at one time; or fewer, if they are long.
+const APPEND_ENTRIES: u64 = 4_096;
+
+/// For how many leases a disk may bring nothing about though something waits for it.
+const PATIENCE_LEASES: u32 = 20;
 
 /// How a member behaves.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
-    /// How often a leader says that it is there.
-    pub heartbeat: Duration,
-    /// When a member stands for election.
+    /// When a member stands for election, and how often a leader says that it is there.
     pub elections: elector::Config,
     /// After how many entries a snapshot is made.
     pub snapshot_entries: u64,
@@ -42,10 +50,9 @@ pub struct Config {
 }
 
 impl Default for Config {
-    /// A heartbeat each 100 ms, a snapshot each 10,000 entries or 64 MiB, of which 1,000 are kept.
+    /// A snapshot each 10,000 entries or 64 MiB, of which 1,000 are kept.
     fn default() -> Self {
         Self {
-            heartbeat: Duration::from_millis(100),
             elections: elector::Config::default(),
             snapshot_entries: 10_000,
             snapshot_len: 64 << 20,
@@ -69,6 +76,8 @@ pub struct Parts {
     pub seed: u64,
     /// How it behaves.
     pub config: Config,
+    /// What its waits and promises are counted by.
+    pub timer: Arc<dyn Timer>,
 }
 
 /// Why a member does not run.
@@ -87,7 +96,7 @@ pub enum StartError {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ProposeError {
-    /// This member does not lead. Nothing was proposed.
+    /// This member does not lead. What was proposed while it did may be agreed upon all the same.
     #[error("another member leads: {}", leader.map_or_else(|| "none is known".to_owned(), |leader| leader.to_string()))]
     NotLeader {
         /// Who does, as far as is known.
@@ -103,11 +112,18 @@ pub enum ProposeError {
 
 /// A member that runs. It ends when it is dropped.
 pub struct Member<R> {
-    raft: Raft<Types>,
     machine: Machine<R>,
     service: Service,
-    driving: Arc<Driving>,
-    own: MemberId,
+    pub(super) driving: Arc<Driving>,
+    barrier: Barrier,
+    lease: Duration,
+    timer: Arc<dyn Timer>,
+    pub(super) raft: Raft<Types>,
+    pub(super) network: Network,
+    pub(super) acks: Arc<Mutex<Acks>>,
+    /// Who is to lead next. Nothing is proposed meanwhile.
+    pub(super) leaving_to: Mutex<Option<MemberId>>,
+    pub(super) own: MemberId,
     _tasks: JoinSet<()>,
 }
 
@@ -121,17 +137,22 @@ fn millis(span: Duration) -> u64 {
     u64::try_from(span.as_millis()).unwrap_or(u64::MAX).max(1)
 }
 
-/// What openraft is told. It does not stand for election by itself.
+/// What openraft is told. It neither stands for election nor says that it leads by itself.
 fn told(config: &Config) -> openraft::Config {
-    let lease = millis(config.elections.lease);
+    // For so long it waits for an answer. A disk that takes its time is no reason to send all again, as
+    // long as the lease does not suffer.
+    let within = millis(config.elections.lease / 2);
     openraft::Config {
         cluster_name: "macula".to_owned(),
-        heartbeat_interval: millis(config.heartbeat),
-        // The greater is how long it votes for nobody after it has heard a leader.
-        election_timeout_min: lease.saturating_sub(1),
-        election_timeout_max: lease,
+        heartbeat_interval: within,
+        enable_heartbeat: false,
+        // The greater is how long it votes for nobody after it has heard a leader. The service does
+        // not even ask it before the lease has ended.
+        election_timeout_min: within + 1,
+        election_timeout_max: within + 2,
         enable_elect: false,
         snapshot_policy: SnapshotPolicy::LogsSinceLast(config.snapshot_entries),
+        max_payload_entries: APPEND_ENTRIES,
         max_in_snapshot_log_to_keep: config.kept_entries,
         replication_lag_threshold: config.snapshot_entries.saturating_mul(2),
         ..openraft::Config::default()
@@ -145,29 +166,39 @@ impl<R: Replicated> Member<R> {
     ///
     /// [`StartError`].
     pub async fn start(parts: Parts) -> Result<Self, StartError> {
-        let Parts { medium, node, new_life, call, seed, config } = parts;
+        let Parts { medium, node, new_life, call, seed, config, timer } = parts;
         let opened = tokio::task::spawn_blocking(move || {
             let snapshots = Snapshots::open(&*medium)?;
             let log = log::open(&*medium, node, new_life)?;
-            Ok::<_, StoreError>((log, Machine::<R>::open(snapshots)?))
+            log.goes_with(&snapshots)?;
+            let machine = Machine::<R>::open(snapshots, Some(log.clone()))?;
+            Ok::<_, StoreError>((log, machine))
         });
         let opened = opened.await.map_err(|panic| StartError::Raft(panic.to_string()))?;
         let (log, machine) = opened?;
         let own = log.member();
-        let network = Network { own, call };
+        let acks = Arc::<Mutex<Acks>>::default();
+        let network = Network {
+            own,
+            log: log.clone(),
+            call,
+            timer: Arc::clone(&timer),
+            acks: Arc::clone(&acks),
+            offered: Arc::default(),
+        };
         let failed = |error: &dyn std::fmt::Display| StartError::Raft(error.to_string());
         let settings = told(&config).validate().map_err(|error| failed(&error))?;
         let raft =
             Raft::new(own, Arc::new(settings), network.clone(), log.clone(), machine.clone());
         let raft = raft.await.map_err(|error| failed(&error))?;
-        let elector =
-            Elector::new(config.elections, own, Entropy::from_seed(seed), TokioClock.now());
-        let driving = Driving::new(elector);
+        let elector = Elector::new(config.elections, own, Entropy::from_seed(seed), timer.now());
+        let driving = Driving::new(elector, Arc::clone(&timer));
         let service = Service::new(
             raft.clone(),
             log.clone(),
             machine.snapshots().clone(),
             Arc::clone(&driving),
+            Arc::clone(&network.offered),
         );
         let mut tasks = JoinSet::new();
         let within = config.elections.ask_within;
@@ -177,8 +208,23 @@ impl<R: Replicated> Member<R> {
             machine.applied(),
             config.snapshot_len,
         ));
-        tasks.spawn(driving::drive(Arc::clone(&driving), raft.clone(), log, network, within));
-        Ok(Self { raft, machine, service, driving, own, _tasks: tasks })
+        tasks.spawn(metrics::tell(raft.clone(), log.clone()));
+        let ways = network.clone();
+        tasks.spawn(driving::drive(Arc::clone(&driving), raft.clone(), log, ways, within));
+        Ok(Self {
+            machine,
+            service,
+            driving,
+            barrier: Barrier::new(raft.clone(), Arc::clone(&acks)),
+            lease: config.elections.lease,
+            timer,
+            raft,
+            network,
+            acks,
+            leaving_to: Mutex::default(),
+            own,
+            _tasks: tasks,
+        })
     }
 
     /// Which member it is.
@@ -187,12 +233,29 @@ impl<R: Replicated> Member<R> {
         self.own
     }
 
-    /// Makes a group of this member alone, unless it has been in one.
+    /// The group that it is in, by the member that has founded it; none if it is in none yet.
+    #[must_use]
+    pub fn group(&self) -> Option<MemberId> {
+        self.service.log.group()
+    }
+
+    /// It is of this group from now on, and of no other.
+    pub(super) async fn belong(&self, group: MemberId) -> Result<(), ProposeError> {
+        let named = self.service.log.belong(group).await;
+        named.map_err(|error| ProposeError::Failed(error.to_string()))
+    }
+
+    /// Makes a group of this member alone, unless it has been in one, or is to come back to one.
     ///
     /// # Errors
     ///
     /// [`ProposeError::Failed`].
     pub async fn found(&self) -> Result<(), ProposeError> {
+        // One that is to come back to its group founds no other.
+        if self.service.log.last().is_some() || self.group().is_some() {
+            return Ok(());
+        }
+        self.belong(self.own).await?;
         let alone = BTreeMap::from([(self.own, EmptyNode {})]);
         match self.raft.initialize(alone).await {
             Ok(()) | Err(RaftError::APIError(InitializeError::NotAllowed(_))) => Ok(()),
@@ -210,6 +273,16 @@ impl<R: Replicated> Member<R> {
     ///
     /// If the future is dropped the command may be agreed upon all the same.
     pub async fn propose(&self, command: Bytes) -> Result<(u64, Bytes), ProposeError> {
+        let proposed = self.proposed(command).await;
+        metrics::proposed(&proposed);
+        proposed
+    }
+
+    async fn proposed(&self, command: Bytes) -> Result<(u64, Bytes), ProposeError> {
+        let leaving_to = *self.leaving_to.lock();
+        if leaving_to.is_some() {
+            return Err(ProposeError::NotLeader { leader: leaving_to });
+        }
         match self.raft.client_write(Command(command)).await {
             Ok(written) => {
                 let Reply(answer) = written.data;
@@ -219,23 +292,38 @@ impl<R: Replicated> Member<R> {
         }
     }
 
+    /// Whether something can be proposed now: this member leads, keeps its place, and most have
+    /// acknowledged it within this span.
+    ///
+    /// # Errors
+    ///
+    /// [`ProposeError::NotLeader`].
+    pub fn may_propose(&self, within: Duration) -> Result<(), ProposeError> {
+        let leaving_to = *self.leaving_to.lock();
+        let leader = leaving_to.or_else(|| self.leader());
+        if leader != Some(self.own) {
+            return Err(ProposeError::NotLeader { leader });
+        }
+        // One that has begun to lead a moment ago is not acknowledged yet.
+        if !self.leads(within) && self.acks.lock().has_any(self.vote()) {
+            return Err(ProposeError::NotLeader { leader: None });
+        }
+        Ok(())
+    }
+
+    /// Its clock.
+    #[must_use]
+    pub fn timer(&self) -> &dyn Timer {
+        &*self.timer
+    }
+
     /// Waits until the state has all that was agreed upon before this was called.
     ///
     /// # Errors
     ///
     /// [`ProposeError::NotLeader`] unless most of the members have said since that this one leads.
     pub async fn read_point(&self) -> Result<(), ProposeError> {
-        use openraft::error::CheckIsLeaderError as E;
-        match self.raft.ensure_linearizable().await {
-            Ok(_) => Ok(()),
-            Err(RaftError::APIError(E::ForwardToLeader(other))) => {
-                Err(ProposeError::NotLeader { leader: other.leader_id })
-            }
-            Err(RaftError::APIError(E::QuorumNotEnough(_))) => {
-                Err(ProposeError::NotLeader { leader: None })
-            }
-            Err(error) => Err(ProposeError::Failed(error.to_string())),
-        }
+        self.barrier.pass().await
     }
 
     /// The state as this member has it. Nothing is applied while it is held.
@@ -247,29 +335,6 @@ impl<R: Replicated> Member<R> {
     #[must_use]
     pub fn applied(&self) -> watch::Receiver<u64> {
         self.machine.applied()
-    }
-
-    /// Takes members in that listen, and waits until they have nearly all.
-    ///
-    /// # Errors
-    ///
-    /// [`ProposeError`].
-    pub async fn add_learner(&self, member: MemberId) -> Result<(), ProposeError> {
-        let added = self.raft.add_learner(member, EmptyNode {}, true).await;
-        added.map(drop).map_err(declined)
-    }
-
-    /// Has these members vote, and nobody else. The caller makes one change after the other.
-    ///
-    /// # Errors
-    ///
-    /// [`ProposeError`].
-    pub async fn set_voters(
-        &self,
-        voters: impl IntoIterator<Item = MemberId>,
-    ) -> Result<(), ProposeError> {
-        let voters: std::collections::BTreeSet<MemberId> = voters.into_iter().collect();
-        self.raft.change_membership(voters, false).await.map(drop).map_err(declined)
     }
 
     /// Makes a snapshot now.
@@ -288,11 +353,6 @@ impl<R: Replicated> Member<R> {
         self.raft.data_metrics().borrow().snapshot.map(|last| last.index)
     }
 
-    /// Stands for election at once, though a leader is heard.
-    pub fn hurry(&self) {
-        self.driving.tell(elector::Input::Hurry);
-    }
-
     /// What answers other members.
     #[must_use]
     pub fn serve(&self) -> Arc<dyn Serve> {
@@ -305,17 +365,87 @@ impl<R: Replicated> Member<R> {
         self.raft.server_metrics().borrow().current_leader
     }
 
-    /// Whether this member leads, and most have said so within the lease.
+    /// Whether this member leads, and most have been asked within this span that have said so.
     #[must_use]
-    pub fn leads(&self, lease: Duration) -> bool {
-        let metrics = self.raft.data_metrics();
-        let acknowledged = metrics.borrow().millis_since_quorum_ack;
-        acknowledged.is_some_and(|millis| Duration::from_millis(millis) < lease)
-            && self.leader() == Some(self.own)
+    pub fn leads(&self, within: Duration) -> bool {
+        let now = self.timer.now();
+        self.quorum_asked(now).is_some_and(|asked| now < asked + within)
     }
 
-    /// Waits until it has failed, and says why. One that is stopped fails, too.
+    /// Until when nobody else can lead, by this member's clock, if clocks differ by no more than
+    /// [`DRIFT`](super::DRIFT); none if that is not known. What was read from the state before that
+    /// time is linearizable: whoever reads looks at the clock afterwards.
+    #[must_use]
+    pub fn lease_until(&self) -> Option<Instant> {
+        let asked = self.quorum_asked(self.timer.now())?;
+        self.acks.lock().may_lease(self.vote()).then(|| asked + counted(self.lease))
+    }
+
+    /// Whether this member hears a leader, or leads and is acknowledged: what it has is not old.
+    #[must_use]
+    pub fn is_in_touch(&self) -> bool {
+        let hears = self.driving.elector().hears(self.timer.now());
+        hears || self.leads(self.lease)
+    }
+
+    /// How many rounds of questions reads have cost.
+    #[must_use]
+    pub fn read_rounds(&self) -> u64 {
+        self.barrier.rounds()
+    }
+
+    /// The position of its last entry.
+    #[cfg(test)]
+    pub(super) fn last_log(&self) -> Option<super::types::LogId> {
+        self.service.log.last()
+    }
+
+    /// The time, by this member's clock.
+    #[must_use]
+    pub fn now(&self) -> Instant {
+        self.timer.now()
+    }
+
+    /// Whom this member follows, or itself, and in which term.
+    pub(super) fn vote(&self) -> Vote {
+        self.raft.server_metrics().borrow().vote
+    }
+
+    /// A number that is another one for each time that a member leads.
+    #[must_use]
+    pub fn term(&self) -> u64 {
+        self.vote().leader_id().term
+    }
+
+    fn quorum_asked(&self, now: Instant) -> Option<Instant> {
+        let (vote, membership) = {
+            let metrics = self.raft.server_metrics();
+            let metrics = metrics.borrow();
+            if metrics.current_leader != Some(self.own) {
+                return None;
+            }
+            (metrics.vote, Arc::clone(&metrics.membership_config))
+        };
+        let groups = membership.membership().get_joint_config();
+        self.acks.lock().quorum_asked(vote, self.own, groups, now)
+    }
+
+    /// Changes whenever another one leads, or the members are others.
+    #[must_use]
+    pub fn changes(&self) -> watch::Receiver<impl Sized + use<R>> {
+        self.raft.server_metrics()
+    }
+
+    /// Waits until it has failed, and says why. One that is stopped fails, too, and one whose disk brings
+    /// nothing about for long: another one leads sooner if it ends.
     pub async fn failed(&self) -> String {
+        tokio::select! {
+            ended = self.ended() => ended,
+            error = self.service.log.failed(self.lease * PATIENCE_LEASES) => error.to_string(),
+        }
+    }
+
+    async fn ended(&self) -> String {
         let mut metrics = self.raft.metrics();
         loop {
             // Cloned, so that openraft is not held up.
@@ -362,7 +492,9 @@ async fn snapshots_by_len(
     }
 }
 
-fn declined(error: RaftError<MemberId, ClientWriteError<MemberId, EmptyNode>>) -> ProposeError {
+pub(super) fn declined(
+    error: RaftError<MemberId, ClientWriteError<MemberId, EmptyNode>>,
+) -> ProposeError {
     match error {
         RaftError::APIError(ClientWriteError::ForwardToLeader(other)) => {
             ProposeError::NotLeader { leader: other.leader_id }

@@ -12,7 +12,11 @@ use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, VoteRequest, VoteResponse,
 };
 use openraft::{EmptyNode, RaftNetwork, RaftNetworkFactory, Snapshot, StorageIOError};
+use parking_lot::Mutex;
 
+use super::acks::Acks;
+use super::log::LogStore;
+use super::timer::Timer;
 use super::types::{MemberId, StorageError, Types, Vote};
 use super::wire::{self, Answer, Ask, Chunk, Question};
 
@@ -29,7 +33,13 @@ const CHUNK_TRIES: u32 = 5;
 #[derive(Debug, Clone)]
 pub(super) struct Network {
     pub(super) own: MemberId,
+    pub(super) log: LogStore,
     pub(super) call: Arc<dyn Call>,
+    pub(super) timer: Arc<dyn Timer>,
+    /// Who has said that this member leads.
+    pub(super) acks: Arc<Mutex<Acks>>,
+    /// Which leader wants this member to stand, if it stands because of that.
+    pub(super) offered: Arc<Mutex<Option<Vote>>>,
 }
 
 impl RaftNetworkFactory<Types> for Network {
@@ -71,12 +81,13 @@ impl Network {
 
 impl Way {
     pub(super) async fn ask(&self, ask: Ask, within: Duration) -> Result<Answer, Silent> {
-        let Network { own, call } = &self.network;
+        let Network { own, call, log, .. } = &self.network;
         if self.target == *own {
             return Err(Silent::Oneself);
         }
         let node = self.target.node().map_err(|_none| Silent::NotThere)?;
-        let question = wire::write(&Question { from: *own, to: self.target, ask })?;
+        let question =
+            wire::write(&Question { from: *own, to: self.target, group: log.group(), ask })?;
         let answer = call.call(node, question, within).await?;
         match wire::read(&answer)? {
             Answer::NotMe => Err(Silent::NotThere),
@@ -88,12 +99,24 @@ impl Way {
 type Rpc<T> = Result<T, RPCError<MemberId, EmptyNode, RaftError<MemberId>>>;
 
 impl Way {
-    /// Asks for an answer of one kind. Whoever does not answer is asked again after a while, and not
-    /// at once.
+    /// Asks for an answer of one kind. Whoever is not reached is asked again after a while, and not at once;
+    /// who has not answered in time has been waited for already.
     async fn rpc<T>(&self, ask: Ask, option: &RPCOption, kind: fn(Answer) -> Option<T>) -> Rpc<T> {
         let answer = self.ask(ask, option.hard_ttl()).await;
         let answer = answer.and_then(|answer| kind(answer).ok_or(Silent::Mistaken));
-        answer.map_err(|silent| RPCError::Unreachable(Unreachable::new(&silent)))
+        answer.map_err(|silent| match silent {
+            Silent::Call(CallError::NoAnswer(_)) => RPCError::Network(NetworkError::new(&silent)),
+            _ => RPCError::Unreachable(Unreachable::new(&silent)),
+        })
+    }
+}
+
+impl Way {
+    /// Waits until the entries up to an index are on this member's own disk. openraft gives up in time.
+    async fn on_own_disk(&self, index: Option<u64>) -> Rpc<()> {
+        let Some(index) = index else { return Ok(()) };
+        let flushed = self.network.log.flushed_to(index).await;
+        flushed.map_err(|error| RPCError::Network(NetworkError::new(&error)))
     }
 }
 
@@ -107,7 +130,18 @@ impl RaftNetwork<Types> for Way {
             Answer::Appended(appended) => Some(appended),
             _ => None,
         };
-        self.rpc(Ask::Append(request), &option, kind).await
+        let (vote, asked) = (request.vote, self.network.timer.now());
+        let commit = request.leader_commit.map(|commit| commit.index);
+        let last = request.entries.last().map(|entry| entry.log_id).or(request.prev_log_id);
+        let last = last.map(|last| last.index);
+        // Nobody applies what is on too few disks, and the leader's own is one that counts.
+        self.on_own_disk(commit).await?;
+        let appended = self.rpc(Ask::Append(request), &option, kind).await?;
+        if !matches!(appended, AppendEntriesResponse::HigherVote(_)) {
+            self.network.acks.lock().acked(vote, self.target, asked);
+            self.on_own_disk(last).await?;
+        }
+        Ok(appended)
     }
 
     async fn vote(
@@ -119,7 +153,8 @@ impl RaftNetwork<Types> for Way {
             Answer::Voted(voted) => Some(voted),
             _ => None,
         };
-        self.rpc(Ask::Vote(request), &option, kind).await
+        let offered = *self.network.offered.lock();
+        self.rpc(Ask::Vote(request, offered), &option, kind).await
     }
 
     async fn full_snapshot(

@@ -11,7 +11,7 @@ const VERSION: u8 = 1;
 const SUM_LEN: usize = 16;
 
 /// How many bytes a row has beside its body.
-pub(super) const OVERHEAD: usize = 1 + SUM_LEN;
+pub(crate) const OVERHEAD: usize = 1 + SUM_LEN;
 
 /// A row that was not written as it is.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -58,7 +58,7 @@ fn sum(key: &[u8], body: &[u8]) -> [u8; SUM_LEN] {
 }
 
 /// Bytes as a row.
-pub(super) fn seal_bytes(key: &[u8], body: &[u8]) -> Vec<u8> {
+pub(crate) fn seal_bytes(key: &[u8], body: &[u8]) -> Vec<u8> {
     let mut row = Vec::with_capacity(1 + SUM_LEN + body.len());
     row.push(VERSION);
     row.extend_from_slice(&sum(key, body));
@@ -67,7 +67,7 @@ pub(super) fn seal_bytes(key: &[u8], body: &[u8]) -> Vec<u8> {
 }
 
 /// The bytes of a row. `what` names it in errors.
-pub(super) fn open_bytes<'a>(what: &str, key: &[u8], row: &'a [u8]) -> Result<&'a [u8], Damage> {
+pub(crate) fn open_bytes<'a>(what: &str, key: &[u8], row: &'a [u8]) -> Result<&'a [u8], Damage> {
     let damaged = || Damage::Checksum { what: what.to_owned() };
     let (version, rest) = row.split_first().ok_or_else(damaged)?;
     let (said, body) = rest.split_at_checked(SUM_LEN).ok_or_else(damaged)?;
@@ -85,14 +85,14 @@ pub(super) fn open_bytes<'a>(what: &str, key: &[u8], row: &'a [u8]) -> Result<&'
 /// # Errors
 ///
 /// [`Damage::Meaning`] if it cannot be written.
-pub(super) fn seal<T: Serialize>(what: &str, key: &[u8], value: &T) -> Result<Vec<u8>, Damage> {
+pub(crate) fn seal<T: Serialize>(what: &str, key: &[u8], value: &T) -> Result<Vec<u8>, Damage> {
     let body = rmp_serde::to_vec_named(value);
     let body = body.map_err(|error| meaning(what, &error))?;
     Ok(seal_bytes(key, &body))
 }
 
 /// The value of a row.
-pub(super) fn open<T: DeserializeOwned>(what: &str, key: &[u8], row: &[u8]) -> Result<T, Damage> {
+pub(crate) fn open<T: DeserializeOwned>(what: &str, key: &[u8], row: &[u8]) -> Result<T, Damage> {
     let body = open_bytes(what, key, row)?;
     rmp_serde::from_slice(body).map_err(|error| meaning(what, &error))
 }

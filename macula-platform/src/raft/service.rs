@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use macula_core::clock::{Clock as _, TokioClock};
+use futures_util::FutureExt as _;
 use macula_core::identity::NodeId;
-use openraft::raft::AppendEntriesRequest;
+use openraft::raft::{AppendEntriesRequest, VoteRequest, VoteResponse};
 use openraft::{Raft, Snapshot};
 use parking_lot::Mutex;
 
@@ -22,6 +22,8 @@ pub(super) struct Service {
     pub(super) log: LogStore,
     pub(super) snapshots: Snapshots,
     pub(super) driving: Arc<Driving>,
+    /// Which leader wants this member to stand.
+    offered: Arc<Mutex<Option<Vote>>>,
     incoming: Arc<Mutex<Option<Incoming>>>,
 }
 
@@ -39,8 +41,9 @@ impl Service {
         log: LogStore,
         snapshots: Snapshots,
         driving: Arc<Driving>,
+        offered: Arc<Mutex<Option<Vote>>>,
     ) -> Self {
-        Self { raft, log, snapshots, driving, incoming: Arc::default() }
+        Self { raft, log, snapshots, driving, offered, incoming: Arc::default() }
     }
 
     /// Answers a question of a node.
@@ -49,21 +52,38 @@ impl Service {
     ///
     /// In words, if it is none, or the member has failed.
     pub(super) async fn answer(&self, node: NodeId, question: &[u8]) -> Result<Answer, String> {
-        let Question { from, to, ask } = wire::read(question).map_err(|error| error.to_string())?;
+        let Question { from, to, group, ask } =
+            wire::read(question).map_err(|error| error.to_string())?;
         if from.node() != Ok(node) {
             return Err(format!("{from} is no member of the node that asks"));
         }
         if to != self.log.member() {
             return Ok(Answer::NotMe);
         }
+        if let (Some(theirs), Some(own)) = (group, self.log.group())
+            && theirs != own
+        {
+            // What one of them has agreed upon would overwrite what the other one has.
+            tracing::error!(%from, %theirs, %own, "a member of another group asks, and is not heard");
+            return Ok(Answer::NotMe);
+        }
+        if let (Some(theirs), Ask::Append(_) | Ask::Chunk(_)) = (group, &ask) {
+            self.log.belong(theirs).await.map_err(|error| error.to_string())?;
+        }
         match ask {
             Ask::Append(request) => self.append(request).await,
-            Ask::Vote(request) => {
-                let voted = self.raft.vote(request).await.map_err(|error| error.to_string())?;
-                Ok(Answer::Voted(voted))
+            Ask::Vote(request, offered) => self.vote(request, offered).await,
+            Ask::Stand(offered) => {
+                // One that has stood in vain has a vote of its own.
+                let stands = self.is_free_of(offered);
+                if stands {
+                    *self.offered.lock() = Some(offered);
+                    self.driving.tell(elector::Input::Hurry);
+                }
+                Ok(Answer::Stands(stands))
             }
             Ask::WouldVote(last) => {
-                let (now, own) = (TokioClock.now(), self.log.last());
+                let (now, own) = (self.driving.now(), self.log.last());
                 Ok(Answer::WouldVote(self.driving.elector().would_vote(now, last, own)))
             }
             Ask::Chunk(chunk) => self.chunk(from, chunk).await,
@@ -72,13 +92,59 @@ impl Service {
 
     async fn append(&self, request: AppendEntriesRequest<Types>) -> Result<Answer, String> {
         use openraft::raft::AppendEntriesResponse as Appended;
+        // Whoever has an older vote than this member's is no leader any more. It is heard before the
+        // entries are on disk, too: what is answered then is a promise since now.
+        if request.vote >= self.raft.server_metrics().borrow().vote {
+            self.driving.tell(elector::Input::Heard);
+        }
+        let last = request.entries.last().map(|entry| entry.log_id).or(request.prev_log_id);
+        let last = last.map(|last| last.index);
         let appended =
             self.raft.append_entries(request).await.map_err(|error| error.to_string())?;
-        // Whoever has an older vote than this member's is no leader any more.
         if !matches!(appended, Appended::HigherVote(_)) {
+            // What is acknowledged is on disk, whatever was said to openraft.
+            self.log.acknowledged(last).await.map_err(|error| error.to_string())?;
             self.driving.tell(elector::Input::Heard);
         }
         Ok(Answer::Appended(appended))
+    }
+
+    /// Whether this member has promised nothing to anybody but the leader with this vote, who has given
+    /// its lease up. A word of it that comes late does not free from what was promised to the next.
+    fn is_free_of(&self, offered: Vote) -> bool {
+        let vote = self.raft.server_metrics().borrow().vote;
+        vote == offered || !vote.is_committed()
+    }
+
+    /// Votes, but not while a leader is heard, unless it is that leader's wish. openraft would not
+    /// either; but it does not know of wishes, so that its own lease is as short as it can be.
+    async fn vote(
+        &self,
+        request: VoteRequest<MemberId>,
+        offered: Option<Vote>,
+    ) -> Result<Answer, String> {
+        let (now, own) = (self.driving.now(), self.log.last());
+        let is_hurried = offered.is_some_and(|offered| self.is_free_of(offered));
+        let asked = {
+            // Held until openraft has been asked: a leader that is heard later gets no promise from whom
+            // has voted before.
+            let elector = self.driving.elector();
+            let would = is_hurried || elector.would_vote(now, request.last_log_id, own);
+            would.then(|| {
+                let mut voting = Box::pin(self.raft.vote(request));
+                let voted = (&mut voting).now_or_never();
+                (voting, voted)
+            })
+        };
+        let voted = match asked {
+            None => {
+                let vote = self.raft.server_metrics().borrow().vote;
+                return Ok(Answer::Voted(VoteResponse::new(vote, own, false)));
+            }
+            Some((_, Some(voted))) => voted,
+            Some((voting, None)) => voting.await,
+        };
+        Ok(Answer::Voted(voted.map_err(|error| error.to_string())?))
     }
 
     async fn chunk(&self, from: MemberId, chunk: Chunk) -> Result<Answer, String> {

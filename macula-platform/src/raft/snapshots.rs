@@ -11,10 +11,11 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use redb::{ReadableTable as _, TableDefinition, TableError};
 use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
 
 use super::media::{Medium, Store, StoreError};
 use super::sealed::{self, Damage};
-use super::types::SnapshotMeta;
+use super::types::{LogId, SnapshotMeta};
 
 /// The name of the file.
 pub(super) const FILE: &str = "snapshots.redb";
@@ -48,6 +49,15 @@ pub struct Snapshots(Arc<Shared>);
 struct Shared {
     store: Store,
     state: Mutex<State>,
+    kept: watch::Sender<Kept>,
+}
+
+/// Up to where all entries are in a snapshot that is on disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Kept {
+    last: Option<LogId>,
+    /// Nothing more comes to be.
+    has_failed: bool,
 }
 
 #[derive(Debug, Default)]
@@ -154,8 +164,10 @@ impl Snapshots {
             header.map_err(|damage| store.damaged(damage))
         })?;
         let next = current.as_ref().map_or(0, |header| header.number + 1);
+        let last = current.as_ref().and_then(|header| header.meta.last_log_id);
+        let kept = watch::Sender::new(Kept { last, has_failed: false });
         let state = Mutex::new(State { current, next, users: BTreeMap::new() });
-        let snapshots = Self(Arc::new(Shared { store, state }));
+        let snapshots = Self(Arc::new(Shared { store, state, kept }));
         snapshots.sweep()?;
         if let Some((_, image)) = snapshots.current() {
             for at in 0..image.chunks {
@@ -215,6 +227,32 @@ impl Snapshots {
     /// Closes the file. What is being written is on disk then, and nothing is written any more.
     pub(super) fn close(&self) {
         self.0.store.close();
+        self.fail();
+    }
+
+    /// Up to where all entries are in the current one, which is on disk.
+    pub(super) fn kept(&self) -> Option<LogId> {
+        self.0.kept.borrow().last
+    }
+
+    /// One that was to be the current one is not: whoever waits for it waits no more.
+    pub(super) fn fail(&self) {
+        self.0.kept.send_modify(|kept| kept.has_failed = true);
+    }
+
+    /// Waits until the current one has all entries up to one.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Failed`] if it will not.
+    pub(super) async fn kept_to(&self, last: LogId) -> Result<(), StoreError> {
+        let mut kept = self.0.kept.subscribe();
+        let has = |kept: &Kept| kept.last >= Some(last);
+        let now = kept.wait_for(|kept| kept.has_failed || has(kept)).await;
+        match now.map(|now| has(&now)) {
+            Ok(true) => Ok(()),
+            Ok(false) | Err(_) => Err(StoreError::Failed { file: FILE }),
+        }
     }
 }
 
@@ -303,6 +341,7 @@ impl Image {
                 put.map(drop).map_err(|error| store.failed(error))
             })?;
             state.current = Some(header);
+            snapshots.0.kept.send_modify(|kept| kept.last = meta.last_log_id);
         }
         snapshots.sweep()
     }

@@ -2,11 +2,11 @@
 
 mod crashes;
 mod flips;
+mod gates;
 mod group;
-mod harness;
-mod histories;
-mod linear;
+pub(crate) mod harness;
 mod logs;
+mod purging;
 mod suite;
 mod supervised;
 

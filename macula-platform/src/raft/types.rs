@@ -61,6 +61,11 @@ impl MemberId {
         NodeId::from_bytes(self.node)
     }
 
+    /// The node's 32 bytes.
+    pub(crate) const fn node_bytes(&self) -> &[u8; 32] {
+        &self.node
+    }
+
     /// Which of the node's logs it is.
     #[must_use]
     pub const fn life(&self) -> u64 {

@@ -14,6 +14,9 @@ use super::types::{LogId, MemberId, SnapshotMeta, Types, Vote};
 pub(super) struct Question {
     pub(super) from: MemberId,
     pub(super) to: MemberId,
+    /// The group of who asks, by the member that has founded it.
+    #[serde(default)]
+    pub(super) group: Option<MemberId>,
     pub(super) ask: Ask,
 }
 
@@ -21,10 +24,13 @@ pub(super) struct Question {
 pub(super) enum Ask {
     /// Append entries, or hear that there is a leader.
     Append(AppendEntriesRequest<Types>),
-    /// Vote.
-    Vote(VoteRequest<MemberId>),
+    /// Vote; though you hear the leader with the vote that is named, if it is: it wants this one to be the
+    /// next.
+    Vote(VoteRequest<MemberId>, Option<Vote>),
     /// Say whether you would vote for one whose log ends so.
     WouldVote(Option<LogId>),
+    /// The leader with this vote wants you to be the next. Stand.
+    Stand(Vote),
     /// Keep a part of a snapshot.
     Chunk(Chunk),
 }
@@ -45,10 +51,12 @@ pub(super) enum Answer {
     Appended(AppendEntriesResponse<MemberId>),
     Voted(VoteResponse<MemberId>),
     WouldVote(bool),
+    /// Whether it is one that can stand, and hears who asks as its leader.
+    Stands(bool),
     /// The part that is wanted next.
     Next(u64),
     Installed(SnapshotResponse<MemberId>),
-    /// The node is another member now, or none.
+    /// The node is another member now, or none, or of another group.
     NotMe,
 }
 

@@ -7,9 +7,12 @@ use std::time::Duration;
 
 use macula_core::path::InvalidId;
 use macula_core::supervision::Worker;
-use macula_infra::mesh::Mesh;
-use macula_infra::pubsub::{Replay, SubscribeOptions};
+use macula_infra::pubsub::{Replay, SubscribeOptions, Subscription};
+use macula_platform::election::Candidacy;
+use macula_platform::election::observation::Observation;
+use macula_platform::kv::Watch;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
+use serde_json::Value;
 use tokio::io::Take;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
@@ -17,8 +20,8 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-use super::answer::answer;
-use super::{Declined, LINE_LEN_MAX, Request, Response, topics};
+use super::answer::{answer, crdt, election, kv};
+use super::{About, Declined, LINE_LEN_MAX, Request, Response, topics};
 
 /// How many clients there are at one time. Others wait.
 const CLIENTS_MAX: usize = 256;
@@ -44,7 +47,7 @@ pub(crate) struct Admin;
 #[derive(Debug, Clone)]
 pub(crate) struct Parts {
     pub(crate) path: PathBuf,
-    pub(crate) mesh: Arc<OnceLock<Mesh>>,
+    pub(crate) about: Arc<OnceLock<About>>,
 }
 
 /// The worker.
@@ -52,8 +55,11 @@ pub(crate) struct Parts {
 /// # Errors
 ///
 /// Never: its id is one.
-pub(crate) fn worker(path: PathBuf, mesh: Arc<OnceLock<Mesh>>) -> Result<Worker<Admin>, InvalidId> {
-    Worker::new("admin", move || (Admin, Parts { path: path.clone(), mesh: Arc::clone(&mesh) }))
+pub(crate) fn worker(
+    path: PathBuf,
+    about: Arc<OnceLock<About>>,
+) -> Result<Worker<Admin>, InvalidId> {
+    Worker::new("admin", move || (Admin, Parts { path: path.clone(), about: Arc::clone(&about) }))
 }
 
 /// One life. The socket goes with it.
@@ -76,13 +82,13 @@ impl Actor for Admin {
     async fn pre_start(
         &self,
         myself: ActorRef<Ended>,
-        Parts { path, mesh }: Parts,
+        Parts { path, about }: Parts,
     ) -> Result<State, ActorProcessingErr> {
         let bound = bound(&path).map_err(|error| format!("{}: {error}", path.display()));
         let (listener, owner) = bound?;
         let mut listening = JoinSet::new();
         listening.spawn(async move {
-            let why = listen(&listener, owner, &mesh).await;
+            let why = listen(&listener, owner, &about).await;
             drop(myself.cast(Ended(why.to_string())));
         });
         Ok(State { path, _listening: listening })
@@ -130,7 +136,11 @@ fn bound(path: &Path) -> std::io::Result<(UnixListener, u32)> {
 }
 
 /// Serves clients until the socket fails, and says how it did.
-async fn listen(listener: &UnixListener, owner: u32, mesh: &Arc<OnceLock<Mesh>>) -> std::io::Error {
+async fn listen(
+    listener: &UnixListener,
+    owner: u32,
+    about: &Arc<OnceLock<About>>,
+) -> std::io::Error {
     let seats = Arc::new(Semaphore::new(CLIENTS_MAX));
     let turns = Arc::new(Semaphore::new(ANSWERED_MAX));
     let mut clients = JoinSet::new();
@@ -148,9 +158,9 @@ async fn listen(listener: &UnixListener, owner: u32, mesh: &Arc<OnceLock<Mesh>>)
             tracing::warn!("a client of another user was turned away from the admin socket");
             continue;
         }
-        let (mesh, turns) = (Arc::clone(mesh), Arc::clone(&turns));
+        let (about, turns) = (Arc::clone(about), Arc::clone(&turns));
         clients.spawn(async move {
-            if let Err(error) = serve(client, &mesh, seat, &turns).await {
+            if let Err(error) = Box::pin(serve(client, &about, seat, &turns)).await {
                 tracing::debug!(%error, "a client of the admin socket");
             }
         });
@@ -159,7 +169,7 @@ async fn listen(listener: &UnixListener, owner: u32, mesh: &Arc<OnceLock<Mesh>>)
 
 async fn serve(
     client: UnixStream,
-    mesh: &OnceLock<Mesh>,
+    about: &OnceLock<About>,
     seat: impl Send,
     turns: &Semaphore,
 ) -> std::io::Result<()> {
@@ -170,22 +180,44 @@ async fn serve(
     let len =
         asked.map_err(|_elapsed| std::io::Error::other("it does not say what it wants"))??;
     let is_cut = !line.ends_with(b"\n") && u64::try_from(len).unwrap_or(u64::MAX) >= LINE_LEN_MAX;
-    if let (Ok(Request::Subscribe { pattern, group, last, retained }), Some(mesh)) =
-        (serde_json::from_slice(&line), mesh.get())
-    {
-        drop(seat);
-        let replay = Replay { last, within: None, retained };
-        let options = SubscribeOptions { group, replay, ..SubscribeOptions::default() };
-        return follow((read, write), mesh, &pattern, &options).await;
+    match (serde_json::from_slice(&line), about.get()) {
+        (Ok(Request::Subscribe { pattern, group, last, retained }), Some(About { mesh, .. })) => {
+            drop(seat);
+            let replay = Replay { last, within: None, retained };
+            let options = SubscribeOptions { group, replay, ..SubscribeOptions::default() };
+            let subscribed = async { topics::subscribe(mesh, &pattern, &options) };
+            return follow((read, write), subscribed).await;
+        }
+        (Ok(Request::KvWatch { prefix, after }), Some(About { agreement, .. })) => {
+            drop(seat);
+            let watched = Box::pin(kv::watch(&agreement.kv, prefix, after));
+            return Box::pin(follow((read, write), watched)).await;
+        }
+        (Ok(Request::CrdtWatch { bucket, prefix }), Some(About { crdts, .. })) => {
+            drop(seat);
+            let watched = Box::pin(crdt::watch(crdts, bucket, prefix));
+            return Box::pin(follow((read, write), watched)).await;
+        }
+        (Ok(Request::ElectionObserve { name }), Some(About { agreement, .. })) => {
+            drop(seat);
+            let observed = async { election::observe(&agreement.elections, &name) };
+            return Box::pin(follow((read, write), observed)).await;
+        }
+        (Ok(Request::ElectionCampaign { name, ttl_ms }), Some(About { agreement, .. })) => {
+            drop(seat);
+            let campaigned = async { election::campaign(&agreement.elections, &name, ttl_ms) };
+            return Box::pin(follow((read, write), campaigned)).await;
+        }
+        _ => {}
     }
     let Ok(_turn) = turns.acquire().await else { return Ok(()) };
-    let response = match (serde_json::from_slice::<Request>(&line), mesh.get()) {
+    let response = match (serde_json::from_slice::<Request>(&line), about.get()) {
         (Err(_), _) if is_cut => {
             Response::Wrong(format!("the request has more than {LINE_LEN_MAX} bytes"))
         }
         (Err(error), _) => Response::Wrong(format!("the request is none: {error}")),
         (Ok(_), None) => Response::Error("the node is not up yet".to_owned()),
-        (Ok(request), Some(mesh)) => match answer(mesh, request).await {
+        (Ok(request), Some(about)) => match answer(about, request).await {
             Ok(value) => Response::Ok(value),
             Err(declined) => declined.into(),
         },
@@ -199,34 +231,69 @@ async fn say(write: &mut OwnedWriteHalf, response: &Response) -> std::io::Result
     write.write_all(&line).await
 }
 
-/// Tells of what is published until the client goes, or the node ends. A client that reads slowly
-/// makes the subscription slow, and nobody else.
+/// What a client follows.
+trait Followed {
+    /// What happens next; none if nothing ever will. It is dropped whenever the client goes.
+    async fn happens(&mut self) -> Option<Result<Value, Declined>>;
+}
+
+impl Followed for Subscription {
+    async fn happens(&mut self) -> Option<Result<Value, Declined>> {
+        self.next().await.map(topics::told).map(Ok)
+    }
+}
+
+impl Followed for Watch {
+    async fn happens(&mut self) -> Option<Result<Value, Declined>> {
+        Some(kv::next(self).await)
+    }
+}
+
+impl Followed for crdt::Changes {
+    async fn happens(&mut self) -> Option<Result<Value, Declined>> {
+        self.next().await
+    }
+}
+
+impl Followed for Observation {
+    async fn happens(&mut self) -> Option<Result<Value, Declined>> {
+        Some(election::next(self).await)
+    }
+}
+
+impl Followed for Candidacy {
+    async fn happens(&mut self) -> Option<Result<Value, Declined>> {
+        self.next().await.map(|event| Ok(election::told(&event)))
+    }
+}
+
+/// Tells of what happens until the client goes, or the node ends. A client that reads slowly makes what
+/// it follows slow, and nobody else.
 async fn follow(
     (mut read, mut write): (BufReader<Take<OwnedReadHalf>>, OwnedWriteHalf),
-    mesh: &Mesh,
-    pattern: &str,
-    options: &SubscribeOptions,
+    begun: impl Future<Output = Result<(Value, impl Followed), Declined>>,
 ) -> std::io::Result<()> {
     static FOLLOWERS: Semaphore = Semaphore::const_new(FOLLOWERS_MAX);
-    let subscribed = match FOLLOWERS.try_acquire() {
-        Ok(turn) => topics::subscribe(mesh, pattern, options).map(|subscribed| (subscribed, turn)),
+    let begun = match FOLLOWERS.try_acquire() {
+        Ok(turn) => begun.await.map(|begun| (begun, turn)),
         Err(_none) => {
-            let why = format!("there are {FOLLOWERS_MAX} who subscribe already");
+            let why = format!("there are {FOLLOWERS_MAX} who follow something already");
             Err(Declined::Failed(why))
         }
     };
-    let ((answer, mut subscription), _turn) = match subscribed {
-        Ok(subscribed) => subscribed,
+    let ((answer, mut followed), _turn) = match begun {
+        Ok(begun) => begun,
         Err(declined) => return say(&mut write, &declined.into()).await,
     };
     say(&mut write, &Response::Ok(answer)).await?;
     let mut rest = [0];
     loop {
         tokio::select! {
-            event = subscription.next() => {
-                let Some(event) = event else { return Ok(()) };
-                say(&mut write, &Response::Ok(topics::told(event))).await?;
-            }
+            event = followed.happens() => match event {
+                None => return Ok(()),
+                Some(Ok(event)) => say(&mut write, &Response::Ok(event)).await?,
+                Some(Err(declined)) => return say(&mut write, &declined.into()).await,
+            },
             // It says nothing more; what it does is to go.
             _gone = read.read(&mut rest) => return Ok(()),
         }

@@ -1,21 +1,29 @@
 //! What a node answers.
 
+pub(super) mod crdt;
 mod dht;
+pub(super) mod election;
+pub(super) mod kv;
 mod rpc;
 
 use std::time::Duration;
 
 use macula_infra::mesh::Mesh;
 use macula_infra::pubsub::{PublishOptions, Qos};
+use macula_platform::consensus::Consensus;
 use serde_json::{Value, json};
 
-use super::{Declined, Request, topics};
+use super::{About, Declined, Request, topics};
+use crdt::Terms;
+use kv::Deed;
 
 /// How much of a wrong text is said again, in characters.
 const SHOWN_MAX: usize = 64;
 
 /// Answers a request, in words if there is no answer.
-pub(super) async fn answer(mesh: &Mesh, request: Request) -> Result<Value, Declined> {
+pub(super) async fn answer(about: &About, request: Request) -> Result<Value, Declined> {
+    let About { mesh, agreement, crdts } = about;
+    let Consensus { kv, elections, .. } = agreement;
     match request {
         Request::Peers {} => Ok(peers(mesh)),
         Request::DhtGet { space, name } => dht::get(mesh, &space, &name).await,
@@ -39,7 +47,46 @@ pub(super) async fn answer(mesh: &Mesh, request: Request) -> Result<Value, Decli
             let options = PublishOptions { qos, retain, keep, ..PublishOptions::default() };
             topics::publish(mesh, &topic, value, options).await
         }
-        Request::Subscribe { .. } => Err(Declined::wrong("it is no question with one answer")),
+        Request::KvGet { key, level } => kv::get(kv, key, &level).await,
+        Request::KvPut { key, value, expected, lease, ttl_ms } => {
+            let ttl = ttl_ms.map(Duration::from_millis);
+            kv::put(kv, key, value, (expected, lease, ttl)).await
+        }
+        Request::KvDelete { key, expected } => kv::delete(kv, key, expected).await,
+        Request::KvRange { prefix, from, max, level } => {
+            kv::range(kv, prefix, from, (max, &level)).await
+        }
+        Request::CrdtGet { key, level, within_ms } => {
+            crdt::get(crdts, &key, Terms::read(&level, within_ms)?).await
+        }
+        Request::CrdtKeys { bucket, prefix } => crdt::keys(crdts, bucket, &prefix).await,
+        Request::CrdtUpdate { key, kind, deed, level, within_ms } => {
+            let terms = Terms::read(&level, within_ms)?;
+            crdt::update(crdts, (&key, kind.as_deref()), deed, terms).await
+        }
+        Request::CrdtRelease { bucket, level, within_ms } => {
+            crdt::release(crdts, &bucket, Terms::read(&level, within_ms)?).await
+        }
+        Request::CrdtRetire { bucket, node } => crdt::retire(crdts, &bucket, &node).await,
+        Request::ElectionList { after } => election::list(elections, after.as_deref()).await,
+        Request::ElectionResign { name, within_ms } => {
+            election::resign(elections, &name, within_ms.map(Duration::from_millis)).await
+        }
+        Request::RaftStatus { node } => kv::status(kv, node).await,
+        Request::RaftAddVoter { node } => kv::operate(kv, Deed::AddVoter(node)).await,
+        Request::RaftAddLearner { node } => kv::operate(kv, Deed::AddLearner(node)).await,
+        Request::RaftRemove { node } => kv::operate(kv, Deed::Remove(node)).await,
+        Request::RaftReplace { old, new } => kv::operate(kv, Deed::Replace(old, new)).await,
+        Request::RaftRebuild {} => kv::rebuild(agreement).await,
+        Request::RaftTransfer { node } => kv::operate(kv, Deed::Transfer(node)).await,
+        Request::RaftSnapshot { node } => kv::operate(kv, Deed::Snapshot(node)).await,
+        Request::KvWatch { .. }
+        | Request::CrdtWatch { .. }
+        | Request::Subscribe { .. }
+        | Request::ElectionObserve { .. }
+        | Request::ElectionCampaign { .. } => {
+            Err(Declined::wrong("it is no question with one answer"))
+        }
     }
 }
 

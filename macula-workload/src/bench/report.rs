@@ -13,6 +13,9 @@ pub(crate) struct Suite {
     /// What replays all that is left to chance, if it can be.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) seed: Option<u64>,
+    /// The file system and the device on which files were, if there were any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) disk: Option<String>,
     /// What was measured, in the order in which it was.
     pub(crate) results: Vec<Measure>,
 }
@@ -80,17 +83,18 @@ pub(super) fn resident_bytes() -> anyhow::Result<u64> {
 impl Suite {
     /// The figures without a seed.
     pub(crate) const fn new(suite: &'static str, results: Vec<Measure>) -> Self {
-        Self { suite, seed: None, results }
+        Self { suite, seed: None, disk: None, results }
     }
 
     /// The figures as a table for people.
     pub(crate) fn table(&self) -> String {
         let seed = self.seed.map_or_else(String::new, |seed| format!(", seed {seed}"));
-        let mut text = format!("suite {}{seed}\n", self.suite);
+        let disk = self.disk.as_ref().map_or_else(String::new, |disk| format!(", files in {disk}"));
+        let mut text = format!("suite {}{seed}{disk}\n", self.suite);
         for measure in &self.results {
             let Measure { name, unit, value, p99, baseline, baseline_value, ratio, note } = measure;
             // Writing to a string cannot fail.
-            let mut line = format!("  {name:<18} {value:>14.2} {unit:<12}");
+            let mut line = format!("  {name:<22} {value:>14.2} {unit:<12}");
             if let Some(p99) = p99 {
                 write!(line, " p99 {p99:.2}").ok();
             }

@@ -6,13 +6,13 @@ use anyhow::Context as _;
 use macula_workload::admin::{self, Request};
 use serde_json::Value;
 
-use super::{Failure, load, print};
+use super::{Failure, home, load, print};
 
 /// Which node is asked, and how the answer is told.
 #[derive(Debug, Clone, clap::Args)]
 pub(super) struct Whom {
-    /// The configuration of the node.
-    #[arg(long, value_name = "FILE", required_unless_present = "socket")]
+    /// The configuration of the node. Without it, of the one that is run without one.
+    #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// The node's admin socket, if it is not where the configuration says.
     #[arg(long, value_name = "PATH")]
@@ -192,7 +192,8 @@ pub(super) fn socket(whom: &Whom) -> Result<PathBuf, Failure> {
     if let Some(socket) = &whom.socket {
         return Ok(socket.clone());
     }
-    let config = load(whom.config.as_deref(), &[])?;
+    let home = if whom.config.is_none() { Some(home::configuration()?) } else { None };
+    let config = load(whom.config.as_deref().or(home.as_deref()), &[])?;
     let none = "the configuration has no admin socket: set admin.socket";
     config.admin_socket().context(none).map_err(Failure::Usage)
 }
@@ -236,16 +237,34 @@ pub(super) fn fields(answer: &Value) -> String {
         .join("\n")
 }
 
+/// A cell as wide as its column, unless that is too wide to be looked at.
+fn padded(cell: &str, width: usize) -> String {
+    format!("{cell:<width$}", width = width.min(COLUMN_WIDTH_MAX))
+}
+
+/// A text without what would change the terminal or begin a line of its own.
+fn plain(text: &str) -> String {
+    let shown = |of: char| match of.is_control() {
+        true => of.escape_default().to_string(),
+        false => of.to_string(),
+    };
+    text.chars().map(shown).collect()
+}
+
+/// How wide a column is at most; what is longer stands out.
+const COLUMN_WIDTH_MAX: usize = 80;
+
 /// Rows under their columns, each as wide as it has to be.
 pub(super) fn table(columns: &[&str], rows: &[Value]) -> String {
     let heads = columns.iter().map(|column| (*column).to_owned()).collect();
-    let cells =
-        rows.iter().map(|row| columns.iter().map(|column| word(row.get(*column))).collect());
+    let cells = rows
+        .iter()
+        .map(|row| columns.iter().map(|column| plain(&word(row.get(*column)))).collect());
     let lines: Vec<Vec<String>> = std::iter::once(heads).chain(cells).collect();
     let width = |at: usize| lines.iter().filter_map(|line| line.get(at)).map(String::len).max();
     let widths: Vec<usize> = (0..columns.len()).map(|at| width(at).unwrap_or(0)).collect();
     let line = |line: &Vec<String>| {
-        let cells = line.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
+        let cells = line.iter().zip(&widths).map(|(cell, width)| padded(cell, *width));
         cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
     };
     lines.iter().map(line).collect::<Vec<_>>().join("\n")

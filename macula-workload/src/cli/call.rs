@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
 use macula_core::clock::{Clock as _, TokioClock};
+use macula_core::path::{InvalidId, Path};
 use macula_workload::remote::{CallError, Unavailability};
 use macula_workload::{Config, Node, NodeId};
 use serde_json::Value;
 
-use super::{Failure, load, log, print, runtime};
+use super::{Failure, load, log, print, runtime, some_time};
 
 /// How often it is looked whether the mesh has said where the node is.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
@@ -21,7 +22,7 @@ pub(super) struct CallArgs {
     #[arg(value_name = "NODE_ID")]
     node: NodeId,
     /// The name under which the actor is served there, such as node/ping.
-    #[arg(value_name = "NAME")]
+    #[arg(value_name = "NAME", value_parser = name)]
     name: String,
     /// The question, in JSON.
     #[arg(value_name = "JSON")]
@@ -37,8 +38,16 @@ pub(super) struct CallArgs {
     addresses: Vec<SocketAddr>,
     /// How long to wait for the answer, connecting included.
     #[arg(long, value_name = "DURATION", default_value = "5s",
-          value_parser = humantime::parse_duration)]
+          value_parser = some_time)]
     within: Duration,
+}
+
+/// A name under which an actor can be served.
+fn name(text: &str) -> Result<String, InvalidId> {
+    match text {
+        "" => Err(InvalidId::Empty),
+        text => Path::parse(text).map(|_path| text.to_owned()),
+    }
 }
 
 pub(super) fn run(args: &CallArgs) -> Result<(), Failure> {

@@ -1,7 +1,7 @@
 //! `macula init`: the folder of a node, of a new realm or of one that is there.
 
 use std::io::Write as _;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
@@ -18,6 +18,12 @@ use super::{Failure, print};
 /// How long a realm's own certificate holds at least, in days.
 const REALM_DAYS: u32 = 3_650;
 
+/// Where a node listens if nothing is said: a free port, for this machine only.
+const LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+
+/// How many days a node's certificate holds if nothing is said.
+const DAYS: u32 = 365;
+
 #[derive(Debug, clap::Args)]
 pub(super) struct InitArgs {
     /// The folder to make. Nothing in it is overwritten.
@@ -30,10 +36,10 @@ pub(super) struct InitArgs {
     #[arg(long, value_name = "DIR")]
     join: Option<PathBuf>,
     /// Where the node listens. Port 0 is a free one.
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0")]
+    #[arg(long, value_name = "ADDR", default_value_t = LISTEN)]
     listen: SocketAddr,
     /// How many days the node's certificate holds.
-    #[arg(long, default_value_t = 365, value_parser = clap::value_parser!(u32).range(1..=36_500))]
+    #[arg(long, default_value_t = DAYS, value_parser = clap::value_parser!(u32).range(1..=36_500))]
     days: u32,
     /// A role that the certificate gives to the node; may be said again.
     #[arg(long = "role", value_name = "ROLE", value_parser = name)]
@@ -91,6 +97,24 @@ pub(super) fn run(args: &InitArgs) -> Result<(), Failure> {
     let hint = format!("start it with: macula run --config {}", configuration.display());
     drop(writeln!(std::io::stderr(), "{hint}"));
     Ok(())
+}
+
+/// Makes the folder of the first node of a new realm.
+///
+/// # Errors
+///
+/// If it cannot be made, or parts of it are there; nothing was changed then.
+pub(super) fn found(folder: &Path) -> anyhow::Result<()> {
+    let args = InitArgs {
+        directory: folder.to_owned(),
+        realm: None,
+        join: None,
+        listen: LISTEN,
+        days: DAYS,
+        roles: Vec::new(),
+        json: false,
+    };
+    write(folder, &plan(&args)?, folder).map(drop)
 }
 
 fn plan(args: &InitArgs) -> anyhow::Result<Plan> {

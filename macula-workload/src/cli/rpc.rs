@@ -7,7 +7,7 @@ use macula_workload::admin::Request;
 use serde_json::{Value, json};
 
 use super::ask::{Whom, ask, list, table, tell};
-use super::{Failure, print};
+use super::{Failure, print, some_time};
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum RpcCommand {
@@ -27,6 +27,8 @@ pub(super) enum RpcCommand {
         whom: Whom,
     },
     /// Show the procedures that the node provides; or of one, all that provide it.
+    ///
+    /// A provider that is not alive is not asked; its announcement ends by itself.
     List {
         /// The procedure.
         #[arg(value_name = "PROCEDURE")]
@@ -40,7 +42,7 @@ pub(super) enum RpcCommand {
 const WITHIN_MAX: Duration = Duration::from_secs(55);
 
 fn within(text: &str) -> Result<Duration, String> {
-    let within = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    let within = some_time(text)?;
     if within > WITHIN_MAX {
         let max = humantime::format_duration(WITHIN_MAX);
         return Err(format!("at most {max} are waited for"));
@@ -68,7 +70,7 @@ pub(super) fn run(command: &RpcCommand) -> Result<(), Failure> {
         }
         RpcCommand::List { procedure: Some(procedure), whom } => {
             let found = ask(whom, &Request::RpcProviders { procedure: procedure.clone() })?;
-            tell(whom, &found, || table(&["node", "metadata"], list(&found, "providers")))
+            tell(whom, &found, || table(&["node", "status", "metadata"], list(&found, "providers")))
         }
     }
 }

@@ -1,21 +1,30 @@
 //! `macula run`: a node until a signal.
 
 use anyhow::Context as _;
+use macula_workload::config::Tls;
 use macula_workload::membership::update::Role;
 use macula_workload::supervision::{Event, ExitReason};
 use macula_workload::{Config, Node, membership, node, relay};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::broadcast;
 
-use super::{Failure, RunArgs, load, log, ping, print, runtime};
+use super::{Failure, RunArgs, home, load, log, ping, print, runtime};
 
 pub(super) fn run(args: &RunArgs) -> Result<(), Failure> {
-    let config = load(args.config.as_deref(), &args.sets)?;
-    log("info").map_err(Failure::Usage)?;
+    let mut config = load(args.config.as_deref(), &args.sets)?;
+    log("info,openraft=warn").map_err(Failure::Usage)?;
     if args.check {
         return check(&config);
     }
-    runtime()?.block_on(serve(config, args))
+    let mut args = args.clone();
+    let is_anybody = args.config.is_none() && config.tls == Tls::default();
+    if is_anybody && let Some((path, is_new)) = home::made()? {
+        let made = if is_new { "made now" } else { "as it was" };
+        tracing::info!(path = %path.display(), "no configuration is named: this one, {made}");
+        config = load(Some(&path), &args.sets)?;
+        args.config = Some(path);
+    }
+    runtime()?.block_on(serve(config, &args))
 }
 
 /// Says whether a node can be made of the configuration: it fits the tree, and the files of its

@@ -1,14 +1,14 @@
 //! `macula pub` and `macula sub`: publishing and subscribing through a node that runs.
 
-use std::io::Read as _;
+use std::io::Write as _;
 
-use anyhow::Context as _;
-use macula_workload::admin::{self, Request};
+use macula_workload::admin::Request;
 use macula_workload::pubsub::PAYLOAD_LEN_MAX;
 use serde_json::Value;
 
-use super::ask::{Whom, ask, fields, socket, tell};
-use super::{Failure, print};
+use super::ask::{Whom, ask, fields, tell};
+use super::follow::{Told, follow};
+use super::{Failure, input};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct PubArgs {
@@ -18,10 +18,10 @@ pub(super) struct PubArgs {
     /// What it says. Without it, all of standard input, as text.
     #[arg(value_name = "VALUE")]
     value: Option<String>,
-    /// Wait for subscribers that are slow, so that each gets it.
+    /// Wait until each subscriber has got it, and fail if one does not.
     #[arg(long)]
     at_least_once: bool,
-    /// It is the value of its topic, for those who subscribe later.
+    /// It is the value of its topic, for those who subscribe later; an empty one means none.
     #[arg(long)]
     retain: bool,
     /// It is kept for those who subscribe later and ask for what was before.
@@ -37,7 +37,7 @@ pub(super) struct SubArgs {
     #[arg(value_name = "PATTERN")]
     pattern: String,
     /// End after so many messages.
-    #[arg(long, value_name = "MESSAGES")]
+    #[arg(long, value_name = "MESSAGES", value_parser = clap::value_parser!(u64).range(1..))]
     count: Option<u64>,
     /// Be a member of this queue group: each message goes to one member.
     #[arg(long)]
@@ -55,12 +55,7 @@ pub(super) struct SubArgs {
 pub(super) fn publish(args: &PubArgs) -> Result<(), Failure> {
     let value = match &args.value {
         Some(value) => value.clone(),
-        None => {
-            let mut text = String::new();
-            let max = u64::try_from(PAYLOAD_LEN_MAX).unwrap_or(u64::MAX).saturating_add(1);
-            std::io::stdin().take(max).read_to_string(&mut text).context("standard input")?;
-            text
-        }
+        None => input(PAYLOAD_LEN_MAX)?,
     };
     let PubArgs { topic, at_least_once, retain, keep, whom, .. } = args;
     let (topic, at_least_once, retain, keep) = (topic.clone(), *at_least_once, *retain, *keep);
@@ -74,26 +69,24 @@ pub(super) fn subscribe(args: &SubArgs) -> Result<(), Failure> {
     let SubArgs { pattern, count, group, last, retained, whom } = args;
     let (pattern, group) = (pattern.clone(), group.clone());
     let asked = Request::Subscribe { pattern, group, last: *last, retained: *retained };
-    let mut left = count.unwrap_or(u64::MAX);
-    let mut printed = Ok(());
-    let each = |told: Value| {
-        if told.get("topic").is_some() {
-            printed = print(&line(&told, whom.json));
-            let is_message = told.get("missed").is_none();
-            left -= u64::from(is_message);
+    follow(whom, &asked, *count, |told| {
+        if let Some(publisher) = told.get("refused_by").and_then(Value::as_str) {
+            let text = format!("what {publisher} publishes does not come: its rules forbid it");
+            // Standard error may be closed; what comes is told all the same.
+            drop(writeln!(std::io::stderr(), "macula: {text}"));
         }
-        left > 0 && printed.is_ok()
-    };
-    let followed = admin::follow(&socket(whom)?, &asked, each);
-    followed.map_err(super::ask::unanswered)?;
-    Ok(printed?)
+        match (told.get("topic"), told.get("missed")) {
+            (None, _) => Told::Silent,
+            (Some(_), Some(_)) => Told::Aside(line(told)),
+            (Some(_), None) => Told::Counts(line(told)),
+        }
+    })
 }
 
-fn line(told: &Value, json: bool) -> String {
+fn line(told: &Value) -> String {
     let text = |name| told.get(name).and_then(Value::as_str);
     let topic = text("topic").unwrap_or_default();
     match told.get("missed") {
-        _ if json => told.to_string(),
         Some(missed) => format!("{topic} missed {missed}"),
         None => {
             format!("{topic} {}", text("value").or_else(|| text("value_hex")).unwrap_or_default())

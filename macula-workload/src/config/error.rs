@@ -11,6 +11,7 @@ use macula_core::supervision::policy::IllegalPolicy;
 use macula_core::topic::InvalidTopic;
 use macula_infra::bootstrap::InvalidSeed;
 use macula_infra::bounds::Invalid;
+use macula_platform::{consensus, crdt};
 
 /// How many faults one error lists; it counts the others.
 pub const FAULTS_MAX: usize = 64;
@@ -392,6 +393,12 @@ pub enum Problem {
     /// Values of pub/sub that are each legal, and not together.
     #[error("pub/sub: {0}")]
     Pubsub(Invalid),
+    /// What the node does for agreement makes no sense.
+    #[error("consensus: {0}")]
+    Consensus(consensus::InvalidConfig),
+    /// What the node does for replicated types makes no sense.
+    #[error("crdt: {0}")]
+    Crdt(crdt::settings::Invalid),
     /// A word that is none of the few.
     #[error(
         "`{key}` must be one of {}, and here is \"{}\"{}",

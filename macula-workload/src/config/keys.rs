@@ -1,6 +1,8 @@
 //! Every key that is legal, where it is legal, and what its value means.
 
 mod access;
+mod consensus;
+mod crdt;
 mod dht;
 mod membership;
 mod mesh;
@@ -18,11 +20,17 @@ use macula_core::supervision::{AutoShutdown, Backoff, Override, Restart, Shutdow
 
 use super::error::{Error, Fault, Place, Problem};
 use super::item::{Item, Key, Read, read_table};
-use super::{Config, Node, registers};
+use super::{Config, Node, Spot, registers};
 
 pub(super) use access::ACCESS;
 #[cfg(test)]
 pub(super) use access::RULE;
+pub(super) use consensus::CONSENSUS;
+#[cfg(test)]
+pub(super) use consensus::KV;
+pub(super) use crdt::CRDT;
+#[cfg(test)]
+pub(super) use crdt::{BUCKET, TAKEN};
 pub(super) use dht::{CACHE, DHT, LIMITS, PROVIDERS, PUBLISHED, RECORDS, REQUESTS, TABLE};
 pub(super) use membership::MEMBERSHIP;
 pub(super) use mesh::{ADMIN, MESH};
@@ -84,6 +92,14 @@ pub(super) static TOP: &[Key<Config>] = &[
     Key {
         name: "pubsub",
         read: |config, item| said(config, item, |config| item.table(&mut config.pubsub, PUBSUB)),
+    },
+    Key {
+        name: "consensus",
+        read: |config, item| said(config, item, |config| item.table(config, CONSENSUS)),
+    },
+    Key {
+        name: "crdt",
+        read: |config, item| said(config, item, |config| item.table(config, CRDT)),
     },
     Key { name: "admin", read: |config, item| item.table(&mut config.admin, ADMIN).map(drop) },
     Key { name: "platform", read: |config, item| item.table(config, PLATFORM).map(drop) },
@@ -309,6 +325,14 @@ fn backoff(section: &mut Section, item: &Item<'_>) -> Result<(), Error> {
     section.backoff = Some(PartialBackoff { none: true, ..PartialBackoff::default() });
     BACKOFF.iter().for_each(|key| drop(section.keys.remove(key.name)));
     Ok(())
+}
+
+/// Where something of the node is.
+fn spot(item: &Item<'_>) -> Result<Spot, Error> {
+    Ok(match item.string("a path in quotes, \"auto\", or \"none\"")? {
+        "auto" => Spot::Auto,
+        _ => item.file_or_none()?.map_or(Spot::None, Spot::At),
+    })
 }
 
 fn put<T>(target: &mut T, value: Result<T, Error>) -> Result<(), Error> {

@@ -27,7 +27,7 @@ const PREFIX: &str = "MACULA_";
 const SET: &str = "MACULA_SET";
 
 /// Variables of ours that are no configuration: the filter of the log, and the seed of a demo.
-const OTHERS: &[&str] = &["MACULA_LOG", "MACULA_SEED"];
+const OTHERS: &[&str] = &["MACULA_HOME", "MACULA_LOG", "MACULA_SEED"];
 
 /// Reads a file and gives its text to `apply`.
 pub(super) fn file(config: &mut Config, path: &std::path::Path) -> Result<(), Error> {

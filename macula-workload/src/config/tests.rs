@@ -13,9 +13,9 @@ use macula_core::supervision::{
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 
 use super::keys::{
-    ACCESS, ADMIN, ADMISSION, BACKOFF, CACHE, CHILD, DHT, FLAGS, LIMITS, MEMBERSHIP, MESH, NODE,
-    PLATFORM, POOL, PROVIDERS, PUBLISHED, PUBSUB, RECORDS, REGISTERS, RELAY, REQUESTS, RULE,
-    SECTION, TABLE, TLS, TOP, TRANSPORT,
+    ACCESS, ADMIN, ADMISSION, BACKOFF, BUCKET, CACHE, CHILD, CONSENSUS, CRDT, DHT, FLAGS, KV,
+    LIMITS, MEMBERSHIP, MESH, NODE, PLATFORM, POOL, PROVIDERS, PUBLISHED, PUBSUB, RECORDS,
+    REGISTERS, RELAY, REQUESTS, RULE, SECTION, TABLE, TAKEN, TLS, TOP, TRANSPORT,
 };
 use super::{Config, Error};
 
@@ -51,10 +51,10 @@ fn tree() -> ChildSpec {
                 .auto_shutdown(AutoShutdown::AnySignificant)
                 .child(scout),
         );
-    let platform = Supervisor::new("platform")
-        .unwrap()
-        .child(Supervisor::new("consensus").unwrap())
-        .child(Supervisor::new("replicator").unwrap().child(worker("registers")));
+    let platform =
+        Supervisor::new("platform").unwrap().child(Supervisor::new("consensus").unwrap()).child(
+            Supervisor::new("replicator").unwrap().child(worker("registers")).child(worker("crdt")),
+        );
     Supervisor::new("root").unwrap().child(platform).child(workload).into()
 }
 
@@ -105,6 +105,7 @@ fn the_example_is_the_defaults() {
     assert_eq!((&config.membership, &config.dht), (&none.membership, &none.dht));
     assert_eq!(config.access, none.access);
     assert_eq!((config.relay, config.pubsub), (none.relay, none.pubsub));
+    assert_eq!((&config.consensus, &config.crdt), (&none.consensus, &none.crdt));
     let tree = crate::node::declared_tree().unwrap();
     let with = effect(&config, &tree).unwrap_or_else(|error| panic!("{error}"));
     assert_eq!(with, effect(&none, &tree).unwrap());
@@ -156,6 +157,16 @@ fn the_example_has_every_key() {
     has(rest.split_once("\n[").unwrap().0, names(RELAY));
     let (_, rest) = EXAMPLE.split_once("\n[pubsub]").unwrap();
     has(rest.split_once("\n[").unwrap().0, names(PUBSUB));
+    let (_, rest) = EXAMPLE.split_once("\n[consensus]").unwrap();
+    has(rest.split_once("\n[admin]").unwrap().0, names(CONSENSUS));
+    let (_, rest) = EXAMPLE.split_once("\n[consensus.kv]").unwrap();
+    has(rest.split_once("\n[").unwrap().0, names(KV));
+    let (_, rest) = EXAMPLE.split_once("\n[crdt]").unwrap();
+    has(rest.split_once("\n[admin]").unwrap().0, names(CRDT));
+    for (table, keys) in [("bucket", names(BUCKET)), ("limits", names(TAKEN))] {
+        let (_, rest) = EXAMPLE.split_once(&format!("\n[crdt.{table}]")).unwrap();
+        has(rest.split_once("\n[").unwrap().0, keys);
+    }
     for key in names(BACKOFF) {
         assert!(text.contains(&format!(" {key} = ")), "{key}");
     }
@@ -200,6 +211,7 @@ fn later_layers_win_key_by_key() {
         ("MACULA_NODE__SHUTDOWN", "2s"),
         ("MACULA_PLATFORM__REGISTERS__KEYS_MAX", "2"),
         ("MACULA_LOG", "debug"),
+        ("MACULA_HOME", "here"),
         ("MACULA_SEED", "7"),
         ("PATH", "/bin"),
     ];
@@ -354,4 +366,21 @@ fn where_nobody_can_be_reached_is_told_before_anything_runs() {
     ];
     let told = all.map(|sets| Config::load(None, [], &sets).unwrap_err().to_string());
     insta::assert_snapshot!(told.join("\n"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_configuration_is_for_nodes_that_vote_and_for_those_that_do_not() {
+    let start = |role: &str, path: &str| {
+        let said = format!("[consensus]\nrole = \"{role}\"\n[supervision.\"{path}\"]\n");
+        let config = load(&(said + "shutdown = \"3s\"\n"), &[], &[]).unwrap();
+        let credentials = crate::identity::EphemeralRealm::new().unwrap().member().unwrap();
+        crate::Node::builder().config(config).credentials(credentials).start()
+    };
+    for role in ["founder", "client"] {
+        for path in ["platform/consensus/raft", "infrastructure/telemetry/admin"] {
+            start(role, path).await.unwrap().stop().await.unwrap();
+        }
+        let nowhere = start(role, "platform/consensus/raff").await.unwrap_err();
+        assert!(nowhere.to_string().contains("platform/consensus/raft"), "{nowhere}");
+    }
 }

@@ -19,11 +19,17 @@ struct Standing<'a> {
     parent: Option<Path>,
 }
 
+/// What is said of the tree `root`, and of what stands in it on other nodes, if that is given: that says
+/// nothing here, and is no mistake.
 pub(super) fn overrides(
     sections: &BTreeMap<Path, Section>,
     root: &ChildSpec,
+    elsewhere: Option<&ChildSpec>,
 ) -> Result<Overrides, Error> {
-    let declared = declared(root);
+    let mut declared = declared(root);
+    for (path, standing) in elsewhere.into_iter().flat_map(self::declared) {
+        declared.entry(path).or_insert(standing);
+    }
     let (mut overrides, mut faults) = (Overrides::default(), Error::none());
     for (path, section) in sections {
         match declared.get(path) {

@@ -3,31 +3,31 @@
 //! ```text
 //! players    workload
 //!            ├─ players      one_for_one: ada, bob, eve, dan
-//!            ├─ matchmaker   hangs now and then, which its liveness bound ends
 //!            └─ tournament   one_for_one, two restarts in five seconds: the referee
 //! rooms      workload
 //!            └─ rooms        rest_for_one: red, blue
-//! scores     workload
-//!            └─ scoreboard
+//! all        workload
+//!            ├─ scoreboard   on three of them at most
+//!            └─ matchmaking  has the matchmaker where its node leads; it hangs now and then, which its
+//!                            liveness bound ends
 //! ```
 //!
-//! A player tells the scoreboard, on another node, of each round that it has won. The scoreboard
-//! keeps a register of its platform for each player, with the last round that it counted, so that a
-//! round told twice is counted once.
+//! A player tells a scoreboard of each round that it has won: each time that of another node. What the
+//! scoreboards count converges, see [`scores`].
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use macula_workload::Node;
-use macula_workload::registers::Registers;
+use macula_workload::names::NamedHandle;
 use macula_workload::remote::{RemoteHandle, ReplyTo};
-use macula_workload::supervision::{
-    Absence, Backoff, Handle, Mailbox, Restart, Strategy, Supervisor, Worker,
-};
+use macula_workload::supervision::{Absence, Handle, Mailbox, Strategy, Supervisor, Worker};
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 use serde::{Deserialize, Serialize};
 
+use super::matchmaker::{Match, Office};
+use super::scores::{self, RemoteScoreboard, Score, Win};
 use super::world::{Role, World, ask_remote};
 
 /// Who plays.
@@ -35,22 +35,6 @@ pub(super) const PLAYERS: [&str; 4] = ["ada", "bob", "eve", "dan"];
 
 /// Where they play.
 pub(super) const ROOMS: [&str; 2] = ["red", "blue"];
-
-/// The longest time for which the matchmaker may be busy.
-pub(super) const LIVENESS: Duration = Duration::from_millis(250);
-
-/// A player's score as its register has it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub(super) struct Score {
-    pub(super) points: u32,
-    /// The last round that was counted.
-    pub(super) round: u32,
-}
-
-/// The key of a player's register.
-pub(super) fn score_key(player: &str) -> Arc<str> {
-    format!("score/{player}").into()
-}
 
 /// What goes wrong when an actor is told to fail.
 #[derive(Debug, Clone, Copy)]
@@ -66,7 +50,7 @@ struct Disconnected(#[source] std::io::Error);
 
 /// Fails in the given way.
 #[expect(clippy::panic, reason = "the demo shows what a panic does")]
-async fn fail(trouble: Trouble) -> Result<(), ActorProcessingErr> {
+pub(super) async fn fail(trouble: Trouble) -> Result<(), ActorProcessingErr> {
     match trouble {
         Trouble::Panic => panic!("divided a prize among nobody"),
         Trouble::Error => {
@@ -77,17 +61,7 @@ async fn fail(trouble: Trouble) -> Result<(), ActorProcessingErr> {
     }
 }
 
-/// A player has won a round.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub(super) struct Win {
-    player: String,
-    round: u32,
-}
-
-/// The scoreboard, from another node.
-type RemoteScoreboard = RemoteHandle<Win, Score>;
-
-/// Wins, and tells the scoreboard.
+/// Wins, and tells a scoreboard.
 pub(super) struct Player;
 
 pub(super) enum PlayerMsg {
@@ -98,7 +72,8 @@ pub(super) enum PlayerMsg {
 
 pub(super) struct PlayerState {
     name: &'static str,
-    scoreboard: RemoteScoreboard,
+    /// Whichever is the round's turn counts it.
+    scoreboards: Arc<[RemoteScoreboard]>,
 }
 
 impl Actor for Player {
@@ -123,47 +98,14 @@ impl Actor for Player {
         match message {
             PlayerMsg::Won(round, reply) => {
                 let win = Win { player: state.name.to_owned(), round };
-                reply.send(ask_remote(&state.scoreboard, &win).await?)?;
+                let turn = usize::try_from(round)?;
+                let scoreboard = state.scoreboards.iter().cycle().nth(turn);
+                let scoreboard = scoreboard.ok_or("there is no scoreboard")?;
+                reply.send(ask_remote(scoreboard, &win).await?)?;
                 Ok(())
             }
             PlayerMsg::Trouble(trouble) => fail(trouble).await,
         }
-    }
-}
-
-/// Keeps all scores.
-struct Scoreboard;
-
-struct Tell(Win, ReplyTo<Score>);
-
-impl Actor for Scoreboard {
-    type Msg = Tell;
-    type State = Registers;
-    type Arguments = Registers;
-
-    async fn pre_start(
-        &self,
-        _myself: ActorRef<Tell>,
-        registers: Registers,
-    ) -> Result<Registers, ActorProcessingErr> {
-        Ok(registers)
-    }
-
-    async fn handle(
-        &self,
-        _myself: ActorRef<Tell>,
-        Tell(win, reply): Tell,
-        registers: &mut Registers,
-    ) -> Result<(), ActorProcessingErr> {
-        let key = score_key(&win.player);
-        let mut score = registers.get::<Score>(Arc::clone(&key)).await?.unwrap_or_default();
-        if win.round > score.round {
-            score = Score { points: score.points + 1, round: win.round };
-            registers.put(key, &score).await?;
-        }
-        // Whoever does not hear it asks again.
-        drop(reply.send(score));
-        Ok(())
     }
 }
 
@@ -200,48 +142,6 @@ impl Actor for Room {
     }
 }
 
-/// Says who plays whom, and where.
-pub(super) struct Matchmaker;
-
-pub(super) enum MatchMsg {
-    Pair(u32, RpcReplyPort<Match>),
-    Trouble(Trouble),
-}
-
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Match {
-    pub(super) pair: (usize, usize),
-    pub(super) room: usize,
-}
-
-impl Actor for Matchmaker {
-    type Msg = MatchMsg;
-    type State = ();
-    type Arguments = ();
-
-    async fn pre_start(&self, _: ActorRef<MatchMsg>, (): ()) -> Result<(), ActorProcessingErr> {
-        Ok(())
-    }
-
-    async fn handle(
-        &self,
-        _myself: ActorRef<MatchMsg>,
-        message: MatchMsg,
-        _state: &mut (),
-    ) -> Result<(), ActorProcessingErr> {
-        match message {
-            MatchMsg::Pair(round, reply) => {
-                let round = usize::try_from(round)?;
-                let one = round % PLAYERS.len();
-                let other = (one + 1 + round / PLAYERS.len() % (PLAYERS.len() - 1)) % PLAYERS.len();
-                reply.send(Match { pair: (one, other), room: round % ROOMS.len() })?;
-                Ok(())
-            }
-            MatchMsg::Trouble(trouble) => fail(trouble).await,
-        }
-    }
-}
-
 /// Watches over the tournament, badly.
 pub(super) struct Referee;
 
@@ -271,12 +171,15 @@ pub(super) struct Lobby {
     pub(super) rooms: Vec<RemoteHandle<Play, usize>>,
     /// The rooms, from their own node.
     pub(super) house: Vec<Handle<PlayMsg>>,
-    pub(super) matchmaker: Handle<MatchMsg>,
+    /// The matchmaker, from the node of the players.
+    pub(super) matchmaker: NamedHandle<u32, Match>,
+    /// Where the matchmaker is.
+    pub(super) office: Office,
     pub(super) referee: Handle<Trouble>,
 }
 
 /// A call that meets a restart waits for it, up to a second.
-fn patient() -> Mailbox {
+pub(super) fn patient() -> Mailbox {
     Mailbox { absence: Absence::Wait(Duration::from_secs(1)), ..Mailbox::default() }
 }
 
@@ -286,32 +189,37 @@ const MINUTE: Duration = Duration::from_secs(60);
 impl Lobby {
     /// Spawns the lobby into the workload tiers of the nodes.
     pub(super) async fn open(world: &World) -> anyhow::Result<Self> {
-        open_scoreboard(world.node(Role::Scores)?).await?;
+        scores::open(world.scorers(), world.scorers().count()).await?;
         let house = open_rooms(world.node(Role::Rooms)?).await?;
         let node = world.node(Role::Players)?;
-        let scores = node.remote(world.node(Role::Scores)?.id());
-        let scoreboard = scores.handle("workload/scoreboard").wait_for_ready();
+        let scoreboards = world
+            .scorers()
+            .map(|scorer| node.remote(scorer.id()).handle(scores::NAME).wait_for_ready());
+        let scoreboards = scoreboards.collect();
         let there = node.remote(world.node(Role::Rooms)?.id());
         let rooms =
             ROOMS.map(|room| there.handle(&format!("workload/rooms/{room}")).wait_for_ready());
-        let players = open_players(node, &scoreboard).await?;
-        let (matchmaker, referee) = open_office(node).await?;
-        Ok(Self { players, rooms: rooms.into(), house, matchmaker, referee })
+        let players = open_players(node, &scoreboards).await?;
+        let referee = open_tournament(node).await?;
+        let office = Office::default();
+        // The first one that takes part is elected, and is one that can go away.
+        let first = world.node(Role::Rooms)?;
+        office.open(world.name(Role::Rooms)?, first).await?;
+        office.after(None).await?;
+        for (name, node) in world.nodes().filter(|(_, node)| node.id() != first.id()) {
+            office.open(name, node).await?;
+        }
+        let matchmaker = Office::from(node);
+        Ok(Self { players, rooms: rooms.into(), house, matchmaker, office, referee })
     }
 
-    /// Opens the rooms again, on a node that has come back.
+    /// Opens the rooms again, on a node that has come back, and its scoreboard. It takes part again, too.
     pub(super) async fn reopen_rooms(&mut self, world: &World) -> anyhow::Result<()> {
+        let rooms = std::iter::once(world.node(Role::Rooms)?);
+        scores::open(rooms, world.scorers().count()).await?;
         self.house = open_rooms(world.node(Role::Rooms)?).await?;
-        Ok(())
+        self.office.open(world.name(Role::Rooms)?, world.node(Role::Rooms)?).await
     }
-}
-
-async fn open_scoreboard(node: &Node) -> anyhow::Result<()> {
-    let registers = node.registers().clone();
-    let worker = Worker::new("scoreboard", move || (Scoreboard, registers.clone()))?;
-    let handle = node.spawn(worker.mailbox(patient())).await.context("no scoreboard")?;
-    node.serve("workload/scoreboard", &handle, Tell)?.keep();
-    Ok(())
 }
 
 async fn open_rooms(node: &Node) -> anyhow::Result<Vec<Handle<PlayMsg>>> {
@@ -329,14 +237,14 @@ async fn open_rooms(node: &Node) -> anyhow::Result<Vec<Handle<PlayMsg>>> {
 
 async fn open_players(
     node: &Node,
-    scoreboard: &RemoteScoreboard,
+    scoreboards: &Arc<[RemoteScoreboard]>,
 ) -> anyhow::Result<Vec<Handle<PlayerMsg>>> {
     let mut players = Vec::new();
     let mut team = Supervisor::new("players")?.intensity(10, MINUTE);
     for name in PLAYERS {
-        let scoreboard = scoreboard.clone();
+        let scoreboards = Arc::clone(scoreboards);
         let player = Worker::new(name, move || {
-            (Player, PlayerState { name, scoreboard: scoreboard.clone() })
+            (Player, PlayerState { name, scoreboards: Arc::clone(&scoreboards) })
         })?;
         let (spec, handle) = player.mailbox(patient()).split();
         team = team.child(spec);
@@ -346,17 +254,10 @@ async fn open_players(
     Ok(players)
 }
 
-async fn open_office(node: &Node) -> anyhow::Result<(Handle<MatchMsg>, Handle<Trouble>)> {
-    let (first, longest) = (Duration::from_millis(20), Duration::from_millis(200));
-    let matchmaker = Worker::new("matchmaker", || (Matchmaker, ()))?
-        .restart(Restart::Transient)
-        .liveness(LIVENESS)
-        .backoff(Backoff::exponential(first, longest))
-        .mailbox(patient());
+async fn open_tournament(node: &Node) -> anyhow::Result<Handle<Trouble>> {
     let (spec, referee) = Worker::new("referee", || (Referee, ()))?.mailbox(patient()).split();
     let tournament =
         Supervisor::new("tournament")?.intensity(2, Duration::from_secs(5)).child(spec);
-    let matchmaker = node.spawn(matchmaker).await.context("no matchmaker")?;
     node.spawn_supervisor(tournament).await.context("no tournament")?;
-    Ok((matchmaker, referee))
+    Ok(referee)
 }

@@ -4,13 +4,17 @@ use std::collections::BTreeSet;
 
 use anyhow::{Context as _, bail, ensure};
 use macula_core::entropy::Entropy;
+use macula_workload::election::Token;
+use macula_workload::election::fence::Fence;
 use macula_workload::supervision::proto::{Change, Context};
 use macula_workload::supervision::{CallError, Event, Handle, Presence, SupervisorHandle, What};
 use tokio::sync::broadcast::error::TryRecvError;
 
-use super::lobby::{Lobby, MatchMsg, PLAYERS, Play, PlayerMsg, ROOMS, Score, Trouble, score_key};
+use super::lobby::{Lobby, PLAYERS, Play, PlayerMsg, ROOMS, Trouble};
+use super::matchmaker::MatchMsg;
+use super::scores::{Score, points};
 use super::tell::{ScoreLine, Teller, Verdict};
-use super::world::{PATIENCE, Role, World, ask_remote};
+use super::world::{PATIENCE, Role, World, ask_named, ask_remote};
 
 /// How many rounds are played.
 const ROUNDS: u32 = 40;
@@ -26,7 +30,7 @@ enum Fault {
     PoolKilled,
     TournamentMeltsDown,
     NodeGone,
-    RegistersKilled,
+    ReplicatorKilled,
 }
 
 /// What breaks before which round.
@@ -39,7 +43,7 @@ const FAULTS: [(u32, Fault); 9] = [
     (25, Fault::PoolKilled),
     (28, Fault::TournamentMeltsDown),
     (32, Fault::NodeGone),
-    (36, Fault::RegistersKilled),
+    (36, Fault::ReplicatorKilled),
 ];
 
 impl Fault {
@@ -62,9 +66,10 @@ impl Fault {
                 "the referee fails three times; its supervisor gives up and is replaced".to_owned()
             }
             Self::NodeGone => {
-                "the node of the rooms goes away; a round is begun before it is back".to_owned()
+                "the node of the rooms goes away, with the matchmaker; a round is begun before it is back"
+                    .to_owned()
             }
-            Self::RegistersKilled => "the scores' registers are killed".to_owned(),
+            Self::ReplicatorKilled => "what carries the scores of the scores' node to the others is killed".to_owned(),
         }
     }
 }
@@ -81,6 +86,10 @@ pub(super) struct Story {
     restarts: u64,
     /// How many nodes have gone away and come back.
     returned: u32,
+    /// Whoever brings players together under an older token than another one before is not listened to.
+    fence: Fence,
+    /// The tokens under which matchmakers were told of.
+    tokens: Vec<Token>,
 }
 
 impl Story {
@@ -98,9 +107,12 @@ impl Story {
             kinds: BTreeSet::new(),
             restarts: 0,
             returned: 0,
+            fence: Fence::default(),
+            tokens: Vec::new(),
         };
         teller.chapter(&format!("A game lobby on {nodes} nodes of one realm"))?;
         story.tell_trees().await?;
+        story.tell_matchmaker(None).await?;
         let faults = story.faults();
         teller.chapter(&format!("{ROUNDS} rounds, and {} things go wrong", faults.len()))?;
         for round in 1..=ROUNDS {
@@ -127,7 +139,8 @@ impl Story {
     }
 
     async fn round(&mut self, round: u32) -> anyhow::Result<()> {
-        let found = ask(&self.lobby.matchmaker, |reply| MatchMsg::Pair(round, reply)).await?;
+        let found = ask_named(&self.lobby.matchmaker, &round).await?;
+        self.fence.check(found.token)?;
         let room = self.lobby.rooms.get(found.room).context("no such room")?;
         let play = Play { pair: found.pair, dice: self.dice.next_u64() };
         let winner = ask_remote(room, &play).await?;
@@ -153,9 +166,8 @@ impl Story {
             }
             Fault::NodeGone => self.lose_node().await?,
             Fault::TournamentMeltsDown => self.melt_tournament().await?,
-            Fault::RegistersKilled => {
-                let registers = self.world.node(Role::Scores)?.registers().handle();
-                kill(registers).await?;
+            Fault::ReplicatorKilled => {
+                kill(&self.world.node(Role::Scores)?.replicator().actor).await?;
             }
             Fault::RoomKilled => {
                 let [room, .., last] = self.lobby.house.as_slice() else { bail!("too few rooms") };
@@ -164,15 +176,22 @@ impl Story {
                 reborn(last, before_last).await?;
             }
             Fault::MatchmakerHangs => {
-                let matchmaker = &self.lobby.matchmaker;
+                let matchmaker = self.lobby.office.after(None).await?.handle;
                 let before = matchmaker.incarnation();
                 matchmaker.send(MatchMsg::Trouble(Trouble::Hang)).await?;
-                reborn(matchmaker, before).await?;
+                reborn(&matchmaker, before).await?;
             }
             Fault::PlayerPanics => self.trouble(0, Trouble::Panic).await?,
             Fault::PlayerErrs => self.trouble(1, Trouble::Error).await?,
         }
         self.tell_events()
+    }
+
+    /// Tells who is the matchmaker, once there is one after a token.
+    async fn tell_matchmaker(&mut self, after: Option<Token>) -> anyhow::Result<()> {
+        let now = self.lobby.office.after(after).await?;
+        self.tokens.push(now.token);
+        self.teller.matchmaker(&now.node, now.token)
     }
 
     async fn trouble(&self, player: usize, trouble: Trouble) -> anyhow::Result<()> {
@@ -185,7 +204,12 @@ impl Story {
     /// The rooms' node goes away. A round is begun all the same: it waits, and is played when the
     /// node is back.
     async fn lose_node(&mut self) -> anyhow::Result<()> {
+        let before = self.lobby.office.after(None).await?;
+        let moves = before.node == self.world.name(Role::Rooms)?;
         self.world.leave(Role::Rooms).await?;
+        if moves {
+            self.tell_matchmaker(Some(before.token)).await?;
+        }
         let room = self.lobby.rooms.first().context("no room")?.clone();
         let waiting =
             tokio::spawn(async move { ask_remote(&room, &Play { pair: (0, 1), dice: 0 }).await });
@@ -256,16 +280,19 @@ impl Story {
         self.teller.chapter("The scores")?;
         let mut lines = Vec::new();
         for (player, expected) in PLAYERS.into_iter().zip(self.won.iter().copied()) {
-            let registers = self.world.node(Role::Scores)?.registers();
-            let score = registers.get::<Score>(score_key(player)).await?;
-            lines.push(ScoreLine { player, expected, found: score.unwrap_or_default().points });
+            let mut found = Vec::new();
+            for node in self.world.scorers() {
+                found.push(points(node, player).await?);
+            }
+            lines.push(ScoreLine { player, expected, found });
         }
         self.teller.scores(&lines)?;
-        let total: u32 = lines.iter().map(|line| line.found).sum();
-        let scores_right = total == ROUNDS && lines.iter().all(|line| line.expected == line.found);
+        let total: u32 = lines.iter().map(|line| line.expected).sum();
+        let scores_right = total == ROUNDS && lines.iter().all(ScoreLine::is_right);
         let verdict = Verdict {
             healed: healed && self.every_fault_was_seen(),
             scores_right,
+            tokens: self.tokens.clone(),
             failures: self.failures,
             kinds: self.kinds.iter().cloned().collect(),
             restarts: self.restarts,

@@ -1,5 +1,6 @@
 //! How the demo is told: to people in lines, to programs in JSON.
 
+use macula_workload::election::Token;
 use macula_workload::supervision::proto::{Change, Context};
 use macula_workload::supervision::{Event, TreeNode, What};
 use serde_json::{Value, json};
@@ -10,13 +11,23 @@ use crate::cli::{Paint, print};
 pub(super) struct ScoreLine {
     pub(super) player: &'static str,
     pub(super) expected: u32,
-    pub(super) found: u32,
+    /// What each node that counts has.
+    pub(super) found: Vec<i64>,
+}
+
+impl ScoreLine {
+    /// Whether all have what is right.
+    pub(super) fn is_right(&self) -> bool {
+        !self.found.is_empty() && self.found.iter().all(|found| *found == i64::from(self.expected))
+    }
 }
 
 /// What the demo adds up to.
 pub(super) struct Verdict {
     pub(super) healed: bool,
     pub(super) scores_right: bool,
+    /// Under which tokens there were matchmakers.
+    pub(super) tokens: Vec<Token>,
     pub(super) failures: usize,
     pub(super) kinds: Vec<String>,
     pub(super) restarts: u64,
@@ -74,6 +85,14 @@ impl Teller {
         })
     }
 
+    /// Who brings players together, and under which token.
+    pub(super) fn matchmaker(self, node: &str, token: Token) -> anyhow::Result<()> {
+        self.emit("matchmaker", json!({ "node": node, "token": token }), |paint| {
+            let line = format!("the matchmaker is on this node, under token {token}");
+            format!("{:>10}  {}", paint.dim(node), paint.green(&line))
+        })
+    }
+
     /// Something that happened in a node's tree. Starts and dead letters are told to programs only.
     pub(super) fn event(self, node: &str, event: &Event) -> anyhow::Result<()> {
         if self.json {
@@ -121,20 +140,23 @@ impl Teller {
             })
             .collect();
         self.emit("scores", json!({ "scores": rows }), |paint| {
-            let mut text = format!("{:<8} {:>8} {:>9}", "player", "won", "register");
-            for ScoreLine { player, expected, found } in lines {
-                let mark = if expected == found { paint.green("ok") } else { paint.red("WRONG") };
-                text.push_str(&format!("\n{player:<8} {expected:>8} {found:>9}  {mark}"));
+            let mut text = format!("{:<8} {:>8}  {}", "player", "won", "on each node");
+            for line in lines {
+                let ScoreLine { player, expected, found } = line;
+                let mark = if line.is_right() { paint.green("ok") } else { paint.red("WRONG") };
+                let found: Vec<String> = found.iter().map(ToString::to_string).collect();
+                let found = found.join(" ");
+                text.push_str(&format!("\n{player:<8} {expected:>8}  {found:<12}  {mark}"));
             }
             text
         })
     }
 
     pub(super) fn verdict(self, verdict: &Verdict) -> anyhow::Result<()> {
-        let Verdict { healed, scores_right, failures, kinds, restarts } = verdict;
+        let Verdict { healed, scores_right, tokens, failures, kinds, restarts } = verdict;
         let value = json!({
             "healed": healed, "scores_right": scores_right, "failures": failures, "kinds": kinds,
-            "restarts": restarts, "ok": verdict.is_good(),
+            "restarts": restarts, "tokens": tokens, "ok": verdict.is_good(),
         });
         self.emit("verdict", value, |paint| {
             let kinds = kinds.join(", ");

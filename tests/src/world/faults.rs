@@ -73,6 +73,8 @@ pub enum Part {
     /// The one that keeps places at relays and offers its own. Of a node that does neither it
     /// cannot be killed, and the run fails.
     Relay,
+    /// The one that carries what replicas of replicated types say.
+    Replicator,
     /// A connection, whichever is its turn.
     Connection,
 }
@@ -139,7 +141,7 @@ impl Weather {
         weather
     }
 
-    /// Only so many of the first nodes crash.
+    /// Only so many of the first nodes crash, by chance: none, if it is 0.
     pub(super) fn crash_only(&mut self, crashing: usize) {
         self.crashing = crashing.min(self.nodes);
     }
@@ -253,6 +255,9 @@ impl Weather {
     }
 
     fn crash(&mut self, now: Duration) -> Option<Change> {
+        if self.crashing == 0 {
+            return None;
+        }
         let node = self.pick(self.crashing);
         let down = self.down.get_mut(node).filter(|down| !**down)?;
         *down = true;

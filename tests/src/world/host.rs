@@ -3,6 +3,7 @@
 use std::fmt::Debug;
 use std::hash::Hash;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -15,6 +16,7 @@ use macula_infra::transport::Sockets;
 use macula_infra::transport::tls::{
     Credentials, Enforcement, IncompleteCredentials, Realm, Showing, Trust,
 };
+use macula_workload::config::Spot;
 use macula_workload::{Config, Node};
 use parking_lot::Mutex;
 
@@ -78,6 +80,19 @@ fn credentials(
     Credentials::new(showing, Trust::Realm(realm), Enforcement::Enforce, calendar)
 }
 
+/// Gives a life a folder of its own, with what was in that of the life before: as after a crash of the
+/// system, nothing of an old life can hold what a new one has.
+fn take_over(folder: &mut PathBuf, life: u64) -> std::io::Result<()> {
+    let before = folder.join((life - 1).to_string());
+    folder.push(life.to_string());
+    std::fs::create_dir_all(&*folder)?;
+    for file in std::fs::read_dir(before).into_iter().flatten() {
+        let file = file?;
+        std::fs::copy(file.path(), folder.join(file.file_name()))?;
+    }
+    Ok(())
+}
+
 /// What all lives of a node have in common.
 pub(super) struct Host<S> {
     pub(super) index: usize,
@@ -105,6 +120,10 @@ impl<S> Host<S> {
             Part::Dht => Some(&parts.dht),
             Part::PubSub => Some(&parts.pubsub),
             Part::Relay => parts.relay.as_ref(),
+            Part::Replicator => {
+                let actor = node.replicator().actor.actor_ref();
+                return actor.inspect(|actor| actor.kill()).is_some();
+            }
             Part::Connection => return self.cut(&node),
         };
         let actor = handle.and_then(Handle::actor_ref);
@@ -137,6 +156,9 @@ impl<S: Clone + Hash + Debug> Host<S> {
         let (showing, authority) = &self.shown;
         let credentials = credentials(showing, authority, self.log.clock())?;
         let mut config = self.config.clone();
+        if let Spot::At(folder) = &mut config.crdt.folder {
+            take_over(folder, number)?;
+        }
         let at = |index| SocketAddr::new(address(index), PORT);
         if self.joins {
             config.mesh.advertise = vec![at(self.index)];

@@ -90,6 +90,7 @@ fn every_actor_was_killed_and_restarted(history: &History<'_>) -> Verdict {
             Part::Dht => "/dht",
             Part::PubSub => "/pubsub",
             Part::Relay => "/relay",
+            Part::Replicator => "/crdt",
             // It is no part of the tree that is made anew.
             Part::Connection => continue,
         };

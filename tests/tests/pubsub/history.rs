@@ -105,12 +105,15 @@ impl<'a> History<'a> {
         let fresh = |got: &&Got| {
             self.lives_on(got.by) && self.sent.get(&got.op).is_some_and(|sent| sent.at >= since)
         };
+        let way = |got: &Got| (self.cast.subscriber(got.by.0), got.op.by().0, got.topic);
         let ways: BTreeSet<(usize, usize, usize)> =
-            self.got.iter().filter(fresh).map(|got| (got.by.0, got.op.by().0, got.topic)).collect();
+            self.got.iter().filter(fresh).map(way).collect();
         let nodes = || self.lives.keys().copied().filter(takes_part);
         let all = nodes().flat_map(|to| {
             let topics = (0..TOPICS.len()).filter(move |topic| self.cast.wants(to, *topic));
-            topics.flat_map(move |topic| nodes().map(move |from| (to, from, topic)))
+            topics.flat_map(move |topic| {
+                nodes().map(move |from| (self.cast.subscriber(to), from, topic))
+            })
         });
         let mut lives = self.lives.iter().filter(|(node, _)| takes_part(node));
         lives.all(has_settled) && all.into_iter().all(|way| ways.contains(&way))

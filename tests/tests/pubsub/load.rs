@@ -52,16 +52,23 @@ pub(crate) fn is_promised(topic: usize) -> bool {
     TOPICS[topic].starts_with('p')
 }
 
-/// Who does what: so many of the first nodes only relay.
+/// Who does what.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Cast {
+    /// So many of the first nodes only relay.
     pub(crate) relays: usize,
+    /// The others are one queue group, which subscribes to everything.
+    pub(crate) is_team: bool,
 }
+
+/// The queue group.
+const TEAM: &str = "team";
 
 impl Cast {
     /// What a node subscribes to; none if it only relays.
     fn pattern(self, node: usize) -> Option<Pattern> {
-        node.checked_sub(self.relays).map(|place| PATTERNS[place].parse().unwrap())
+        let place = node.checked_sub(self.relays)?;
+        Some(if self.is_team { "**" } else { PATTERNS[place] }.parse().unwrap())
     }
 
     /// Whether a node publishes and subscribes.
@@ -72,6 +79,11 @@ impl Cast {
     /// Whether a node's subscriber is slow while faults come.
     pub(crate) fn is_slow(self, node: usize) -> bool {
         node.checked_sub(self.relays).is_some_and(|place| SLOW.contains(&place))
+    }
+
+    /// Which subscriber a node is, or is a part of.
+    pub(crate) const fn subscriber(self, node: usize) -> usize {
+        if self.is_team { usize::MAX } else { node }
     }
 
     /// Whether a node subscribes to a topic.
@@ -92,6 +104,8 @@ pub(crate) struct Load {
     pub(crate) cast: Cast,
     /// How long faults come.
     pub(crate) storm: Duration,
+    /// To how many subscribers a publisher sends directly, if that is not as usual.
+    pub(crate) direct_max: Option<usize>,
     /// What is killed on each node.
     pub(crate) kills: &'static [Part],
 }
@@ -103,7 +117,8 @@ impl Scenario for Load {
         let Some(pattern) = self.cast.pattern(life.index) else { return };
         let slow_until = self.cast.is_slow(life.index).then_some(self.storm);
         let queue_len = if slow_until.is_some() { QUEUE_LEN } else { 8_192 };
-        let options = SubscribeOptions { queue_len, ..SubscribeOptions::default() };
+        let group = self.cast.is_team.then(|| TEAM.to_owned());
+        let options = SubscribeOptions { queue_len, group, ..SubscribeOptions::default() };
         let subscription = life.node.mesh().pubsub().subscribe(&pattern, &options).unwrap();
         let entropy = life.entropy.fork();
         life.spawn(read(life.clone(), subscription, entropy, slow_until));

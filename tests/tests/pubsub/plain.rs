@@ -1,6 +1,7 @@
 //! What each user does: wildcards over three nodes, a subscriber that joins late, and a client that
 //! vanishes. Nothing else goes wrong here.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,6 +10,8 @@ use macula_infra::dht::rules::space;
 use macula_infra::pubsub::{
     Event, Message, PubSub, PublishOptions, Published, SubscribeOptions, Subscription,
 };
+use macula_infra::remote::{CallError, Context, Unavailability};
+use macula_infra::rpc::Options;
 use macula_tests::world::{Faults, Life, Log, Look, Scenario, What, World};
 use tokio::sync::watch;
 
@@ -27,8 +30,12 @@ enum Seen {
     Got(String, String, bool),
     /// A message was accepted for so many.
     Accepted(usize),
-    /// The directory has the subscriber.
+    /// The directory has the subscriber, and the provider of the procedure.
     Found,
+    /// The procedure has answered.
+    Answered,
+    /// Nobody provides it any more, and whoever calls it is told so.
+    NoProvider,
     /// The publisher knows of no subscribers any more.
     Nobody,
     /// Nobody is found in the directory any more.
@@ -107,25 +114,56 @@ impl Plain {
         match life.index {
             0 => {
                 has_subscribers(life, "chat", 1).await;
-                while finds(life).await != Some(1) {
+                while finds(life, space::SUB, b"chat").await != Some(1)
+                    || finds(life, space::NAME, PROCEDURE_NAME).await != Some(1)
+                {
                     tokio::time::sleep(LOOK_EVERY).await;
                 }
                 life.saw(Seen::Found);
+                while call(life).await != Ok(4) {
+                    tokio::time::sleep(LOOK_EVERY).await;
+                }
+                life.saw(Seen::Answered);
                 while pubsub(life).subscribers(&topic("chat")).await != Ok(0) {
                     publish(life, "chat", 0, PublishOptions::default()).await;
                     tokio::time::sleep(LOOK_EVERY).await;
                 }
                 life.saw(Seen::Nobody);
-                while finds(life).await != Some(0) {
+                let nobody =
+                    Err(CallError::Unavailable(Unavailability::NoProvider(PROCEDURE.to_owned())));
+                while call(life).await != nobody {
+                    tokio::time::sleep(LOOK_EVERY).await;
+                }
+                life.saw(Seen::NoProvider);
+                while finds(life, space::SUB, b"chat").await != Some(0)
+                    || finds(life, space::NAME, PROCEDURE_NAME).await != Some(0)
+                {
                     tokio::time::sleep(LOOK_EVERY * 100).await;
                 }
                 life.saw(Seen::Forgotten);
                 all_ended(life).await;
             }
-            2 => read(life, subscribe(life, "chat", &<_>::default())).await,
+            2 => {
+                let subscription = subscribe(life, "chat", &<_>::default());
+                let rpc = life.node.mesh().rpc();
+                rpc.advertise(&topic(PROCEDURE), &Options::default(), double).unwrap().keep();
+                read(life, subscription).await;
+            }
             _ => {}
         }
     }
+}
+
+/// What the client that vanishes advertises, and its name in the directory.
+const PROCEDURE: &str = "double";
+const PROCEDURE_NAME: &[u8] = b"rpc/double";
+
+async fn double(number: u64, _: Context) -> Result<u64, Infallible> {
+    Ok(number * 2)
+}
+
+async fn call(life: &Life<Seen>) -> Result<u64, CallError> {
+    life.node.mesh().rpc().call(&topic(PROCEDURE), &2).await
 }
 
 fn topic(name: &str) -> Topic {
@@ -156,9 +194,9 @@ async fn has_subscribers(life: &Life<Seen>, name: &str, count: usize) {
     }
 }
 
-/// How many nodes with subscriptions of the topic the directory has.
-async fn finds(life: &Life<Seen>) -> Option<usize> {
-    let found = life.node.mesh().dht().find(space::SUB, b"chat", 8).await;
+/// How many nodes the directory has under a name.
+async fn finds(life: &Life<Seen>, space: &str, name: &[u8]) -> Option<usize> {
+    let found = life.node.mesh().dht().find(space, name, 8).await;
     found.ok().map(|found| found.providers.len())
 }
 
@@ -252,8 +290,8 @@ fn the_subscriptions_and_announcements_of_a_client_that_vanishes_go_with_it() {
     let seen = run(Kind::Vanishing, world);
     assert!(seen.contains(&(0, Seen::Accepted(1))) && !got_by(&seen, 2).is_empty());
     let place = |of: &Seen| seen.iter().position(|(_, seen)| seen == of).unwrap();
-    assert!(place(&Seen::Found) < place(&Seen::Nobody));
-    assert!(place(&Seen::Nobody) < place(&Seen::Forgotten));
+    let order = [Seen::Found, Seen::Answered, Seen::Nobody, Seen::NoProvider, Seen::Forgotten];
+    assert!(order.iter().map(place).is_sorted());
     let last = seen.iter().rposition(|(_, seen)| matches!(seen, Seen::Got(..))).unwrap();
     assert!(last < place(&Seen::Nobody));
 }

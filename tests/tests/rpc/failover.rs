@@ -165,7 +165,7 @@ impl Scenario for Failing {
                     Seen::Answered { .. } if times == 0 => {
                         return Err(format!("{call:#x} was answered and not handled"));
                     }
-                    Seen::Failed { may_have_run: false, why, .. } if times > 0 && once => {
+                    Seen::Failed { may_have_run: false, why, .. } if times > 0 => {
                         return Err(format!("{call:#x} was handled, and that is denied: {why}"));
                     }
                     Seen::Failed { why, .. } if self.is_gentle && !once => {

@@ -14,7 +14,7 @@ use macula_core::entropy::Entropy;
 use super::time::{Moment, jittered};
 use crate::bounds::{Invalid, number, span};
 use crate::dht::key::Key;
-use crate::dht::provider::Provider;
+use crate::dht::provider::{self, Provider};
 use crate::dht::record::{Signed, Verified};
 
 /// How many deadlines one call of [`Published::handle_timeout`] sees to.
@@ -81,7 +81,16 @@ pub enum Place {
 #[derive(Debug)]
 enum Item {
     Record { signed: Signed, until: Instant },
-    Provider { provider: Provider, ttl: Duration },
+    Provider { provider: Provider, ttl: Duration, signed: Option<provider::Signed> },
+}
+
+/// Something that is published, as it was signed last.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Issued {
+    /// A record.
+    Record(Signed),
+    /// This node, as a provider.
+    Provider(provider::Signed),
 }
 
 /// What is to be done.
@@ -159,7 +168,7 @@ impl Published {
     /// [`Full`].
     pub fn provide(&mut self, at: Moment, provider: Provider, ttl: Duration) -> Result<(), Full> {
         let place = Place::Provider(provider.key());
-        self.insert(place, Item::Provider { provider, ttl })?;
+        self.insert(place, Item::Provider { provider, ttl, signed: None })?;
         self.again(at, place);
         Ok(())
     }
@@ -171,14 +180,37 @@ impl Published {
         }
         // A newer issue than the last one, if the calendar was put back.
         let item = match (item, self.items.get(&place)) {
-            (Item::Provider { mut provider, ttl }, Some(Item::Provider { provider: old, .. })) => {
+            (
+                Item::Provider { mut provider, ttl, signed },
+                Some(Item::Provider { provider: old, .. }),
+            ) => {
                 provider.issued_at = old.issued_at;
-                Item::Provider { provider, ttl }
+                Item::Provider { provider, ttl, signed }
             }
             (item, _) => item,
         };
         self.items.insert(place, item);
         Ok(())
+    }
+
+    /// A provider was signed, with the times that were asked for last.
+    pub fn signed(&mut self, key: Key, issued: &provider::Signed) {
+        if let Some(Item::Provider { signed, .. }) = self.items.get_mut(&Place::Provider(key)) {
+            *signed = Some(issued.clone());
+        }
+    }
+
+    /// All that is published and lasts, as it was signed last.
+    pub fn issued(&self, now: Instant) -> impl Iterator<Item = (Key, Issued)> {
+        self.items.iter().filter_map(move |(place, item)| match (place, item) {
+            (Place::Record(key), Item::Record { signed, until }) if *until > now => {
+                Some((*key, Issued::Record(signed.clone())))
+            }
+            (Place::Provider(key), Item::Provider { signed, .. }) => {
+                Some((*key, Issued::Provider(signed.clone()?)))
+            }
+            (Place::Record(_) | Place::Provider(_), _) => None,
+        })
     }
 
     /// Does not see to a record any more. The nodes that keep it do so until it ends.
@@ -219,7 +251,7 @@ impl Published {
             (Place::Record(key), Some(Item::Record { signed, until })) if *until > at.now => {
                 Output::Store { key, record: signed.clone() }
             }
-            (Place::Provider(key), Some(Item::Provider { provider, ttl })) => {
+            (Place::Provider(key), Some(Item::Provider { provider, ttl, .. })) => {
                 let newer = provider.issued_at + Duration::from_millis(1);
                 provider.issued_at = whole(at.since_epoch).max(newer);
                 provider.expires_at = provider.issued_at + *ttl;

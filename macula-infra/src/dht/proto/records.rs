@@ -11,8 +11,8 @@
 //! the author's part.
 //!
 //! A record that another has replaced may still be signed and valid for a while. Its successor's
-//! sequence number is remembered for as long, even after the successor's end, so that nobody brings
-//! the old one back.
+//! sequence number is remembered for as long, even after the successor has ended or given way, so that
+//! nobody brings the old one back. A successor that has given way may itself be brought back.
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -41,7 +41,7 @@ pub struct Config {
     pub author_count_max: usize,
     /// How many bytes those of one author have. 128 KiB to `bytes_max`.
     pub author_bytes_max: usize,
-    /// How many sequence numbers of records that are over are remembered. 0 to 10,000,000.
+    /// How many sequence numbers of records that are here no more are remembered. 0 to 10,000,000.
     pub remembered_max: usize,
     /// How often a record is handed to the nodes that are closest to it now, unless one of them has
     /// handed it to this node meanwhile. 1 min to 7 d.
@@ -150,7 +150,7 @@ pub enum Output {
 enum Timer {
     /// A record is over.
     Expire(Key),
-    /// The sequence number of one that is over need not be remembered any more.
+    /// The sequence number of one that is here no more need not be remembered any longer.
     Forget(Key),
     /// A record is to be handed on.
     Replicate(Key),
@@ -169,6 +169,14 @@ struct Stored {
     rank: Rank,
     /// Until when one that it has replaced is valid.
     replayable_until: Instant,
+}
+
+/// What was the newest at its key when it went.
+#[derive(Debug, Clone, Copy)]
+struct Remembered {
+    sequence: u64,
+    author: NodeId,
+    digest: [u8; 32],
 }
 
 /// How many records there are, and their bytes, and in which order they give way.
@@ -199,8 +207,8 @@ pub struct Records {
     records: BTreeMap<Key, Stored>,
     all: Book,
     authors: BTreeMap<NodeId, Book>,
-    /// The sequence numbers of records that are over.
-    remembered: BTreeMap<Key, u64>,
+    /// Records that are here no more, for as long as an older one is valid.
+    remembered: BTreeMap<Key, Remembered>,
     timers: Deadlines<Timer>,
     out: VecDeque<Output>,
     #[cfg(test)]
@@ -265,6 +273,10 @@ impl Records {
         if self.records.get(&key).is_some_and(|stored| stored.rank.1 <= at.now) {
             self.expire(at.now, key);
         }
+        if self.timers.get(Timer::Forget(key)).is_some_and(|until| until <= at.now) {
+            self.remembered.remove(&key);
+            self.timers.clear(Timer::Forget(key));
+        }
         match self.judge(record, condition) {
             Err(outcome) => {
                 if outcome == PutOutcome::Same {
@@ -280,8 +292,8 @@ impl Records {
     fn judge(&self, record: &Verified, condition: Condition) -> Result<(), PutOutcome> {
         let (key, sequence) = (record.key(), record.record().sequence);
         let stored = self.records.get(&key);
-        let author = record.record().author;
-        if stored.is_some_and(|old| old.author == author && old.digest == *record.digest()) {
+        let is_it = |author, digest| (author, digest) == (record.record().author, *record.digest());
+        if stored.is_some_and(|old| is_it(old.author, old.digest)) {
             return Err(PutOutcome::Same);
         }
         let found = stored.map(|old| old.sequence);
@@ -293,7 +305,8 @@ impl Records {
         if !holds {
             return Err(PutOutcome::ConditionFailed { stored: found });
         }
-        match found.or_else(|| self.remembered.get(&key).copied()) {
+        let remembered = self.remembered.get(&key).filter(|old| !is_it(old.author, old.digest));
+        match found.or_else(|| remembered.map(|old| old.sequence)) {
             Some(stored) if sequence < stored && !self.takes_older() => {
                 Err(PutOutcome::Older { stored })
             }
@@ -310,10 +323,12 @@ impl Records {
             Err(bound) => return PutOutcome::Full(bound),
         };
         for (_, _, victim) in victims {
-            self.remove(victim);
+            self.give_way(now, victim);
         }
-        let old = self.remove(key);
-        let replayable_until = old.map_or(now, |old| old.replayable_until.max(old.rank.1));
+        let old = self.remove(key).map(|old| old.replayable_until.max(old.rank.1));
+        // What it follows on may be here no more, and what that had replaced valid still.
+        let remembered = self.timers.get(Timer::Forget(key));
+        let replayable_until = old.max(remembered).unwrap_or(now);
         self.remembered.remove(&key);
         self.timers.clear(Timer::Forget(key));
         self.all.add(rank, len);
@@ -395,10 +410,23 @@ impl Records {
 
     fn expire(&mut self, now: Instant, key: Key) {
         let Some(stored) = self.remove(key) else { return };
-        let replayable = stored.replayable_until > now;
-        if replayable && self.remembered.len() < self.config.remembered_max {
-            self.remembered.insert(key, stored.sequence);
-            self.timers.set(Timer::Forget(key), stored.replayable_until);
+        self.remember(now, key, &stored, stored.replayable_until);
+    }
+
+    /// Takes a record out for which there is no room. It is valid still: if what it has replaced is
+    /// too, its successor has both to outlast.
+    fn give_way(&mut self, now: Instant, key: Key) {
+        let Some(stored) = self.remove(key) else { return };
+        if stored.replayable_until > now {
+            self.remember(now, key, &stored, stored.replayable_until.max(stored.rank.1));
+        }
+    }
+
+    fn remember(&mut self, now: Instant, key: Key, stored: &Stored, until: Instant) {
+        if until > now && self.remembered.len() < self.config.remembered_max {
+            let &Stored { sequence, author, digest, .. } = stored;
+            self.remembered.insert(key, Remembered { sequence, author, digest });
+            self.timers.set(Timer::Forget(key), until);
         }
     }
 

@@ -227,6 +227,15 @@ impl Swim {
         self.spread_suspicion(now, node);
     }
 
+    /// A member was suspect when an earlier machine ended: its time begins anew.
+    pub(super) fn suspect_still(&mut self, now: Instant, node: NodeId) {
+        let (terms, me) = (self.terms(), self.me.node());
+        let Some(member) = self.members.get_mut(&node) else { return };
+        member.suspicion = Some(Box::new(Suspicion::new(now, me, false)));
+        member.belief.status = Status::Suspect;
+        self.retime(now, node, terms);
+    }
+
     fn spread_suspicion(&mut self, now: Instant, node: NodeId) {
         if let Some(claim) = self.suspicion_claim(node, Suspicion::last_accuser) {
             self.spread(now, Update::Claim(claim));

@@ -1,5 +1,6 @@
 //! Joining, refuting, reconnecting and leaving: what a node does about itself.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -7,7 +8,7 @@ use std::time::{Duration, Instant};
 use macula_core::identity::NodeId;
 
 use super::super::config::Config;
-use super::super::update::{Presence, Role, Stamp, Update};
+use super::super::update::{Presence, Role, Seen, Stamp, Status, Update};
 use super::ring::below;
 use super::swim::{Stage, Swim};
 use super::telling::Introduced;
@@ -45,6 +46,21 @@ impl Swim {
         }
         self.join_attempts = 0;
         self.try_join(now);
+    }
+
+    /// Goes on with the members that an earlier machine of this life of the node had, and how each of
+    /// them stood. Nobody is told of it: they have joined before, and are gone once they do not answer,
+    /// or say or are said to be gone.
+    pub fn resume(&mut self, now: Instant, held: BTreeMap<NodeId, (Arc<Seen>, Status)>) {
+        let me = self.me.node();
+        for (node, (seen, status)) in held.into_iter().filter(|(node, _)| *node != me) {
+            if self.seen(node).is_none() {
+                self.let_in(now, seen, false);
+                if status == Status::Suspect {
+                    self.suspect_still(now, node);
+                }
+            }
+        }
     }
 
     /// Asks some seeds, and goes on with that until anybody is known.

@@ -5,8 +5,10 @@ mod finding;
 mod gone;
 mod publishing;
 mod receiving;
+mod rerouting;
 mod sending;
 mod subscribing;
+mod taking_part;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -14,15 +16,17 @@ use std::time::{Duration, Instant};
 
 use macula_core::deadlines::Deadlines;
 use macula_core::entropy::Entropy;
-use macula_core::identity::NodeId;
+use macula_core::identity::{Keypair, NodeId};
 use macula_core::machine::Machine;
 use parking_lot::Mutex;
 
-use super::super::message::{Outcome, Qos, Reason, Report};
+use super::super::message::{Outcome, Reason, Report};
 use super::archive::Archive;
+use super::crowd::{CROWD, Crowds};
 use super::flow::Copy;
 use super::grove::{Grown, Planted};
 use super::inlet::Inlet;
+use super::orphans::Orphans;
 use super::outlet::Outlet;
 use super::subscribers::Subscribers;
 use super::topics::Topics;
@@ -42,6 +46,8 @@ const MET_MAX: usize = 65_536;
 #[derive(Debug)]
 pub(crate) struct Identity {
     pub(crate) node: NodeId,
+    /// That of the node: it signs what the node broadcasts.
+    pub(crate) key: Keypair,
     pub(crate) life: Life,
     pub(crate) realm: [u8; 32],
     /// The number of the last message of an earlier life of the actor.
@@ -93,17 +99,24 @@ pub(crate) struct Broker {
     entropy: Entropy,
     archive: Arc<Mutex<Archive>>,
     topics: Topics,
+    crowds: Crowds,
     outlets: BTreeMap<NodeId, Outlet>,
     inlets: BTreeMap<NodeId, Inlet>,
     subscribers: Subscribers,
     /// The broadcasts of this node.
-    planted: BTreeMap<(TopicId, Qos), Planted>,
+    planted: BTreeMap<(TopicId, FlowId), Planted>,
+    /// Those that have messages which are not signed.
+    unsigned: BTreeSet<(TopicId, FlowId)>,
     /// Their numbers.
-    numbers: BTreeMap<u64, (TopicId, Qos)>,
+    numbers: BTreeMap<u64, (TopicId, FlowId)>,
     /// Those in which it takes part.
     grown: BTreeMap<TreeId, Grown>,
+    /// How many bytes all of both hold.
+    trees_len: usize,
     /// Those of them whose messages wait for room.
     stalled: BTreeSet<TreeId>,
+    /// What waits for another member of a queue group.
+    orphans: Orphans,
     /// The publishers whose messages wait for room.
     blocked: BTreeSet<NodeId>,
     /// How many connections there are with each node.
@@ -116,8 +129,9 @@ pub(crate) struct Broker {
 }
 
 impl Broker {
-    pub(crate) fn new(me: Identity, archive: Arc<Mutex<Archive>>, entropy: Entropy) -> Self {
+    pub(crate) fn new(me: Identity, archive: Arc<Mutex<Archive>>, mut entropy: Entropy) -> Self {
         Self {
+            crowds: Crowds::new(me.node, entropy.fork()),
             me,
             entropy,
             archive,
@@ -126,9 +140,12 @@ impl Broker {
             inlets: BTreeMap::new(),
             subscribers: Subscribers::default(),
             planted: BTreeMap::new(),
+            unsigned: BTreeSet::new(),
             numbers: BTreeMap::new(),
             grown: BTreeMap::new(),
+            trees_len: 0,
             stalled: BTreeSet::new(),
+            orphans: Orphans::default(),
             blocked: BTreeSet::new(),
             met: BTreeMap::new(),
             pending: Pending::default(),
@@ -160,7 +177,22 @@ impl Broker {
         let parked: usize = parked.map(|named| named.parked.len()).sum();
         let outlets: usize = self.outlets.values().map(Outlet::outstanding).sum();
         let inlets: usize = self.inlets.values().map(Inlet::buffered).sum();
-        (parked + outlets + self.out.len(), inlets)
+        (parked + outlets + self.orphans.count() + self.out.len(), inlets)
+    }
+
+    /// How many bytes all broadcasts hold, as is counted now and as it was counted along the way.
+    #[cfg(test)]
+    pub(super) fn broadcasts_held(&self) -> (usize, usize) {
+        let own: usize = self.planted.values().map(|planted| planted.tree.kept_len()).sum();
+        let others = self.grown.values().map(Grown::len);
+        let others: usize = others.map(|(kept, waiting)| kept + waiting).sum();
+        (own + others, self.trees_len)
+    }
+
+    /// The broadcasts of others in which it takes part.
+    #[cfg(test)]
+    pub(super) fn takes_part_in(&self) -> Vec<TreeId> {
+        self.grown.keys().copied().collect()
     }
 
     /// How many messages it has sent in its own broadcasts.
@@ -226,6 +258,7 @@ impl Broker {
     fn flush(&mut self, now: Instant) {
         self.pending.at = None;
         if std::mem::take(&mut self.pending.room) {
+            self.retry_orphans(now);
             self.retry_parked(now);
         }
         for node in std::mem::take(&mut self.pending.outlets) {
@@ -242,11 +275,15 @@ impl Broker {
 
     /// What subscriptions are told, and publishers of them.
     fn pass_on(&mut self, now: Instant) {
+        self.sign_all(now);
         while let Some((to, events)) = self.subscribers.poll() {
             self.out.push_back(Output::Tell { to, events });
         }
         while let Some((to, publisher, replayed)) = self.subscribers.poll_replay() {
             self.out.push_back(Output::Replayed { to, publisher, replayed });
+        }
+        while let Some((to, gaps)) = self.subscribers.poll_owed() {
+            self.out.push_back(Output::Owed { to, gaps });
         }
         while let Some((wanted, standing)) = self.subscribers.poll_change() {
             self.wanted_changed(now, &wanted, standing);
@@ -269,10 +306,14 @@ impl Machine for Broker {
             Input::Waiting => self.out.push_back(Output::Take),
             Input::Publish { messages } => self.publish(now, messages),
             Input::Found { prefix, nodes } => self.found(now, &prefix, nodes),
+            Input::Announced { prefix, depth } => self.crowds.announced(now, prefix, depth),
             Input::Subscribe { id, wish } => self.subscribe(now, id, *wish),
             Input::Unsubscribe { id } => self.unsubscribe(now, id),
             Input::Consumed { id, read } => self.consumed(now, id, read),
-            Input::Word { from, session, word } => self.word(now, from, session, word),
+            Input::Word { from, session, word, ticket } => {
+                self.word(now, from, session, word);
+                drop(ticket);
+            }
             Input::Unsent { to, session, what } => self.unsent(now, to, session, what),
             Input::Met { node } => self.met(now, node),
             Input::Lost { node } => self.lost(now, node),
@@ -284,6 +325,9 @@ impl Machine for Broker {
     fn handle_timeout(&mut self, now: Instant) {
         if self.pending.at.is_some_and(|at| at <= now) {
             self.flush(now);
+        }
+        while let Some(prefix) = self.crowds.due(now) {
+            self.out.push_back(Output::Find { prefix, max: CROWD });
         }
         while let Some(timer) = self.timers.due(now) {
             match timer {
@@ -307,7 +351,8 @@ impl Machine for Broker {
     fn poll_timeout(&self) -> Option<(Instant, &'static str)> {
         let flush = self.pending.at.map(|at| (at, "flush"));
         let timer = self.timers.next().map(|(at, timer)| (at, timer.reason()));
-        flush.into_iter().chain(timer).min_by_key(|(at, _)| *at)
+        let crowd = self.crowds.next().map(|at| (at, "look for others"));
+        flush.into_iter().chain(timer).chain(crowd).min_by_key(|(at, _)| *at)
     }
 }
 

@@ -11,6 +11,8 @@ pub enum Bug {
     NeverSendsAgain,
     /// A message that a slow subscriber does not get is not counted as dropped.
     ForgetsTheSlow,
+    /// A subscription is not told of what was lost with a life of its node's actor.
+    ForgetsGaps,
     /// What was with a life of the actor is not counted when that ends.
     ForgetsWhatItHad,
 }

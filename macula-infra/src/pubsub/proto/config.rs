@@ -1,7 +1,7 @@
 //! The settings of pub/sub.
 
 use super::archive;
-use super::word::{BATCH_ENTRIES_MAX, Window};
+use super::word::{BATCH_ENTRIES_MAX, FAILURES_MAX, Window};
 use crate::bounds::{Invalid, number};
 
 /// The most messages that can share a frame.
@@ -34,7 +34,7 @@ pub struct Config {
     /// How many messages share a frame at most: 1 to 512.
     pub batch_messages_max: usize,
     /// How many messages a publisher's node may have under way to this one that are not handed on,
-    /// of each priority and promise: 1 to 65,536.
+    /// of each priority and promise: 1 to 8,192, as many as a report can say that they failed.
     pub credit_messages: u32,
     /// How many bytes those may have, except that the last one may be longer: 64 KiB to 1 GiB.
     pub credit_len: u32,
@@ -77,7 +77,7 @@ impl Config {
     pub fn check(&self) -> Result<(), Invalid> {
         let credit = |credit| usize::try_from(credit).unwrap_or(usize::MAX);
         number("batch_messages_max", self.batch_messages_max, 1, BATCH_ENTRIES_MAX)?;
-        number("credit_messages", credit(self.credit_messages), 1, MESSAGES_MAX)?;
+        number("credit_messages", credit(self.credit_messages), 1, FAILURES_MAX)?;
         number("credit_len", credit(self.credit_len), LEN_MIN, LEN_MAX)?;
         number("queue_messages_max", self.queue_messages_max, 1, MESSAGES_MAX)?;
         number("queue_len_max", self.queue_len_max, LEN_MIN, LEN_MAX)?;
@@ -106,6 +106,7 @@ mod tests {
         let bad = [
             (Config { batch_messages_max: 0, ..usual }, "batch_messages_max is 0"),
             (Config { credit_messages: 0, ..usual }, "credit_messages is 0"),
+            (Config { credit_messages: 8_193, ..usual }, "credit_messages is 8193"),
             (Config { credit_len: 1, ..usual }, "credit_len is 1"),
             (
                 Config { queue_messages_max: MESSAGES_MAX + 1, ..usual },

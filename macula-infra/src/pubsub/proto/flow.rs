@@ -62,11 +62,24 @@ pub(crate) struct Copy {
     pub(crate) route: Route,
     /// It was sent to an earlier life of the other end, which may have handed it on.
     pub(crate) may_be_there: bool,
+    /// How often it was for another member of its group before, who had gone.
+    pub(crate) moved: u8,
 }
 
 impl Copy {
     pub(crate) const fn new(stored: Arc<Stored>, route: Route) -> Self {
-        Self { stored, route, may_be_there: false }
+        Self { stored, route, may_be_there: false, moved: 0 }
+    }
+
+    /// Whether it is for one member of a queue group, which has to get it.
+    pub(crate) fn is_for_any_member(&self) -> bool {
+        self.stored.qos == Qos::AtLeastOnce && !self.route.groups.is_empty()
+    }
+
+    /// How many bytes it counts for.
+    pub(crate) fn len(&self) -> usize {
+        let groups: usize = self.route.groups.iter().map(|group| group.len()).sum();
+        self.stored.payload.len() + self.stored.topic.as_str().len() + groups + ENTRY_LEN
     }
 }
 
@@ -83,10 +96,7 @@ enum Item {
 impl Item {
     fn len(&self) -> usize {
         match self {
-            Self::Copy(Copy { stored, route, .. }) => {
-                let groups: usize = route.groups.iter().map(|group| group.len()).sum();
-                stored.payload.len() + stored.topic.as_str().len() + groups + ENTRY_LEN
-            }
+            Self::Copy(copy) => copy.len(),
             Self::Late(Copy { stored, .. }) => stored.topic.as_str().len() + ENTRY_LEN,
             Self::Missing(missing) => missing.topic.as_str().len() + ENTRY_LEN,
             Self::Cut(_) => ENTRY_LEN,
@@ -187,10 +197,14 @@ impl Flow {
 
     /// The subscriber does not get a message, and is to be told so.
     pub(crate) fn miss(&mut self, stored: &Stored, why: Missed) {
-        let missing = Missing::one(&stored.topic, stored.sequence, why);
-        match self.missing.get_mut(&stored.topic) {
+        self.lack(Missing::one(&stored.topic, stored.sequence, why));
+    }
+
+    /// The subscriber is to be told of these.
+    fn lack(&mut self, missing: Missing) {
+        match self.missing.get_mut(&missing.topic) {
             Some(before) => before.and(&missing),
-            None => drop(self.missing.insert(stored.topic.clone(), missing)),
+            None => drop(self.missing.insert(missing.topic.clone(), missing)),
         }
         if self.missing.len() > MISSING_MAX {
             self.missing.pop_last();
@@ -310,22 +324,34 @@ impl Flow {
         true
     }
 
-    /// What was under way and what waited, when nobody is there any more to take it.
+    /// What was under way and what waited, when nobody is there any more to take it. Of what does not
+    /// come the subscriber is still to be told, though it may have heard of a part of that.
     pub(crate) fn abandon(&mut self) -> (Vec<Copy>, Vec<Copy>) {
-        let copies = |items: VecDeque<Item>| -> Vec<Copy> {
-            let copy = |item| match item {
-                Item::Copy(copy) | Item::Late(copy) => Some(copy),
-                Item::Missing(_) | Item::Cut(_) => None,
-            };
-            items.into_iter().filter_map(copy).collect()
-        };
         let gone = std::mem::replace(self, Self::new(self.id));
         // What has a place but was never sent has not been under way.
         let mut flying = gone.flying;
         let sent = usize::try_from(gone.sent.saturating_sub(gone.done)).unwrap_or(usize::MAX);
         let unsent = flying.split_off(sent.min(flying.len()));
-        let (flying, mut rest) = (copies(flying), copies(unsent));
-        rest.extend(copies(gone.waiting));
+        let flying = self.copies(flying);
+        let rest = self.copies(unsent.into_iter().chain(gone.waiting));
+        gone.missing.into_values().for_each(|missing| self.lack(missing));
         (flying, rest)
+    }
+
+    fn copies(&mut self, items: impl IntoIterator<Item = Item>) -> Vec<Copy> {
+        let mut copies = Vec::new();
+        for item in items {
+            match item {
+                Item::Copy(copy) | Item::Late(copy) => copies.push(copy),
+                Item::Missing(missing) => self.lack(missing),
+                Item::Cut(_) => {}
+            }
+        }
+        copies
+    }
+
+    /// Whoever was to be told of what does not come is not there any more.
+    pub(crate) fn forget_missing(&mut self) {
+        self.missing.clear();
     }
 }

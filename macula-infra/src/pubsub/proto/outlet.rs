@@ -1,27 +1,34 @@
 //! A publisher's end of a session: the flows to one node, and what that node wants.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use macula_core::identity::NodeId;
+use macula_core::topic::Pattern;
 
 use super::super::message::Outcome;
 use super::config::Config;
 use super::flow::{Copy, Flow};
 use super::word::{
-    Batch, FLOWS, FlowId, FlowReport, Interest, Life, PREFIXES_MAX, SessionId, Standing, SubId,
-    Wanted, Window,
+    Batch, FLOWS, FlowId, FlowReport, Interest, Life, PREFIXES_MAX, Replay, SessionId, Standing,
+    SubId, Wanted, Window,
 };
 
 /// Of how many prefixes a node is asked.
 const ASKED_MAX: usize = 65_536;
+
+/// How many patterns are remembered that a node may not want.
+const FORBIDDEN_MAX: usize = 4_096;
 
 /// How many patterns a node may want.
 const WANTED_MAX: usize = 65_536;
 
 /// How many subscriptions are given what was before them, in one session.
 const REPLAYS_MAX: usize = 65_536;
+
+/// How many of these wait for room. What is beyond is forgotten, and asked for with the next greeting.
+const REPLAYS_WAITING_MAX: usize = 1_024;
 
 /// How long it is waited before a node is greeted again, at first.
 const RETRY_INITIAL: Duration = Duration::from_millis(100);
@@ -60,6 +67,16 @@ pub(crate) enum Heard {
     Old,
 }
 
+/// A subscription's wish to have what was before it.
+#[derive(Debug)]
+pub(crate) struct Wish {
+    pub(crate) sub: SubId,
+    pub(crate) pattern: Pattern,
+    pub(crate) replay: Replay,
+    /// How many messages it takes.
+    pub(crate) max: usize,
+}
+
 /// The publisher's end.
 #[derive(Debug)]
 pub(crate) struct Outlet {
@@ -76,8 +93,12 @@ pub(crate) struct Outlet {
     wanted: BTreeMap<Wanted, Standing>,
     /// How many of those have no room.
     paused: usize,
+    /// What it may not want, and is told so.
+    forbidden: BTreeSet<Pattern>,
     /// The subscriptions that were given in this session what was before them.
     replayed: BTreeSet<SubId>,
+    /// Those of them that have not had it yet, since there was no room.
+    replays: VecDeque<Wish>,
     attempts: u32,
     /// Since when it was not there.
     pub(crate) since: Instant,
@@ -98,9 +119,11 @@ impl Outlet {
             other: None,
             asked: BTreeMap::new(),
             replayed: BTreeSet::new(),
+            replays: VecDeque::new(),
             version: 0,
             wanted: BTreeMap::new(),
             paused: 0,
+            forbidden: BTreeSet::new(),
             attempts: 0,
             since: now,
         }
@@ -204,7 +227,7 @@ impl Outlet {
         interest: Interest,
         mut changed: impl FnMut(&Wanted, Option<Standing>, Option<Standing>),
     ) -> Heard {
-        let Interest { version, anew, entries } = interest;
+        let Interest { version, anew, entries, .. } = interest;
         if version <= self.version {
             return Heard::Old;
         }
@@ -217,7 +240,10 @@ impl Outlet {
         let mut entries: BTreeMap<Wanted, Standing> = entries.into_iter().collect();
         if !anew.is_empty() {
             for prefix in &anew {
-                self.asked.insert(Arc::clone(prefix), true);
+                // It may say more than it was asked, of which nothing is remembered.
+                if let Some(answered) = self.asked.get_mut(prefix) {
+                    *answered = true;
+                }
             }
             let told = |wanted: &Wanted| anew.iter().any(|of| **of == *wanted.pattern.prefix());
             let over: Vec<Wanted> =
@@ -246,6 +272,17 @@ impl Outlet {
         if follows { Heard::Well } else { Heard::Gap }
     }
 
+    /// It may not want these.
+    pub(crate) fn forbid(&mut self, patterns: &[Pattern]) {
+        let room = FORBIDDEN_MAX.saturating_sub(self.forbidden.len());
+        self.forbidden.extend(patterns.iter().take(room).cloned());
+    }
+
+    /// What it may not want.
+    pub(crate) fn forbidden(&self) -> Vec<Pattern> {
+        self.forbidden.iter().cloned().collect()
+    }
+
     /// Whether something was said of what is wanted that has not come.
     pub(crate) const fn misses(&self, version: u64) -> bool {
         self.version != version
@@ -269,19 +306,36 @@ impl Outlet {
     /// Another life of the other end numbers anew what it says.
     pub(crate) fn begin_anew(&mut self) {
         self.version = 0;
+        self.forbidden.clear();
         self.replayed.clear();
+        self.replays.clear();
         self.forget_answers();
     }
 
-    /// A subscription wants to have what was before it. Says whether it has not had that.
-    pub(crate) fn replay(&mut self, sub: SubId) -> bool {
-        self.replayed.len() < REPLAYS_MAX && self.replayed.insert(sub)
+    /// A subscription wants to have what was before it. One that asks again did not know that it was
+    /// heard.
+    pub(crate) fn replay(&mut self, wish: Wish) {
+        let is_room = self.replayed.len() < REPLAYS_MAX && self.replays.len() < REPLAYS_WAITING_MAX;
+        if is_room && self.replayed.insert(wish.sub) {
+            self.replays.push_back(wish);
+        }
+    }
+
+    /// The next of these wishes, if there is room: so one replay at most goes past the bound of what
+    /// waits.
+    pub(crate) fn next_replay(&mut self) -> Option<Wish> {
+        if FlowId::all().all(|flow| self.has_room(flow)) { self.replays.pop_front() } else { None }
     }
 
     /// All that was wanted.
     pub(crate) fn take_wanted(&mut self) -> BTreeMap<Wanted, Standing> {
         (self.version, self.paused) = (0, 0);
         std::mem::take(&mut self.wanted)
+    }
+
+    /// None of the subscriptions is there any more that were to be told of what does not come.
+    pub(crate) fn forget_missing(&mut self) {
+        self.flows.iter_mut().for_each(Flow::forget_missing);
     }
 
     /// What was under way, and what waited, when the session is over.

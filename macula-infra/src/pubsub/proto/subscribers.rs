@@ -6,6 +6,8 @@
 //! to nobody yet. One that is not promised passes over those that have no room; they are told of the
 //! gap as soon as they have.
 
+mod room;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
@@ -19,6 +21,8 @@ use super::word::{
     Carried, FLOWS, Failure, FlowId, Life, Missing, Replay, Route, Standing, SubId, Wanted,
 };
 
+pub(crate) use room::{Room, weight};
+
 /// How many patterns with the same prefix publishers are told of one by one.
 const COARSE_AT: usize = 1_024;
 
@@ -30,31 +34,11 @@ const SHORT_AT: usize = 2;
 /// Of how many publishers and topics a subscription that has no room remembers gaps.
 const GAPS_MAX: usize = 64;
 
+/// Of how many nodes that refuse it a subscription is told.
+const REFUSALS_MAX: usize = 64;
+
 /// How many nodes' replays a subscription remembers.
 pub(crate) const REPLAYED_MAX: usize = 4_096;
-
-/// Room for messages.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Room {
-    pub(crate) messages: usize,
-    pub(crate) bytes: usize,
-}
-
-impl Room {
-    const fn is_there(self) -> bool {
-        self.messages > 0 && self.bytes > 0
-    }
-
-    const fn is_below(self, capacity: Self, quarters: usize) -> bool {
-        self.messages < (capacity.messages * quarters).div_ceil(4)
-            || self.bytes < (capacity.bytes * quarters).div_ceil(4)
-    }
-
-    const fn spend(&mut self, bytes: usize) {
-        self.messages = self.messages.saturating_sub(1);
-        self.bytes = self.bytes.saturating_sub(bytes);
-    }
-}
 
 /// What a subscription is.
 #[derive(Debug, Clone)]
@@ -68,6 +52,8 @@ pub(crate) struct Wish {
     pub(crate) room: Room,
     /// Whose messages were replayed to it in an earlier life of the actor, and how far.
     pub(crate) replayed: BTreeMap<NodeId, Replayed>,
+    /// What it has missed in an earlier life, and was not told.
+    pub(crate) gaps: Vec<Gap>,
 }
 
 /// How far the replay of one publisher's node is.
@@ -97,6 +83,8 @@ struct Sub {
     is_short: bool,
     /// What it has missed since it had room last.
     gaps: BTreeMap<(NodeId, Topic), Gap>,
+    /// The nodes that send it nothing since they may not, and whether it was told so.
+    refusals: BTreeMap<NodeId, bool>,
     replayed: BTreeMap<NodeId, Replayed>,
 }
 
@@ -148,12 +136,17 @@ pub(crate) struct Subscribers {
     subs: ById<SubId, Sub>,
     trie: Trie<SubId>,
     wanted: BTreeMap<Arc<str>, BTreeMap<Wanted, Members>>,
+    /// The prefixes of which publishers are told one by one, however many patterns there are: somebody
+    /// may not send all that begins with one. There are patterns with each.
+    fine: BTreeSet<Arc<str>>,
     /// Those that want to have what was before them.
     replaying: BTreeSet<SubId>,
     /// What they are told, each in its order.
     out: BTreeMap<SubId, Vec<Event>>,
     /// Those for whom the last message was: no memory is taken for each.
     targets: Vec<SubId>,
+    /// Those that have missed something, or were told that they have.
+    owing: BTreeSet<SubId>,
     /// How far replays are, where that has changed.
     replays: VecDeque<(SubId, NodeId, Replayed)>,
     changes: VecDeque<(Wanted, Standing)>,
@@ -174,6 +167,13 @@ impl Subscribers {
     /// The next replay that is further than it was.
     pub(crate) fn poll_replay(&mut self) -> Option<(SubId, NodeId, Replayed)> {
         self.replays.pop_front()
+    }
+
+    /// What a subscription is still to be told that it has missed, if that has changed.
+    pub(crate) fn poll_owed(&mut self) -> Option<(SubId, Vec<Gap>)> {
+        let id = self.owing.pop_first()?;
+        let gaps = self.subs.get(&id).map(|sub| sub.gaps.values().cloned().collect());
+        Some((id, gaps.unwrap_or_default()))
     }
 
     /// What stands otherwise than it was told.
@@ -211,7 +211,16 @@ impl Subscribers {
         subs.filter(waits).map(|(id, sub)| (id, &sub.wish))
     }
 
-    pub(crate) fn add(&mut self, id: SubId, wish: Wish) {
+    /// What a subscription wants, if a publisher has not replayed all of it.
+    pub(crate) fn unreplayed(&self, id: SubId, publisher: NodeId, life: Life) -> Option<&Wish> {
+        let sub = self.subs.get(&id).filter(|sub| !sub.has_all(publisher, life));
+        sub.map(|sub| &sub.wish)
+    }
+
+    pub(crate) fn add(&mut self, id: SubId, mut wish: Wish) {
+        let gaps = std::mem::take(&mut wish.gaps).into_iter();
+        let gaps: BTreeMap<_, _> =
+            gaps.map(|gap| ((gap.publisher, gap.topic.clone()), gap)).collect();
         let prefix: Arc<str> = wish.wanted.pattern.prefix().into();
         let told = self.told_as(&wish.wanted, &prefix);
         self.trie.insert(&wish.wanted.pattern, id);
@@ -219,14 +228,21 @@ impl Subscribers {
             self.replaying.insert(id);
         }
         let is_short = wish.room.is_below(wish.capacity, SHORT_AT);
-        let replayed = wish.replayed.clone();
-        self.subs.insert(
-            id,
-            Sub { wish, told: told.clone(), is_short, gaps: BTreeMap::new(), replayed },
-        );
+        let (replayed, refusals) = (wish.replayed.clone(), BTreeMap::new());
+        let mut sub = Sub { wish, told: told.clone(), is_short, gaps, refusals, replayed };
+        if !sub.gaps.is_empty() {
+            self.owing.insert(id);
+            Self::tell_owed(id, &mut sub, &mut self.out);
+        }
+        self.subs.insert(id, sub);
         if !self.wanted.contains_key(&prefix) {
             self.fresh.push(Arc::clone(&prefix));
         }
+        self.enter(id, prefix, told, is_short);
+    }
+
+    /// A subscription is one of those of which publishers are told as of this.
+    fn enter(&mut self, id: SubId, prefix: Arc<str>, told: Wanted, is_short: bool) {
         let members = self.wanted.entry(prefix).or_default().entry(told.clone()).or_default();
         let before = members.standing();
         members.subs.insert(id);
@@ -237,13 +253,60 @@ impl Subscribers {
         }
     }
 
+    /// It is none of them any more.
+    fn leave(&mut self, id: SubId, told: &Wanted, is_short: bool) {
+        self.change(told, |members| {
+            members.subs.remove(&id);
+            members.short -= usize::from(is_short);
+        });
+        let prefix = told.pattern.prefix();
+        if let Some(there) = self.wanted.get_mut(prefix) {
+            if there.get(told).is_some_and(|members| members.subs.is_empty()) {
+                there.remove(told);
+            }
+            if there.is_empty() {
+                self.wanted.remove(prefix);
+                self.fine.remove(prefix);
+            }
+        }
+    }
+
+    /// A node does not send what a pattern matches, since its rules forbid that this node gets it.
+    /// Whoever wants that is told. Of those that want less, and were only told of as of that, publishers
+    /// are told one by one from now on.
+    pub(crate) fn refused(&mut self, publisher: NodeId, pattern: &Pattern) {
+        let there = self.wanted.get(pattern.prefix()).into_iter().flatten();
+        let of = there.filter(|(wanted, _)| wanted.pattern == *pattern);
+        let ids: Vec<SubId> = of.flat_map(|(_, members)| &members.subs).copied().collect();
+        let mut finer = Vec::new();
+        for id in ids {
+            let Some(sub) = self.subs.get_mut(&id) else { continue };
+            if sub.wish.wanted.pattern != *pattern {
+                finer.push(id);
+            } else if sub.refusals.len() < REFUSALS_MAX {
+                sub.refusals.entry(publisher).or_default();
+                Self::tell_owed(id, sub, &mut self.out);
+                self.weigh(id);
+            }
+        }
+        for id in finer {
+            let Some(sub) = self.subs.get_mut(&id) else { continue };
+            let (finer, is_short) = (sub.wish.wanted.clone(), sub.is_short);
+            let coarse = std::mem::replace(&mut sub.told, finer.clone());
+            let prefix: Arc<str> = pattern.prefix().into();
+            self.fine.insert(Arc::clone(&prefix));
+            self.enter(id, prefix, finer, is_short);
+            self.leave(id, &coarse, is_short);
+        }
+    }
+
     /// As what publishers are told of a pattern: as itself or, if there are many with the same
     /// prefix, as all that begins with that. What is sent in vain then is passed over here.
     fn told_as(&self, wanted: &Wanted, prefix: &str) -> Wanted {
         let there = self.wanted.get(prefix);
         let is_known = there.is_some_and(|there| there.contains_key(wanted));
         let is_much = there.is_some_and(|there| there.len() >= COARSE_AT);
-        if !is_much || is_known || wanted.group.is_some() {
+        if !is_much || is_known || wanted.group.is_some() || self.fine.contains(prefix) {
             return wanted.clone();
         }
         let all = if prefix.is_empty() { "**".to_owned() } else { format!("{prefix}.**") };
@@ -257,17 +320,7 @@ impl Subscribers {
         let (wanted, told) = (sub.wish.wanted, sub.told);
         self.trie.remove(&wanted.pattern, &id);
         self.replaying.remove(&id);
-        self.change(&told, |members| {
-            members.subs.remove(&id);
-            members.short -= usize::from(sub.is_short);
-        });
-        let prefix = wanted.pattern.prefix();
-        if let Some(there) = self.wanted.get_mut(prefix) {
-            there.retain(|_, members| !members.subs.is_empty());
-            if there.is_empty() {
-                self.wanted.remove(prefix);
-            }
-        }
+        self.leave(id, &told, sub.is_short);
     }
 
     fn change(&mut self, wanted: &Wanted, change: impl FnOnce(&mut Members)) {
@@ -287,7 +340,10 @@ impl Subscribers {
         let Wish { capacity, room, .. } = &mut sub.wish;
         room.messages = (room.messages + read.messages).min(capacity.messages);
         room.bytes = (room.bytes + read.bytes).min(capacity.bytes);
-        Self::tell_gaps(id, sub, &mut self.out);
+        if !sub.gaps.is_empty() {
+            self.owing.insert(id);
+        }
+        Self::tell_owed(id, sub, &mut self.out);
         self.weigh(id);
         true
     }
@@ -309,7 +365,15 @@ impl Subscribers {
         });
     }
 
-    fn tell_gaps(id: SubId, sub: &mut Sub, out: &mut BTreeMap<SubId, Vec<Event>>) {
+    /// Tells a subscription what it is to be told beside messages, as far as it has room.
+    fn tell_owed(id: SubId, sub: &mut Sub, out: &mut BTreeMap<SubId, Vec<Event>>) {
+        for (publisher, is_told) in &mut sub.refusals {
+            if !*is_told && sub.wish.room.is_there() {
+                *is_told = true;
+                sub.wish.room.spend(0);
+                out.entry(id).or_default().push(Event::Refused { publisher: *publisher });
+            }
+        }
         while sub.wish.room.is_there()
             && let Some((_, gap)) = sub.gaps.pop_first()
         {
@@ -417,6 +481,7 @@ impl Subscribers {
         } else {
             let missing = Missing::one(&carried.topic, carried.sequence, Missed::SlowSubscriber);
             sub.miss(origin.publisher, &missing);
+            self.owing.insert(id);
             Some(Failure::Slow)
         };
         if sub.is_short != sub.is_short_now() {
@@ -431,7 +496,8 @@ impl Subscribers {
             let Some(sub) = self.subs.get_mut(id) else { continue };
             if sub.is_live(origin, &self.replaying, *id) {
                 sub.miss(origin.publisher, missing);
-                Self::tell_gaps(*id, sub, &mut self.out);
+                self.owing.insert(*id);
+                Self::tell_owed(*id, sub, &mut self.out);
             }
         }
     }
@@ -514,6 +580,7 @@ fn message(origin: Origin, carried: Carried) -> Message {
         topic,
         payload,
         publisher: origin.publisher,
+        life: origin.life.node,
         sequence,
         qos: origin.flow.qos(),
         priority: origin.flow.priority(),
@@ -525,14 +592,6 @@ fn message(origin: Origin, carried: Carried) -> Message {
 impl Wanted {
     pub(crate) const fn new(pattern: Pattern, group: Option<Arc<str>>) -> Self {
         Self { pattern, group }
-    }
-}
-
-/// What an event takes of a subscription's room.
-pub(crate) fn weight(event: &Event) -> Room {
-    match event {
-        Event::Message(Message { payload, .. }) => Room { messages: 1, bytes: payload.len() },
-        Event::Gap(_) => Room { messages: 1, bytes: 0 },
     }
 }
 

@@ -3,5 +3,8 @@
 mod broadcast;
 mod directed;
 mod faults;
+mod found;
+mod groups;
+mod large;
 mod thousand;
 mod world;

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use macula_core::identity::NodeId;
 use macula_core::topic::{Pattern, Topic};
 
+use super::crowd::{self, MANY};
 use super::flow::Stored;
 use super::ids::ById;
 use super::outlet::Interested;
@@ -22,6 +23,9 @@ const NOBODY_TTL: Duration = Duration::from_secs(1);
 
 /// How many nodes are remembered under one prefix.
 const NODES_MAX: usize = 8_192;
+
+/// At how many keys of one prefix it is looked at one time, but for one more.
+const SOUGHT_MAX: usize = 1_024;
 
 /// Nodes, and whether somebody there has room.
 pub(crate) type Nodes = Vec<(NodeId, bool)>;
@@ -67,7 +71,8 @@ pub(crate) struct Named {
 struct Prefix {
     topics: BTreeSet<TopicId>,
     nodes: BTreeSet<NodeId>,
-    is_sought: bool,
+    /// The keys at which they are looked for now.
+    sought: BTreeSet<Arc<str>>,
     found_at: Option<Instant>,
     /// Somebody was looked for, whatever came of it.
     is_answered: bool,
@@ -179,8 +184,8 @@ impl Topics {
             let Some(at) = self.prefixes.get_mut(prefix) else { continue };
             let ttl = if at.nodes.is_empty() { NOBODY_TTL } else { FOUND_TTL / 2 };
             let is_good = at.found_at.is_some_and(|found| now < found + ttl);
-            if !at.is_sought && !is_good {
-                at.is_sought = true;
+            if at.sought.is_empty() && !is_good {
+                at.sought.insert(Arc::clone(prefix));
                 sought.push(Arc::clone(prefix));
             }
         }
@@ -204,12 +209,28 @@ impl Topics {
         (fresh, at.topics.iter().copied().collect())
     }
 
-    /// A prefix was looked for. Says whether it was found out who is there.
-    pub(crate) fn sought(&mut self, prefix: &str, found_at: Option<Instant>) {
-        if let Some(at) = self.prefixes.get_mut(prefix) {
-            (at.is_sought, at.is_answered) = (false, true);
-            at.found_at = found_at.or(at.found_at);
+    /// It was looked at a key of a prefix, and so many were found, if that could be found out. Says
+    /// where it is to be looked next: if there are many, at both halves of it.
+    pub(crate) fn sought(
+        &mut self,
+        now: Instant,
+        name: &str,
+        nodes: Option<usize>,
+    ) -> Vec<Arc<str>> {
+        let Some(at) = self.prefixes.get_mut(crowd::prefix_of(name).0) else { return Vec::new() };
+        if !at.sought.remove(name) {
+            return Vec::new();
         }
+        if crowd::prefix_of(name).1 == 0 && nodes.is_some() {
+            at.found_at = Some(now);
+        }
+        let mut next = Vec::new();
+        if nodes.is_some_and(|nodes| nodes >= MANY) && at.sought.len() < SOUGHT_MAX {
+            next = crowd::halves(name);
+            at.sought.extend(next.iter().cloned());
+        }
+        at.is_answered |= at.sought.is_empty();
+        next
     }
 
     /// The nodes that may want a topic.

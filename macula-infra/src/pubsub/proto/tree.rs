@@ -9,8 +9,19 @@
 //! On top of that, so that nothing that is promised is missed: each publisher's messages are numbered
 //! without gaps, neighbours compare every second what they have, and what is missing is asked for,
 //! from neighbours at first and from the publisher in the end. Messages are handed on in the order of
-//! their numbers. Each node tells the publisher now and then up to which it has them.
+//! their numbers. Each node tells the publisher now and then up to which it has them. Whoever was
+//! promised a message asks for it until somebody has it or its publisher says that nobody does, at
+//! ever longer intervals; anybody else asks for a while.
+//!
+//! That there is a message is believed of its publisher, or if it comes. What only others name is asked
+//! for, and forgotten if nobody has it.
+//!
+//! A message may have an end. From then on it says nothing, and only keeps its place. Nodes have no
+//! common clock: each says how much is left when it passes a message on, so what time it takes on its
+//! way is added.
 
+mod kept;
+mod known;
 mod said;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -23,9 +34,12 @@ use macula_core::identity::NodeId;
 use macula_core::machine::Machine;
 
 pub(crate) use said::SAID_MAX;
-pub use said::{Digest, Origin, Said};
+pub use said::{Digest, Failed, Origin, Said};
 
 use super::view::{Change, View};
+pub(crate) use kept::KEPT_LEN_MAX;
+use kept::Kept;
+use known::Known;
 
 /// How often neighbours compare what they have.
 const PULSE_EVERY: Duration = Duration::from_secs(1);
@@ -39,13 +53,13 @@ const GRAFT_AFTER: Duration = Duration::from_millis(300);
 /// How often neighbours are asked for a message, before its publisher is.
 const GRAFTS_MAX: u32 = 4;
 
-/// How many messages of one publisher are kept for neighbours.
-const KEPT_MAX: usize = 1_024;
+/// The longest time between two questions for a message that is promised, in doublings of the first.
+const GRAFT_DOUBLINGS_MAX: u32 = 3;
 
 /// How far ahead of what is handed on a message may be.
 const AHEAD_MAX: u64 = 2_048;
 
-/// How often a message is asked for at most. By then nobody has it any more.
+/// How often a message is asked for at most that is not promised.
 const ASKED_MAX: u32 = 32;
 
 /// Of how many publishers messages are kept.
@@ -72,12 +86,15 @@ pub enum Input {
     /// This node becomes one of the audience, of which these are some.
     Join(Vec<NodeId>),
     /// It gets the messages of a publisher from this number on, and says itself when it has done with
-    /// them.
+    /// them. If it does so already, what it has not got by then of those before is not owed to it any
+    /// more.
     Begin {
         /// Whose.
         origin: Origin,
         /// The first.
         from: u64,
+        /// Whether they are promised to arrive.
+        is_promised: bool,
     },
     /// It has done with the messages that it began with, up to this one.
     Done {
@@ -85,12 +102,19 @@ pub enum Input {
         origin: Origin,
         /// The last.
         upto: u64,
-        /// How many of all so far went to nobody.
-        missed: u64,
+        /// How many of all since the first went to nobody.
+        failed: Failed,
     },
     /// It publishes something.
-    Publish(Bytes),
-    /// Another node says something.
+    Publish {
+        /// What.
+        payload: Bytes,
+        /// Until when it is good for something.
+        until: Option<Instant>,
+        /// What shows others that it is the publisher's. A tree passes it on as it is.
+        seal: Bytes,
+    },
+    /// Another node says something. Whether messages are their publisher's is known before.
     Said {
         /// Which.
         from: NodeId,
@@ -117,8 +141,10 @@ pub enum Output {
         origin: Origin,
         /// Its number.
         sequence: u64,
-        /// What it says.
+        /// What it says. It may be over, and say nothing.
         payload: Bytes,
+        /// Until when it is good for something.
+        until: Option<Instant>,
     },
     /// Messages that nobody has any more.
     Gap {
@@ -133,10 +159,12 @@ pub enum Output {
     Acked {
         /// Which node.
         by: NodeId,
+        /// The first that was for it, as it was told.
+        from: u64,
         /// The number.
         upto: u64,
-        /// How many of all so far it has passed over.
-        missed: u64,
+        /// How many of all since the first it has passed over.
+        failed: Failed,
     },
 }
 
@@ -145,23 +173,6 @@ enum Timer {
     Pulse,
     Tell,
     Graft(Origin, u64),
-}
-
-/// The messages of one publisher.
-#[derive(Debug, Default)]
-struct Known {
-    kept: BTreeMap<u64, Bytes>,
-    have: u64,
-    seen: u64,
-    acked: u64,
-    /// It is told what was done, and not what is there.
-    is_begun: bool,
-    done: u64,
-    missed: u64,
-    /// How often that is still told.
-    acks: u32,
-    /// Those that are missing: who has named each last, and how often was asked for it.
-    missing: BTreeMap<u64, (NodeId, u32)>,
 }
 
 /// The machine: a node's part of the audience of one topic prefix.
@@ -232,13 +243,37 @@ impl Tree {
         Some(self.known.entry(origin).or_default())
     }
 
-    fn publish(&mut self, now: Instant, payload: Bytes) {
+    /// Whether it has had a message.
+    pub(crate) fn has(&self, origin: Origin, sequence: u64) -> bool {
+        self.known.get(&origin).is_some_and(|known| known.has(sequence))
+    }
+
+    /// How many bytes the messages have that it keeps.
+    #[must_use]
+    pub fn kept_len(&self) -> usize {
+        self.known.values().map(|known| known.store.len()).sum()
+    }
+
+    /// Lets go of what it keeps for others of a publisher, up to this number.
+    pub(crate) fn forget(&mut self, origin: Origin, upto: u64) {
+        if let Some(known) = self.known.get_mut(&origin) {
+            known.store.forget(upto.min(known.have));
+        }
+    }
+
+    /// One that it has published itself, if it keeps that: what it says, and until when it is good.
+    pub(crate) fn published(&self, sequence: u64) -> Option<(Bytes, Option<Instant>)> {
+        let kept = self.known.get(&self.me)?.store.get(sequence)?;
+        Some((kept.payload.clone(), kept.until))
+    }
+
+    fn publish(&mut self, now: Instant, kept: Kept) {
         self.published += 1;
         let (origin, sequence) = (self.me, self.published);
         let Some(known) = self.known(origin) else { return };
         (known.have, known.seen) = (sequence, sequence);
-        known.keep(sequence, payload.clone());
-        self.pass_on(now, None, (origin, sequence), &payload);
+        known.store.keep(sequence, kept.clone(), sequence);
+        self.pass_on(now, None, (origin, sequence), &kept);
     }
 
     /// Sends a message to eager neighbours, and its number soon to the others.
@@ -247,12 +282,12 @@ impl Tree {
         now: Instant,
         from: Option<NodeId>,
         (origin, sequence): (Origin, u64),
-        payload: &Bytes,
+        kept: &Kept,
     ) {
         let eager: Vec<NodeId> =
             self.eager.iter().filter(|node| Some(**node) != from).copied().collect();
         for to in eager {
-            self.send(to, Said::Gossip { origin, sequence, payload: payload.clone() });
+            self.send(to, kept.said(now, origin, sequence));
         }
         self.untold.push((origin, sequence));
         if self.timers.get(Timer::Tell).is_none() {
@@ -271,7 +306,7 @@ impl Tree {
         }
     }
 
-    fn gossip(&mut self, now: Instant, from: NodeId, of: (Origin, u64), payload: Bytes) {
+    fn gossip(&mut self, now: Instant, from: NodeId, of: (Origin, u64), kept: Kept) {
         let (origin, sequence) = of;
         let Some(known) = self.known(origin) else { return };
         if known.has(sequence) {
@@ -281,37 +316,39 @@ impl Tree {
             return;
         }
         known.seen = known.seen.max(sequence);
-        if sequence > known.have + AHEAD_MAX {
+        known.proven = known.proven.max(sequence);
+        let is_far = sequence > known.have + AHEAD_MAX;
+        if is_far || !known.store.has_room(&kept, known.have, sequence == known.have + 1) {
             // What is before it comes first; this is asked for again then.
             return self.miss_between(now, from, origin);
         }
-        known.keep(sequence, payload.clone());
+        known.store.keep(sequence, kept.clone(), known.have);
         known.missing.remove(&sequence);
         self.timers.clear(Timer::Graft(origin, sequence));
         if self.view.is_active(from) {
             self.eager.insert(from);
         }
         self.deliver(origin);
-        self.pass_on(now, Some(from), of, &payload);
+        self.pass_on(now, Some(from), of, &kept);
         self.miss_between(now, from, origin);
     }
 
     /// Hands on what comes next.
     fn deliver(&mut self, origin: Origin) {
         let Some(known) = self.known.get_mut(&origin) else { return };
-        while let Some(payload) = known.kept.get(&(known.have + 1)) {
+        while let Some(kept) = known.store.get(known.have + 1) {
             known.have += 1;
-            let (sequence, payload) = (known.have, payload.clone());
-            self.out.push_back(Output::Deliver { origin, sequence, payload });
+            let (sequence, Kept { payload, until, .. }) = (known.have, kept.clone());
+            self.out.push_back(Output::Deliver { origin, sequence, payload, until });
         }
-        known.forget_old();
+        known.store.forget_old(known.have);
     }
 
     /// Misses all that is between what is there and what is known to be.
     fn miss_between(&mut self, now: Instant, from: NodeId, origin: Origin) {
         let Some(known) = self.known.get_mut(&origin) else { return };
         let wanted = known.have + 1..=known.seen;
-        let absent = wanted.filter(|sequence| !known.kept.contains_key(sequence));
+        let absent = wanted.filter(|sequence| !known.store.has(*sequence));
         let absent: Vec<u64> = absent.take(MISSING_MAX).collect();
         for sequence in absent {
             if known.missing.len() < MISSING_MAX && !known.missing.contains_key(&sequence) {
@@ -326,25 +363,32 @@ impl Tree {
         let Some(known) = self.known.get_mut(&origin) else { return };
         let Some((named, asked)) = known.missing.get_mut(&sequence) else { return };
         *asked += 1;
-        let (named, asked) = (*named, *asked);
-        if asked > ASKED_MAX {
+        let (named, asked, is_promised) = (*named, *asked, known.is_promised);
+        if asked > ASKED_MAX && sequence > known.proven {
+            return self.doubt(origin);
+        }
+        if asked > ASKED_MAX && !is_promised {
             return self.skip(now, origin, sequence + 1);
         }
         let mut messages = vec![sequence];
         for (other, (by, times)) in &mut known.missing {
             let timer = Timer::Graft(origin, *other);
             let is_due = self.timers.get(timer).is_some_and(|at| at <= now);
-            if is_due && *by == named && *times < GRAFTS_MAX && messages.len() < GRAFT_LEN_MAX {
+            let is_alike = *by == named || asked > GRAFTS_MAX;
+            if is_due && is_alike && *times < asked && messages.len() < GRAFT_LEN_MAX {
                 *times += 1;
                 messages.push(*other);
             }
         }
+        let again = now + ask_again_after(asked, is_promised);
         for sequence in &messages {
-            self.timers.set(Timer::Graft(origin, *sequence), now + GRAFT_AFTER * 2);
+            self.timers.set(Timer::Graft(origin, *sequence), again);
         }
+        // In the end its publisher is asked; it may be out of reach where a neighbour is not.
+        let is_anybody = asked <= GRAFTS_MAX || (is_promised && asked.is_multiple_of(2));
         let to = match asked {
             0 | 1 if self.view.is_active(named) => named,
-            asked if asked <= GRAFTS_MAX => self.some_neighbour().unwrap_or(origin.node),
+            _ if is_anybody => self.some_neighbour().unwrap_or(origin.node),
             _ => origin.node,
         };
         if self.view.is_active(to) {
@@ -359,23 +403,30 @@ impl Tree {
         usize::try_from(self.entropy.below(len)).ok().and_then(|place| all.get(place)).copied()
     }
 
-    fn grafted(&mut self, from: NodeId, origin: Origin, messages: &[u64]) {
+    fn grafted(&mut self, now: Instant, from: NodeId, origin: Origin, messages: &[u64]) {
         if self.view.is_active(from) {
             self.eager.insert(from);
         }
         let Some(known) = self.known.get(&origin) else { return };
         let oldest = known.oldest();
-        let found: Vec<(u64, Bytes)> = messages
-            .iter()
-            .take(GRAFT_LEN_MAX)
-            .filter_map(|sequence| Some((*sequence, known.kept.get(sequence)?.clone())))
-            .collect();
+        let said = |sequence: &u64| Some(known.store.get(*sequence)?.said(now, origin, *sequence));
+        let found: Vec<Said> = messages.iter().take(GRAFT_LEN_MAX).filter_map(said).collect();
         let is_lost = messages.iter().any(|sequence| *sequence < oldest);
-        for (sequence, payload) in found {
-            self.send(from, Said::Gossip { origin, sequence, payload });
+        for said in found {
+            self.send(from, said);
         }
         if is_lost && origin == self.me {
             self.send(from, Said::Floor { origin, oldest });
+        }
+    }
+
+    /// Only others say that there is more than what the publisher is known to have published, and nobody
+    /// has it. Whoever says so again is asked again.
+    fn doubt(&mut self, origin: Origin) {
+        let Some(known) = self.known.get_mut(&origin) else { return };
+        known.seen = known.proven.max(known.have);
+        for sequence in known.missing.split_off(&(known.seen + 1)).into_keys() {
+            self.timers.clear(Timer::Graft(origin, sequence));
         }
     }
 
@@ -386,20 +437,20 @@ impl Tree {
         if oldest <= first {
             return;
         }
-        let kept = known.kept.split_off(&oldest);
-        let between = std::mem::replace(&mut known.kept, kept);
+        let between = known.store.take_before(oldest);
         let missing = known.missing.split_off(&oldest);
         for sequence in std::mem::replace(&mut known.missing, missing).into_keys() {
             self.timers.clear(Timer::Graft(origin, sequence));
         }
         known.have = oldest - 1;
+        known.proven = known.proven.max(known.have);
         let mut next = first;
-        for (sequence, payload) in between.range(first..) {
+        for (sequence, kept) in between.range(first..) {
             if *sequence > next && (next > 1 || is_begun) {
                 self.out.push_back(Output::Gap { origin, from: next, to: sequence - 1 });
             }
-            let (sequence, payload) = (*sequence, payload.clone());
-            self.out.push_back(Output::Deliver { origin, sequence, payload });
+            let (sequence, Kept { payload, until, .. }) = (*sequence, kept.clone());
+            self.out.push_back(Output::Deliver { origin, sequence, payload, until });
             next = sequence + 1;
         }
         // Whoever has just come has missed nothing.
@@ -413,6 +464,7 @@ impl Tree {
     fn pulse(&mut self, now: Instant) {
         self.timers.set(Timer::Pulse, now + PULSE_EVERY);
         self.view.pulse(now);
+        self.known.values_mut().for_each(|known| known.store.empty_over(now));
         let digest = |(origin, known): (&Origin, &Known)| Digest {
             origin: *origin,
             oldest: known.oldest(),
@@ -433,30 +485,37 @@ impl Tree {
             // It may be lost on its way, and nobody confirms it.
             if known.acks > 0 {
                 known.acks -= 1;
-                acks.push((*origin, known.upto(), known.missed));
+                acks.push(known.ack(*origin));
             }
         }
-        for (origin, upto, missed) in acks {
-            self.send(origin.node, Said::Ack { origin, upto, missed });
+        for (to, ack) in acks {
+            self.send(to, ack);
         }
     }
 
-    fn begin(&mut self, origin: Origin, from: u64) {
-        let Some(known) = self.known(origin).filter(|known| !known.is_begun) else { return };
-        let before = from.saturating_sub(1);
-        known.is_begun = true;
-        (known.have, known.seen) = (known.have.max(before), known.seen.max(before));
-        (known.done, known.acked) = (before, before);
+    fn begin(&mut self, origin: Origin, from: u64, is_promised: bool) {
+        let Some(known) = self.known(origin) else { return };
+        if !known.is_begun {
+            let before = from.saturating_sub(1);
+            (known.is_begun, known.is_promised) = (true, is_promised);
+            (known.have, known.seen) = (known.have.max(before), known.seen.max(before));
+            (known.done, known.acked) = (before, before);
+            known.proven = known.proven.max(before);
+        }
+        if from > known.from {
+            (known.from, known.failed) = (from, Failed::default());
+        }
         // It is there, which its publisher does not know yet.
         known.acks = ACKS_MAX;
     }
 
-    fn done(&mut self, origin: Origin, upto: u64, missed: u64) {
+    fn done(&mut self, origin: Origin, upto: u64, failed: Failed) {
         let Some(known) = self.known.get_mut(&origin) else { return };
-        (known.done, known.missed) = (known.done.max(upto), missed);
+        (known.done, known.failed) = (known.done.max(upto), failed);
         if known.done >= known.acked + ACK_AT {
             (known.acked, known.acks) = (known.done, ACKS_MAX);
-            self.send(origin.node, Said::Ack { origin, upto, missed });
+            let (to, ack) = known.ack(origin);
+            self.send(to, ack);
         }
     }
 
@@ -477,6 +536,9 @@ impl Tree {
             return;
         }
         let Some(known) = self.known(origin) else { return };
+        if from == origin.node {
+            known.proven = known.proven.max(sequence);
+        }
         if !known.has(sequence) {
             known.seen = known.seen.max(sequence);
             self.miss_between(now, from, origin);
@@ -488,8 +550,10 @@ impl Tree {
         match said {
             Said::View(said) => self.view.hear(now, from, said),
             Said::Pulse { digests } => self.compare(now, from, digests),
-            Said::Gossip { origin, sequence, payload } => {
-                self.gossip(now, from, (origin, sequence), payload);
+            Said::Gossip { origin, sequence, left_ms, payload, seal } => {
+                let until = left_ms.and_then(|left| now.checked_add(Duration::from_millis(left)));
+                let kept = Kept { payload, until, seal, is_emptied: left_ms == Some(0) };
+                self.gossip(now, from, (origin, sequence), kept);
             }
             Said::Have { messages } => {
                 for (origin, sequence) in messages {
@@ -497,15 +561,15 @@ impl Tree {
                 }
             }
             Said::Prune => drop(self.eager.remove(&from)),
-            Said::Graft { origin, messages } => self.grafted(from, origin, &messages),
+            Said::Graft { origin, messages } => self.grafted(now, from, origin, &messages),
             Said::Floor { origin, oldest } => {
                 if from == origin.node {
                     self.skip(now, origin, oldest);
                 }
             }
-            Said::Ack { origin, upto, missed } => {
+            Said::Ack { origin, from: first, upto, failed } => {
                 if origin == self.me && upto <= self.published {
-                    self.out.push_back(Output::Acked { by: from, upto, missed });
+                    self.out.push_back(Output::Acked { by: from, from: first, upto, failed });
                 }
             }
         }
@@ -525,34 +589,11 @@ impl Tree {
     }
 }
 
-impl Known {
-    /// Up to where its publisher may believe that all has arrived.
-    const fn upto(&self) -> u64 {
-        if self.is_begun { self.done } else { self.have }
-    }
-
-    fn has(&self, sequence: u64) -> bool {
-        sequence <= self.have || self.kept.contains_key(&sequence)
-    }
-
-    fn oldest(&self) -> u64 {
-        self.kept.first_key_value().map_or(self.have + 1, |(sequence, _)| *sequence)
-    }
-
-    fn keep(&mut self, sequence: u64, payload: Bytes) {
-        self.kept.insert(sequence, payload);
-        self.forget_old();
-    }
-
-    /// Lets go of the oldest, but not of what is not handed on yet.
-    fn forget_old(&mut self) {
-        while self.kept.len() > KEPT_MAX
-            && let Some(first) = self.kept.first_entry()
-            && *first.key() <= self.have
-        {
-            first.remove();
-        }
-    }
+/// How long it is waited after so many questions for a message.
+fn ask_again_after(asked: u32, is_promised: bool) -> Duration {
+    let doublings = asked.saturating_sub(GRAFTS_MAX) / GRAFTS_MAX;
+    let doublings = if is_promised { doublings.min(GRAFT_DOUBLINGS_MAX) } else { 0 };
+    GRAFT_AFTER * 2 * (1 << doublings)
 }
 
 impl Machine for Tree {
@@ -568,9 +609,11 @@ impl Machine for Tree {
                 let first = Duration::from_micros(self.entropy.below(micros));
                 self.timers.set(Timer::Pulse, now + first);
             }
-            Input::Begin { origin, from } => self.begin(origin, from),
-            Input::Done { origin, upto, missed } => self.done(origin, upto, missed),
-            Input::Publish(payload) => self.publish(now, payload),
+            Input::Begin { origin, from, is_promised } => self.begin(origin, from, is_promised),
+            Input::Done { origin, upto, failed } => self.done(origin, upto, failed),
+            Input::Publish { payload, until, seal } => {
+                self.publish(now, Kept { payload, until, seal, is_emptied: false });
+            }
             Input::Said { from, said } => self.hear(now, from, said),
             Input::Gone(node) => self.view.let_go(node),
         }

@@ -27,6 +27,9 @@ pub(crate) const BATCH_ENTRIES_MAX: usize = 512;
 /// How many queue groups one message can be for.
 pub(crate) const GROUPS_MAX: usize = 64;
 
+/// How many failures one report of a flow has at most, and so how many messages are under way in it.
+pub(crate) const FAILURES_MAX: usize = 8_192;
+
 /// The longest name of a queue group, in bytes.
 pub const GROUP_LEN_MAX: usize = 64;
 
@@ -242,6 +245,8 @@ pub(crate) struct Interest {
     /// Nothing of what was said of these prefixes before holds.
     pub(crate) anew: Vec<Arc<str>>,
     pub(crate) entries: Vec<(Wanted, Standing)>,
+    /// What of that it may not want, and so is not wanted. It is judged where it arrives.
+    pub(crate) forbidden: Vec<Pattern>,
 }
 
 /// What a subscription wants to have of what was published before it.
@@ -274,6 +279,8 @@ pub(crate) enum Word {
     Batch(Batch),
     /// It publishes nothing any more.
     Bye,
+    /// Its rules forbid that the other gets what these match: it does not send that.
+    Forbidden { patterns: Vec<Pattern> },
     /// The subscriber takes part, has received each flow up to here, and has said so much of what it
     /// wants.
     Welcome { life: Life, window: Window, version: u64, received: Vec<u64> },
@@ -291,19 +298,47 @@ pub(crate) enum Word {
     News { prefixes: Vec<Arc<str>> },
     /// Its sender publishes to a topic by broadcast, of which the other is to be a part.
     Plant(Plant),
-    /// Parts of a broadcast speak to each other.
-    Branch { tree: TreeId, said: Said },
+    /// Parts of a broadcast speak to each other. Whether the other may be a part of it is judged where it
+    /// arrives.
+    Branch { tree: TreeId, said: Said, is_allowed: bool },
     /// The sender is no part of a broadcast, or the other need not be any more.
     Fell { tree: TreeId },
-    /// The sender takes no part in a broadcast: its publisher may not publish that here.
-    Declined { tree: TreeId },
+    /// The sender takes no part in a broadcast.
+    Declined { tree: TreeId, why: Decline },
 }
 
-/// A broadcast: whose it is, and how that node numbers it.
+/// Why a node takes no part in a broadcast.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Decline {
+    /// Its publisher may not publish that here.
+    Forbidden,
+    /// It takes part in as many as may be. Its publisher can send to it directly.
+    Full,
+}
+
+/// A broadcast: whose it is, and how that node numbers it. The lowest bits of the number say the
+/// priority and the promise of its messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub(crate) struct TreeId {
     pub(crate) publisher: NodeId,
     pub(crate) number: u64,
+}
+
+/// The bits of a broadcast's number that say its flow.
+const FLOW_MASK: u64 = 7;
+
+impl TreeId {
+    /// A number for a broadcast of the messages of a flow, made of a random one.
+    pub(crate) fn number(random: u64, flow: FlowId) -> u64 {
+        (random & !FLOW_MASK) | u64::from(flow.number())
+    }
+
+    /// Of which priority and promise its messages are.
+    pub(crate) fn flow(self) -> FlowId {
+        // There are as many flows as such bits say.
+        FlowId(u8::try_from(self.number & FLOW_MASK).unwrap_or_default())
+    }
 }
 
 /// What a part of a broadcast has to know of it.
@@ -313,9 +348,11 @@ pub(crate) struct Plant {
     /// The publisher's.
     pub(crate) life: Life,
     pub(crate) topic: Topic,
-    pub(crate) qos: Qos,
     /// The first message that is for it.
     pub(crate) from: u64,
+    /// How many before that were lost with an earlier life of its pub/sub.
+    #[serde(default)]
+    pub(crate) lost: u64,
     /// Other parts.
     pub(crate) contacts: Vec<NodeId>,
     /// Whether its publisher may publish that here. No node says that of itself.

@@ -15,9 +15,9 @@ use crate::pubsub::message::{Missed, Priority, Qos};
 use crate::pubsub::proto::tree::{self, Said};
 use crate::pubsub::proto::view;
 use crate::pubsub::proto::word::{
-    BATCH_ENTRIES_MAX, Batch, Carried, Entry, Failure, FlowId, FlowReport, GROUP_LEN_MAX, Interest,
-    Life, Missing, PREFIXES_MAX, Plant, Replay, Route, Standing, SubId, TreeId, Wanted, Window,
-    Word,
+    BATCH_ENTRIES_MAX, Batch, Carried, Decline, Entry, Failure, FlowId, FlowReport, GROUP_LEN_MAX,
+    Interest, Life, Missing, PREFIXES_MAX, Plant, Replay, Route, Standing, SubId, TreeId, Wanted,
+    Window, Word,
 };
 
 const LIFE: Life = Life { node: 1_700_000_000_000, broker: 2 };
@@ -61,6 +61,7 @@ fn words() -> Vec<Word> {
                 (wanted("game.**", Some("workers")), Standing::Paused),
                 (wanted("game.room7", None), Standing::Gone),
             ],
+            forbidden: Vec::new(),
         }),
         Word::Replay {
             sub: SubId(5),
@@ -76,6 +77,7 @@ fn words() -> Vec<Word> {
         Word::Reset,
         Word::Refused { why: "it is of another realm".to_owned() },
         Word::News { prefixes: prefixes() },
+        Word::Forbidden { patterns: vec!["game.*.chat".parse().unwrap()] },
     ]
 }
 
@@ -87,6 +89,7 @@ fn of_broadcasts() -> Vec<Word> {
         tree::Origin { node: node(1), life: 1 << 63 },
     );
     let digest = tree::Digest { origin, oldest: 2, have: 300, seen: 70_000 };
+    let failed = tree::Failed { slow: 1, unsubscribed: 2, forbidden: 3, expired: 4, unreached: 5 };
     let known = vec![node(2), node(3)];
     let views = [
         view::Said::Join,
@@ -100,25 +103,39 @@ fn of_broadcasts() -> Vec<Word> {
     ];
     let said = views.map(Said::View).into_iter().chain([
         Said::Pulse { digests: vec![digest] },
-        Said::Gossip { origin, sequence: 128, payload: Bytes::from_static(b"hello") },
+        Said::Gossip {
+            origin,
+            sequence: 128,
+            left_ms: None,
+            payload: Bytes::from_static(b"hello"),
+            seal: Bytes::from_static(b"signed"),
+        },
+        Said::Gossip {
+            origin,
+            sequence: 129,
+            left_ms: Some(1_500),
+            payload: Bytes::new(),
+            seal: Bytes::from_static(b"signed"),
+        },
         Said::Have { messages: vec![(origin, 1), (origin, 300)] },
         Said::Prune,
         Said::Graft { origin, messages: vec![1, 300] },
         Said::Floor { origin, oldest: 7 },
-        Said::Ack { origin, upto: 300, missed: 2 },
+        Said::Ack { origin, from: 17, upto: 300, failed },
     ]);
     let plant = Plant {
         number: 1 << 63,
         life: LIFE,
         topic: "game.chat".parse().unwrap(),
-        qos: Qos::AtLeastOnce,
         from: 17,
+        lost: 3,
         contacts: vec![node(2), node(3)],
         is_allowed: true,
     };
-    let branches = said.map(|said| Word::Branch { tree, said });
-    let words = [Word::Plant(plant), Word::Fell { tree }, Word::Declined { tree }];
-    words.into_iter().chain(branches).collect()
+    let branches = said.map(|said| Word::Branch { tree, said, is_allowed: true });
+    let declined = [Decline::Forbidden, Decline::Full].map(|why| Word::Declined { tree, why });
+    let words = [Word::Plant(plant), Word::Fell { tree }].into_iter().chain(declined);
+    words.chain(branches).collect()
 }
 
 fn batch() -> Batch {
@@ -151,6 +168,7 @@ fn batch() -> Batch {
             carried("game.chat", 301, b"old", Route { only: Some(SubId(8)), ..Route::default() }),
             Entry::Missing(missing(400)),
             Entry::Void(missing(500)),
+            Entry::Missing(Missing { why: Missed::OutOfReach, ..missing(600) }),
             Entry::Cut(SubId(8)),
         ],
     }
@@ -201,7 +219,8 @@ fn what_is_too_much_is_refused() {
     let group = "g".repeat(GROUP_LEN_MAX + 1);
     let wanted = Wanted::new("a".parse().unwrap(), Some(group.into()));
     let entries = vec![(wanted, Standing::Open)];
-    let long = Word::Interest(Interest { version: 1, anew: Vec::new(), entries });
+    let long =
+        Word::Interest(Interest { version: 1, anew: Vec::new(), entries, forbidden: Vec::new() });
     assert!(matches!(refused(&encode(&long).unwrap()), Invalid::TooMany { .. }));
     let entries = vec![Entry::Cut(SubId(1)); BATCH_ENTRIES_MAX + 1];
     let long = encode(&Word::Batch(Batch { entries, ..batch() })).unwrap();
@@ -244,14 +263,14 @@ proptest! {
 
     #[test]
     fn no_changed_bytes_do_any_harm(
-        which in 0_usize..29,
+        which in 0_usize..32,
         changes in vec((any::<prop::sample::Index>(), any::<u8>()), 1..5),
         cut in any::<prop::sample::Index>(),
     ) {
         let mut all = words();
         all.extend(of_broadcasts());
         all.push(Word::Batch(batch()));
-        assert_eq!(all.len(), 29);
+        assert_eq!(all.len(), 32);
         let mut bytes = encode(&all[which]).unwrap().to_vec();
         for (at, byte) in changes {
             let at = at.index(bytes.len());

@@ -13,8 +13,13 @@ fn node(number: u8) -> NodeId {
     Keypair::from_seed([number; 32]).node_id()
 }
 
+/// A realm of an authority, with these names.
+fn realm(authority: &str, names: u8) -> Realm {
+    Realm::new(authority.into(), [names; 32])
+}
+
 fn home() -> Realm {
-    "home".into()
+    realm("home", 0)
 }
 
 /// Reserves in one realm.
@@ -144,7 +149,7 @@ fn nothing_crosses_realms_and_each_has_its_share() {
         ..serving()
     };
     let (mut ledger, now) = (Ledger::new(config), TokioClock.now());
-    let (home, away): (Realm, Realm) = (home(), "away".into());
+    let (home, away) = (home(), realm("away", 0));
     ledger.reserve(now, node(1), &home).unwrap();
     ledger.reserve(now, node(2), &home).unwrap();
     assert_eq!(ledger.reserve(now, node(3), &home), Err(Denial::RealmFull));
@@ -161,6 +166,28 @@ fn nothing_crosses_realms_and_each_has_its_share() {
     ledger.expire(long);
     ledger.expire(long + config.circuit_idle);
     assert!(is_empty(&ledger));
+}
+
+#[test]
+fn tenants_of_one_authority_are_kept_apart_and_share_what_it_has() {
+    let config = Config { reservations_per_realm_max: 2, realm_kib_per_s: 1, ..serving() };
+    let (mut ledger, now) = (Ledger::new(config), TokioClock.now());
+    let (games, shops) = (realm("home", 1), realm("home", 2));
+    ledger.reserve(now, node(1), &games).unwrap();
+    ledger.reserve(now, node(2), &shops).unwrap();
+    let another = realm("home", 3);
+    assert_eq!(ledger.reserve(now, node(3), &another), Err(Denial::RealmFull));
+    for (from, realm, to) in [(11, &games, 2), (12, &shops, 1), (2, &shops, 1)] {
+        let carried = ledger.carry(now, (node(from), realm), node(to), 1);
+        assert_eq!(carried, Err(NotCarried::Absent), "as if it had no place");
+        assert!(ledger.crosses((node(from), realm), node(to)));
+    }
+    assert_eq!(ledger.carry(now, (node(11), &games), node(1), 2_000), Ok(()));
+    assert!(!ledger.crosses((node(11), &games), node(1)));
+    let more = ledger.carry(now, (node(12), &shops), node(2), 49);
+    assert_eq!(more, Err(NotCarried::RealmQuota), "of two KiB at once");
+    // Whoever says another name while it takes part stays where it is.
+    assert_eq!(ledger.carry(now, (node(2), &games), node(1), 1), Err(NotCarried::Absent));
 }
 
 #[test]

@@ -7,7 +7,9 @@ use macula_core::clock::{Clock as _, TokioClock};
 use macula_core::entropy::Entropy;
 use macula_core::identity::{Keypair, NodeId};
 
-use super::{ASKED_EVERY, AT_ONCE_MAX, AVOIDED, NODES_MAX, Paths, RELAYS_MAX, SILENCE_MAX};
+use super::{
+    ASKED_EVERY, AT_ONCE_MAX, AVOIDED, DOUBTED_EVERY, NODES_MAX, Paths, RELAYS_MAX, SILENCE_MAX,
+};
 
 fn node(number: u16) -> NodeId {
     let [high, low] = number.to_be_bytes();
@@ -57,16 +59,62 @@ fn when_nothing_is_heard_all_ways_are_tried_at_once_and_the_record_is_asked_for(
     // A new record does not say that anything arrives.
     paths.resolved(now, peer, &[one, two]);
     assert_eq!(paths.way(now, peer, &places).over, [one, two, place]);
-    paths.heard(now, peer, place);
+    paths.heard(now, peer, two);
     let way = paths.way(now, peer, &places);
-    assert_eq!((way.over.as_slice(), way.asks), (&[place][..], false));
+    assert_eq!((way.over.as_slice(), way.asks), (&[two][..], false));
     // What is not sent is not missed.
-    paths.heard(now, peer, place);
+    paths.heard(now, peer, two);
     now += Duration::from_secs(60);
-    assert_eq!(paths.way(now, peer, &places).over, [place]);
+    assert_eq!(paths.way(now, peer, &places).over, [two]);
     let many: Vec<NodeId> = (1..20).map(node).collect();
     paths.resolved(now, peer, &many);
     assert_eq!(paths.way(now + SILENCE_MAX, peer, &places).over.len(), AT_ONCE_MAX);
+}
+
+/// It brings what it says is from the peer, and wants all that is for the peer.
+#[test]
+fn a_relay_that_the_peer_does_not_name_does_not_take_its_way_over() {
+    let (mut paths, mut now) = (Paths::default(), TokioClock.now());
+    let (peer, one, two, liar) = (node(0), node(1), node(2), node(3));
+    let places = BTreeSet::from([liar]);
+    // It is the first to be heard: the record is read all the same, and again if it could not be.
+    paths.heard(now, peer, liar);
+    let way = paths.way(now, peer, &places);
+    assert_eq!((way.over.as_slice(), way.asks, way.waits), (&[liar][..], true, false));
+    assert!(!paths.way(now, peer, &places).asks);
+    now += DOUBTED_EVERY;
+    paths.heard(now, peer, liar);
+    assert!(paths.way(now, peer, &places).asks);
+    paths.resolved(now, peer, &[one, two]);
+    for _ in 0..100 {
+        now += 500 * MS;
+        paths.heard(now, peer, liar);
+        let way = paths.way(now, peer, &places);
+        assert_eq!((way.over.as_slice(), way.asks), (&[one][..], false));
+    }
+    // It is tried when nothing else leads there, and no longer than that.
+    paths.refused(now, peer, one);
+    paths.refused(now, peer, two);
+    assert_eq!(paths.way(now, peer, &places).over, [liar]);
+    paths.refused(now, peer, liar);
+    paths.heard(now, peer, liar);
+    paths.heard(now, peer, two);
+    assert_eq!(paths.way(now, peer, &places).over, [two]);
+    paths.heard(now, peer, liar);
+    assert_eq!(paths.way(now, peer, &places).over, [two]);
+}
+
+#[test]
+fn when_all_ways_are_tried_some_of_them_are_places_of_this_node() {
+    let (mut paths, now) = (Paths::default(), TokioClock.now());
+    let peer = node(0);
+    let [named, places] = [1, 10].map(|from| (from..from + 4).map(node).collect::<Vec<_>>());
+    paths.resolved(now, peer, &named);
+    let places: BTreeSet<NodeId> = places.into_iter().collect();
+    paths.way(now, peer, &places);
+    let way = paths.way(now + SILENCE_MAX, peer, &places).over;
+    let of_places = way.iter().filter(|relay| places.contains(relay)).count();
+    assert_eq!((way.len(), of_places), (AT_ONCE_MAX, AT_ONCE_MAX / 2));
 }
 
 #[test]

@@ -25,6 +25,9 @@ const RETRY_PER_MILLE: u32 = 100;
 /// How many more may be made at first, and after a time without.
 const RETRY_BURST: u32 = 10;
 
+/// How many of them hedges leave for retries.
+const HEDGE_LEAVES: u32 = 5;
+
 /// A node that provides a procedure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Candidate {
@@ -172,7 +175,13 @@ impl Chooser {
                     continue;
                 }
             };
-            if why != Why::First && !is_free && !provider.budget.has_one() {
+            let is_affordable = match why {
+                Why::First => true,
+                Why::Retry => provider.budget.has_one(),
+                // A call can do without: what is left for those that cannot is not spent on it.
+                Why::Hedge => provider.budget.has(HEDGE_LEAVES + 1),
+            };
+            if !is_affordable && !is_free {
                 none = NoPick::NoBudget;
                 continue;
             }

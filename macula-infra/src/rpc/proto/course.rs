@@ -32,7 +32,8 @@ pub(crate) struct Plan {
 pub(crate) enum Verdict {
     /// This is the answer.
     Answered,
-    /// The call has failed, and would with any other.
+    /// The call has failed, and would with any other: nobody else is asked. One that was asked at the
+    /// same time is waited for, as it may have handled the question, or answer it.
     Final,
     /// This one has not answered in the caller's time, and may have handled the question. It is to
     /// blame if that was long enough.
@@ -68,6 +69,8 @@ pub(crate) struct Course {
     /// When a second one is asked.
     hedge_at: Option<Instant>,
     may_have_run: bool,
+    /// Nobody else is asked.
+    is_final: bool,
 }
 
 impl Course {
@@ -78,6 +81,7 @@ impl Course {
             under_way: BTreeMap::new(),
             hedge_at: None,
             may_have_run: false,
+            is_final: false,
         }
     }
 
@@ -116,16 +120,21 @@ impl Course {
         let may_have_run = match verdict {
             Verdict::Failed { may_have_run, .. } => may_have_run,
             Verdict::Late => true,
-            Verdict::Answered | Verdict::Final => {
+            Verdict::Final => false,
+            Verdict::Answered => {
                 self.abandon(now, chooser);
                 return Step::Return;
             }
         };
         self.may_have_run |= may_have_run;
+        self.is_final |= verdict == Verdict::Final;
         if !self.under_way.is_empty() {
             return Step::Wait;
         }
         self.hedge_at = None;
+        if self.is_final {
+            return Step::Return;
+        }
         if self.may_have_run && !self.is_harmless(node, chooser) {
             return Step::Return;
         }

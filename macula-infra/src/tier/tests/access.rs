@@ -1,26 +1,26 @@
 //! Who may not is told so, and it is put down: by rules, and from another realm.
 
+mod topics;
+
 use std::convert::Infallible;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::FutureExt as _;
 use macula_core::identity::{Authority, Keypair, Validity};
-use macula_core::topic::{Pattern, Topic};
+use macula_core::topic::Pattern;
 
 use super::discovery::{WITHIN, finds, has_members, joining};
 use super::names::stop;
 use super::rpc::{announced, topic};
-use super::{Ask, NOW, Node, authority, credentials, credentials_with, node_of};
+use super::{Ask, NOW, Node, authority, believing, credentials, credentials_with, node_of};
 use crate::access::{Action, Effect, Rule, Rules};
 use crate::dht::key::{Key, RealmId};
 use crate::dht::proto::node::{Answer, Command, Quorum};
 use crate::dht::proto::records::Condition;
 use crate::dht::rules::space;
 use crate::pubsub::proto::Input;
-use crate::pubsub::{
-    self, Event, PublishError, PublishOptions, Published, Reason, SubscribeError, SubscribeOptions,
-};
+use crate::pubsub::{Event, PublishOptions, Published, SubscribeOptions};
 use crate::remote::{CallError, Context, Refusal, ServeError, Unavailability};
 use crate::rpc::{CallOptions, Options, StreamReceiver, StreamSender};
 use crate::tier::{Config, Discovery};
@@ -200,130 +200,6 @@ async fn who_may_not_provide_a_name_is_not_asked_for_it() {
     stop([bank, thief, client]).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn who_may_not_publish_or_subscribe_is_refused_and_put_down() {
-    let rules = Rules {
-        default: Effect::Deny,
-        rules: vec![
-            rule(Effect::Allow, Action::Publish, &["server"], "game.**"),
-            rule(Effect::Allow, Action::Subscribe, &["player"], "game.*.chat"),
-            rule(Effect::Allow, Action::Subscribe, &["server"], "**"),
-            rule(Effect::Allow, Action::Advertise, &[], "**"),
-        ],
-    };
-    let server = ruled(1, &["server"], None, rules.clone()).await;
-    let outlaw = ruled(2, &[], Some(&server), Rules::default()).await;
-    for node in [&server, &outlaw] {
-        has_members(node, 1).await;
-        finds(node, 1).await;
-    }
-    let pattern: Pattern = "game.**".parse().unwrap();
-    let room: Topic = topic("game.one.chat");
-    // At the node itself it is an error.
-    let client = ruled(3, &["player"], Some(&server), rules).await;
-    let pubsub = client.infra.mesh.pubsub();
-    let more = pubsub.subscribe(&pattern, &SubscribeOptions::default());
-    assert!(matches!(more, Err(SubscribeError::Forbidden(_))));
-    let told = pubsub.publish(&room, Bytes::from("hello"), PublishOptions::default()).await;
-    assert!(matches!(told, Err(PublishError::Forbidden(_))), "{told:?}");
-    assert_eq!(refused(&client, Some(&client), "publish").len(), 1);
-    assert_eq!(refused(&client, Some(&client), "subscribe").len(), 1);
-    // Whoever goes by rules of its own is refused by the others.
-    let mut heard =
-        server.infra.mesh.pubsub().subscribe(&pattern, &SubscribeOptions::default()).unwrap();
-    let _listens =
-        outlaw.infra.mesh.pubsub().subscribe(&pattern, &SubscribeOptions::default()).unwrap();
-    let pubsub = outlaw.infra.mesh.pubsub();
-    let publishing = async {
-        while refused(&server, Some(&outlaw), "publish").is_empty() {
-            let _told = pubsub
-                .publish(&room, Bytes::from("lies"), PublishOptions::default())
-                .await
-                .unwrap();
-        }
-    };
-    tokio::time::timeout(WITHIN, publishing).await.expect("it is refused");
-    let publishing = async {
-        while refused(&server, Some(&outlaw), "subscribe").is_empty() {
-            let pubsub = server.infra.mesh.pubsub();
-            let _told = pubsub
-                .publish(&room, Bytes::from("truth"), PublishOptions::default())
-                .await
-                .unwrap();
-        }
-    };
-    tokio::time::timeout(WITHIN, publishing).await.expect("it is refused");
-    while let Ok(event) = tokio::time::timeout(WITHIN, heard.next()).await {
-        match event {
-            Some(Event::Message(message)) => {
-                assert_eq!(message.payload, Bytes::from("truth"));
-                break;
-            }
-            Some(Event::Gap(_)) => {}
-            other => panic!("{other:?}"),
-        }
-    }
-    stop([server, outlaw, client]).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn who_may_not_publish_at_one_node_goes_on_by_broadcast_to_the_others() {
-    let few = pubsub::Config { direct_max: 1, ..pubsub::Config::default() };
-    let publisher = {
-        let credentials = credentials_with(&authority(), 1, &[]);
-        let discovery = Discovery { pubsub: few, ..joining(None) };
-        node_of(Config { discovery, ..Config::new(credentials, 1) }).await
-    };
-    let fan = ruled(2, &[], Some(&publisher), Rules::default()).await;
-    let deaf = Rules {
-        rules: vec![rule(Effect::Deny, Action::Publish, &[], "feed.**")],
-        ..Rules::default()
-    };
-    let strict = ruled(3, &[], Some(&publisher), deaf).await;
-    for node in [&publisher, &fan, &strict] {
-        has_members(node, 2).await;
-        finds(node, 2).await;
-    }
-    let (feed, all) = (topic("feed.news"), "feed.*".parse::<Pattern>().unwrap());
-    let options = SubscribeOptions::default();
-    let mut heard = fan.infra.mesh.pubsub().subscribe(&all, &options).unwrap();
-    let _never = strict.infra.mesh.pubsub().subscribe(&all, &options).unwrap();
-    let pubsub = publisher.infra.mesh.pubsub();
-    let known = async {
-        while pubsub.subscribers(&feed).await != Ok(2) {
-            tokio::task::yield_now().await;
-        }
-    };
-    tokio::time::timeout(WITHIN, known).await.expect("both are known");
-    // More than a part may have that has not answered.
-    let publishing = async {
-        for number in 0..1_500_u32 {
-            let body = Bytes::from(number.to_string());
-            let told = pubsub.publish(&feed, body, PublishOptions::at_least_once()).await;
-            assert!(matches!(told, Ok(Published::Accepted { .. })), "{told:?}");
-        }
-    };
-    let hearing = async {
-        for number in 0..1_500_u32 {
-            let Some(Event::Message(message)) = heard.next().await else { panic!("{number}") };
-            assert_eq!(message.payload, Bytes::from(number.to_string()));
-        }
-    };
-    let both = async { tokio::join!(publishing, hearing) };
-    tokio::time::timeout(WITHIN, both).await.expect("one node stops all");
-    let settling = async {
-        while pubsub.delivery_report(&feed).pending() > 0 {
-            tokio::task::yield_now().await;
-        }
-    };
-    tokio::time::timeout(WITHIN, settling).await.expect("each copy ends");
-    let report = pubsub.delivery_report(&feed);
-    assert_eq!(report.delivered, 1_500, "{report:?}");
-    assert!(report.dropped.keys().all(|why| *why == Reason::Forbidden), "{report:?}");
-    assert!(!refused(&strict, Some(&publisher), "publish").is_empty());
-    stop([publisher, fan, strict]).await;
-}
-
 /// Two nodes of a realm, one that uses its names without being of it, and one that is certified
 /// elsewhere.
 struct Realms {
@@ -350,8 +226,10 @@ impl Realms {
             finds(node, others).await;
         }
         let valid = Validity::from_now(NOW, Duration::from_secs(86_400));
-        let other = Authority::with_key("elsewhere", Keypair::from_seed([98; 32]), valid);
-        let stranger = node_of(Config::new(credentials(&other.unwrap(), 4), 1)).await;
+        let other = Authority::with_key("elsewhere", Keypair::from_seed([98; 32]), valid).unwrap();
+        // It would believe the realm's nodes.
+        let stranger = believing(&[&authority(), &other], &other, 4);
+        let stranger = node_of(Config::new(stranger, 1)).await;
         let (mesh, options) = (&one.infra.mesh, Options::default());
         mesh.rpc().advertise(&topic("game.double"), &options, double).unwrap().keep();
         mesh.rpc().advertise_stream(&topic("game.echo"), &options, echo).unwrap().keep();
@@ -373,6 +251,12 @@ impl Realms {
         two.introduce(stranger.node(), stranger.listening());
         assert!(two.connect(stranger.node()).await.is_err());
         assert!(!refused(&self.two, None, "connect").is_empty());
+        let seen = async {
+            while refused(&self.one, None, "connect").is_empty() {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(WITHIN, seen).await.expect("whoever is dialled puts it down, too");
     }
 
     /// Names, procedures and streams are not found.
@@ -429,6 +313,8 @@ impl Realms {
         let provided = dht.provide(THERE, lies, FOREVER, Quorum::All).await;
         assert!(!provided.unwrap().is_reached());
         assert!(refused(&self.one, Some(&self.intruder), "store").len() >= 2);
+        let asked = refused(&self.one, Some(&self.intruder), "find");
+        assert!(asked.len() >= 2, "it asked for a record and for providers: {asked:?}");
         let got = two.get(THERE.0, THERE.1, true).await.unwrap();
         let value = got.record.map(|record| record.record().value.clone());
         assert_eq!(value, Some(Bytes::from_static(SAID)));
@@ -507,6 +393,30 @@ impl Realms {
     }
 }
 
+/// What was tried, as the audits of the realm have it: what, and of it how often at least.
+const TRIED: [(&str, usize); 6] =
+    [("connect", 2), ("call", 5), ("store", 2), ("find", 2), ("publish", 1), ("subscribe", 1)];
+
+/// How many attempts there were in all, at least: what is put or sought is refused by both nodes.
+const ATTEMPTS: usize = 16;
+
+impl Realms {
+    /// Each attempt was put down where it was refused.
+    fn sum(&self) {
+        let mut sum = 0;
+        for (action, times) in TRIED {
+            let by = |node| match action {
+                "connect" => refused(node, None, action),
+                _ => refused(node, Some(&self.intruder), action),
+            };
+            let put_down = [&self.one, &self.two].into_iter().flat_map(by).count();
+            assert!(put_down >= times, "{put_down} of {times} attempts to {action}");
+            sum += put_down;
+        }
+        assert!(sum >= ATTEMPTS, "{sum} attempts were put down");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_crosses_from_another_realm() {
     let realms = Realms::start().await;
@@ -515,6 +425,7 @@ async fn nothing_crosses_from_another_realm() {
     realms.refuse_calls().await;
     realms.close_the_table().await;
     realms.keep_topics_apart().await;
+    realms.sum();
     let Realms { one, two, intruder, stranger } = realms;
     stop([one, two, intruder, stranger]).await;
 }

@@ -15,6 +15,7 @@ use crate::dht::proto::lookup::End;
 use crate::dht::proto::node::{self as dht, Quorum};
 use crate::dht::proto::records::Condition;
 use crate::dht::rules::space;
+use crate::membership::Event;
 use crate::transport::tls::{Credentials, Enforcement, Showing, Trust};
 
 /// Far longer than anything takes.
@@ -83,6 +84,38 @@ async fn whoever_knows_one_address_finds_all_others() {
     assert_eq!((got.agreed, got.answered), (2, 2));
     two.root.stop().await;
     three.root.stop().await;
+}
+
+/// What has happened to a member by the time the membership's next life knows of it is told, and of the
+/// others there is nothing to tell.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_goes_while_the_membership_restarts_is_gone_and_nobody_joins_twice() {
+    let one = joined(1, None).await;
+    let two = joined(2, Some(&one)).await;
+    let three = joined(3, Some(&one)).await;
+    has_members(&one, 2).await;
+    let (stays, goes) = (two.infra.mesh.node(), three.infra.mesh.node());
+    let mut events = one.infra.mesh.membership().events();
+    let actor = &one.infra.membership;
+    let life = actor.incarnation();
+    actor.actor_ref().unwrap().kill();
+    three.root.stop().await;
+    actor.next_life(life).await;
+    let mut told = Vec::new();
+    let gone = async {
+        while !told.iter().any(|event| matches!(event, Event::Gone { .. })) {
+            told.push(events.recv().await.unwrap());
+        }
+    };
+    tokio::time::timeout(WITHIN, gone).await.expect("it is gone");
+    let is_arrival =
+        |event: &&Event| matches!(event, Event::Joined { .. } | Event::Returned { .. });
+    assert_eq!(told.iter().find(is_arrival), None, "{told:?}");
+    assert_eq!(told.last().map(Event::node), Some(goes), "{told:?}");
+    assert!(one.infra.mesh.membership().is_member(stays));
+    for node in [one, two] {
+        node.root.stop().await;
+    }
 }
 
 /// A node in company goes on to dial the seeds at which nobody answered: when somebody does, two

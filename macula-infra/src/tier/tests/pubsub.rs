@@ -219,6 +219,7 @@ async fn a_slow_subscriber_is_told_and_slows_nobody() {
         match event.unwrap() {
             Event::Message(_) => got += 1,
             Event::Gap(gap) => missed += gap.count,
+            Event::Refused { publisher } => panic!("{publisher:?} refuses it"),
         }
         assert!(slow.len() <= 64);
     }

@@ -5,34 +5,15 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use imbl::OrdSet;
 
+use super::super::checks::{self, size};
 use super::super::command::{
     Answer, Command, Condition, Event, Holds, Item, LeaseId, Once, Op, Refusal, Txn,
 };
 use super::super::limits::{
-    ALL_LEN_MAX, EVENTS_LEN_MAX, EVENTS_MAX, KEY_LEN_MAX, LEASES_MAX, OPS_MAX, TXN_LEN_MAX,
-    VALUE_LEN_MAX,
+    ALL_LEN_MAX, EVENTS_LEN_MAX, EVENTS_MAX, FOUND_LEN_MAX, LEASE_KEYS_MAX, LEASES_MAX,
 };
 use super::sessions::Known;
 use super::{Lease, State};
-
-/// How many bytes something has.
-fn size(len: usize) -> u64 {
-    u64::try_from(len).unwrap_or(u64::MAX)
-}
-
-fn within(what: &str, len: usize, max: usize) -> Result<(), Refusal> {
-    if len <= max {
-        return Ok(());
-    }
-    Err(Refusal::TooLong { what: what.to_owned(), len: size(len), max: size(max) })
-}
-
-fn few(what: &str, len: usize, max: usize) -> Result<(), Refusal> {
-    if len <= max {
-        return Ok(());
-    }
-    Err(Refusal::TooMany { what: what.to_owned(), len: size(len), max: size(max) })
-}
 
 fn len_of(key: &Bytes, item: Option<&Item>) -> u64 {
     item.map_or(0, |item| size(key.len() + item.value.len()))
@@ -47,6 +28,7 @@ impl State {
             Known::Fresh => {}
         }
         let answer = match &once.command {
+            Command::Open => Ok(Answer::Opened),
             Command::Txn(txn) => self.txn(index, txn),
             Command::Grant { ttl_ms } => self.grant(index, *ttl_ms),
             Command::Revoke { lease } => self.revoke(index, *lease),
@@ -59,11 +41,10 @@ impl State {
 
     fn txn(&mut self, index: u64, txn: &Txn) -> Result<Answer, Refusal> {
         let Txn { conditions, then, otherwise } = txn;
-        few("conditions", conditions.len(), OPS_MAX)?;
-        few("operations", then.len() + otherwise.len(), OPS_MAX)?;
+        checks::txn(txn)?;
         let held = conditions.iter().all(|condition| self.holds(condition));
         let ops = if held { then } else { otherwise };
-        self.check(then.iter().chain(otherwise), ops)?;
+        self.check(ops)?;
         let found = ops.iter().map(|op| {
             let before = self.items.get(op.key()).cloned();
             match op {
@@ -95,27 +76,23 @@ impl State {
         }
     }
 
-    /// Whether all of a transaction may be, and there is room for what is done of it.
-    fn check<'a>(&self, all: impl Iterator<Item = &'a Op>, done: &[Op]) -> Result<(), Refusal> {
-        let mut len = 0;
-        for op in all {
-            len += op.key().len();
-            within("key", op.key().len(), KEY_LEN_MAX)?;
-            if let Op::Put { value, .. } = op {
-                len += value.len();
-                within("value", value.len(), VALUE_LEN_MAX)?;
-            }
+    /// Whether there is room for what is done of a transaction.
+    fn check(&self, done: &[Op]) -> Result<(), Refusal> {
+        let found = done.iter().map(|op| len_of(op.key(), self.items.get(op.key()))).sum::<u64>();
+        if found > size(FOUND_LEN_MAX) {
+            let (what, max) = ("answer".to_owned(), size(FOUND_LEN_MAX));
+            return Err(Refusal::TooLong { what, len: found, max });
         }
-        within("transaction", len, TXN_LEN_MAX)?;
+        for op in done {
+            checks::claim(op, self.items.get(op.key()).and_then(|item| item.lease))?;
+        }
+        self.check_leases(done)?;
         // The last operation on a key counts.
         let mut after: BTreeMap<&Bytes, u64> = BTreeMap::new();
         for op in done {
             match op {
                 Op::Get(_) => {}
-                Op::Put { key, value, lease } => {
-                    if let Some(lease) = lease.filter(|lease| !self.leases.contains_key(lease)) {
-                        return Err(Refusal::NoLease(lease));
-                    }
+                Op::Put { key, value, .. } => {
                     after.insert(key, size(key.len() + value.len()));
                 }
                 Op::Delete(key) => {
@@ -129,6 +106,23 @@ impl State {
         if added > before && len > ALL_LEN_MAX {
             let what = "all keys and values, in bytes,".to_owned();
             return Err(Refusal::Full { what, len, max: ALL_LEN_MAX });
+        }
+        Ok(())
+    }
+
+    /// Whether the leases are there that keys are to hang on, and have room for them.
+    fn check_leases(&self, done: &[Op]) -> Result<(), Refusal> {
+        let mut more: BTreeMap<LeaseId, usize> = BTreeMap::new();
+        for op in done {
+            let Op::Put { key, lease: Some(id), .. } = op else { continue };
+            let lease = self.leases.get(id).ok_or(Refusal::NoLease(*id))?;
+            let more = more.entry(*id).or_default();
+            *more += usize::from(!lease.keys.contains(key));
+            let len = lease.keys.len() + *more;
+            if *more > 0 && len > LEASE_KEYS_MAX {
+                let (what, max) = (format!("lease {id}, in keys,"), size(LEASE_KEYS_MAX));
+                return Err(Refusal::Full { what, len: size(len), max });
+            }
         }
         Ok(())
     }
@@ -179,6 +173,7 @@ impl State {
     }
 
     fn grant(&mut self, index: u64, ttl_ms: u64) -> Result<Answer, Refusal> {
+        checks::ttl(ttl_ms)?;
         if self.leases.len() >= LEASES_MAX {
             let (what, max) = ("leases".to_owned(), size(LEASES_MAX));
             return Err(Refusal::Full { what, len: max + 1, max });

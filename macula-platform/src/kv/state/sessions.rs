@@ -4,7 +4,7 @@ use bytes::Bytes;
 use imbl::OrdMap;
 use serde::{Deserialize, Serialize};
 
-use super::super::command::Once;
+use super::super::command::{Command, NOBODY, Once};
 use super::super::limits::{ANSWERS_LEN_MAX, ANSWERS_MAX, SESSIONS_MAX};
 
 /// All clients that are remembered.
@@ -39,9 +39,13 @@ pub(super) enum Known {
 impl Sessions {
     /// Whether a command was applied.
     pub(super) fn look(&self, once: &Once) -> Known {
+        if once.session == NOBODY {
+            return Known::Fresh;
+        }
         let Some(session) = self.by_id.get(&once.session) else {
-            // A client that is not known has had no command applied, unless it is forgotten.
-            return if once.is_again { Known::Forgotten } else { Known::Fresh };
+            // A client that is not known may be one that is forgotten, unless it says that it is new.
+            let is_new = once.command == Command::Open;
+            return if is_new { Known::Fresh } else { Known::Forgotten };
         };
         if let Some(answer) = session.answers.get(&once.serial) {
             return Known::Answered(answer.clone());
@@ -51,6 +55,9 @@ impl Sessions {
 
     /// A command was applied at an index, with this answer.
     pub(super) fn note(&mut self, index: u64, once: &Once, answer: Bytes) {
+        if once.session == NOBODY {
+            return;
+        }
         let mut session = self.take(once.session).unwrap_or_default();
         session.heard_at = index;
         session.done_below = session.done_below.max(once.done_below.min(once.serial));

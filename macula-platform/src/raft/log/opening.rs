@@ -1,20 +1,20 @@
 //! Opens a log, and looks at all of it.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use macula_core::identity::NodeId;
 use parking_lot::Mutex;
 use redb::{ReadableTable as _, ReadableTableMetadata as _, Table};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use super::super::media::{Medium, Store, StoreError};
 use super::super::sealed::{self, Damage};
-use super::super::types::{LogId, MemberId};
+use super::super::types::{LogId, MemberId, Vote};
 use super::{
-    COMMITTED, ENTRIES, FACTS, FILE, LogStore, MEMBER, PURGED, Shared, Tail, VOTE, WRITES_MAX,
-    decode, writer,
+    COMMITTED, ENTRIES, FACTS, FILE, Flushed, GROUP, LogStore, MEMBER, PURGED, Shared, Tail, VOTE,
+    WRITES_MAX, decode, writer,
 };
 
 /// Opens the log of a node. One that is new belongs to a new member, of the life `new_life`.
@@ -40,13 +40,35 @@ pub(in super::super) fn open(
             let (what, why) = ("the member".to_owned(), format!("it is that of {member}"));
             return Err(store.damaged(Damage::Meaning { what, why }));
         }
-        Ok((member, tail(&store, &facts, &entries)?))
+        let mut tail = tail(&store, &facts, &entries)?;
+        tail.vote = tail.vote.map(|vote| to_win_again(vote, member));
+        Ok((member, tail))
     })?;
     let (writes, incoming) = mpsc::channel(WRITES_MAX);
-    let shared = Arc::new(Shared { store, member, tail: Mutex::new(tail), writes });
+    let flushed = watch::Sender::new(Flushed {
+        before: tail.flushed,
+        len: tail.appended_len,
+        ..Flushed::default()
+    });
+    let shared = Arc::new(Shared {
+        store,
+        member,
+        tail: Mutex::new(tail),
+        writes,
+        flushed,
+        snapshots: OnceLock::new(),
+    });
     let (store, log) = (Arc::clone(&shared.store), Arc::downgrade(&shared));
     tokio::spawn(writer::run(store, log, incoming));
     Ok(LogStore(shared))
+}
+
+/// The vote as the next life of a member has it. One that has led does not go on leading in that term: it may
+/// have lost entries that others have already, and would give their ids to other ones; and its reads would miss
+/// what it does not know to be agreed upon.
+fn to_win_again(mut vote: Vote, member: MemberId) -> Vote {
+    vote.committed &= vote.leader_id().voted_for() != Some(member);
+    vote
 }
 
 /// A log that begins: there is nothing in the file yet.
@@ -87,10 +109,12 @@ fn tail(
 ) -> Result<Tail, StoreError> {
     let purged: Option<LogId> = fact(store, facts, PURGED)?;
     let mut tail = Tail {
+        group: fact(store, facts, GROUP)?,
         vote: fact(store, facts, VOTE)?,
         committed: fact::<Option<LogId>>(store, facts, COMMITTED)?.flatten(),
         purged,
         last: purged,
+        flushed: purged.map_or(0, |purged| purged.index + 1),
         ..Tail::default()
     };
     let begins = entries.first().map_err(|error| store.failed(error))?;
@@ -103,7 +127,7 @@ fn tail(
             return Err(store.damaged(Damage::Missing { what: format!("entry {next}") }));
         }
         let entry = decode(next, row.value()).map_err(|damage| store.damaged(damage))?;
-        tail.flushed = next;
+        tail.flushed = next + 1;
         tail.push(entry, row.value().len());
         tail.trim();
     }

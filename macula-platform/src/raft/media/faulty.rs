@@ -9,7 +9,7 @@ use std::io::{Error, Result};
 use std::sync::Arc;
 
 use macula_core::entropy::Entropy;
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 use redb::StorageBackend;
 
 use super::Medium;
@@ -19,7 +19,11 @@ const SECTOR: usize = 512;
 
 /// A disk. Clones are the same.
 #[derive(Debug, Clone)]
-pub struct Faulty(Arc<Mutex<Disk>>);
+pub(crate) struct Faulty(Arc<Mutex<Disk>>, Arc<Stall>);
+
+/// Whether what is to be brought to disk has to wait.
+#[derive(Debug, Default)]
+struct Stall(Mutex<bool>, Condvar);
 
 struct Disk {
     files: BTreeMap<String, File>,
@@ -31,6 +35,8 @@ struct Disk {
     is_off: bool,
     /// Whether what is brought to disk is not: a bug to plant.
     skips_syncs: bool,
+    /// How often something was brought to disk.
+    syncs: u64,
     /// Which boot it is: a file that was opened in another is closed.
     boot: u64,
 }
@@ -89,42 +95,49 @@ impl Change {
 impl Faulty {
     /// A disk without files.
     #[must_use]
-    pub fn new(seed: u64) -> Self {
-        Self(Arc::new(Mutex::new(Disk {
+    pub(crate) fn new(seed: u64) -> Self {
+        let disk = Arc::new(Mutex::new(Disk {
             files: BTreeMap::new(),
             random: Entropy::from_seed(seed),
             left: None,
             done: 0,
             is_off: false,
             skips_syncs: false,
+            syncs: 0,
             boot: 0,
-        })))
+        }));
+        Self(disk, Arc::default())
+    }
+
+    /// Has all that is brought to disk take for ever; or go on.
+    pub(crate) fn stall(&self, is_stalled: bool) {
+        *self.1.0.lock() = is_stalled;
+        self.1.1.notify_all();
+    }
+
+    /// How often something was brought to disk.
+    pub(crate) fn syncs(&self) -> u64 {
+        self.0.lock().syncs
     }
 
     /// Cuts the power before the next write or sync but `after`.
-    pub fn cut_after(&self, after: u64) {
+    pub(crate) fn cut_after(&self, after: u64) {
         self.0.lock().left = Some(after);
     }
 
     /// Whether the power is cut.
     #[must_use]
-    pub fn is_off(&self) -> bool {
+    pub(crate) fn is_off(&self) -> bool {
         self.0.lock().is_off
     }
 
-    /// How many writes and syncs there were.
-    #[must_use]
-    pub fn done(&self) -> u64 {
-        self.0.lock().done
-    }
-
     /// Says that all is on disk, and does not bring it there.
-    pub fn skip_syncs(&self) {
+    pub(crate) fn skip_syncs(&self) {
         self.0.lock().skips_syncs = true;
     }
 
     /// Cuts the power, if it is not cut, and puts it on again.
-    pub fn reboot(&self) {
+    pub(crate) fn reboot(&self) {
         let mut disk = self.0.lock();
         let Disk { files, random, .. } = &mut *disk;
         for file in files.values_mut() {
@@ -152,12 +165,12 @@ impl Faulty {
 
     /// The bytes of a file, as programs see them.
     #[must_use]
-    pub fn bytes(&self, name: &str) -> Vec<u8> {
+    pub(crate) fn bytes(&self, name: &str) -> Vec<u8> {
         self.0.lock().files.get(name).map(|file| file.seen.clone()).unwrap_or_default()
     }
 
     /// Puts other bytes into a file, whoever has it open.
-    pub fn put(&self, name: &str, bytes: &[u8]) {
+    pub(crate) fn put(&self, name: &str, bytes: &[u8]) {
         let mut disk = self.0.lock();
         let file = disk.files.entry(name.to_owned()).or_default();
         (file.seen, file.kept, file.since) = (bytes.to_vec(), bytes.to_vec(), Vec::new());
@@ -232,12 +245,20 @@ impl StorageBackend for Open {
     }
 
     fn sync_data(&self) -> Result<()> {
+        let Stall(is_stalled, goes_on) = &*self.disk.1;
+        let mut stalled = is_stalled.lock();
+        while *stalled {
+            goes_on.wait(&mut stalled);
+        }
+        drop(stalled);
         self.with(true, |file, skips_syncs| {
             if !skips_syncs {
                 file.since.clear();
                 file.kept.clone_from(&file.seen);
             }
-        })
+        })?;
+        self.disk.0.lock().syncs += 1;
+        Ok(())
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> Result<()> {

@@ -28,13 +28,14 @@ struct Begun {
 /// Does what a member does with its store until that fails.
 async fn live(disk: &Faulty, told: &mut Acknowledged, begun: &mut Begun) -> Option<()> {
     let mut log = open(disk).ok()?;
-    let mut machine = Machine::<Sum>::open(Snapshots::open(disk).ok()?).ok()?;
+    let mut machine = Machine::<Sum>::open(Snapshots::open(disk).ok()?, None).ok()?;
     for (round, term) in [1_u64, 1, 2, 3].into_iter().zip(1..) {
         log.save_vote(&vote(term)).await.ok()?;
         told.vote = Some(vote(term));
         let from = told.entries.last().map_or(0, |last| last.log_id.index + 1);
         let fresh: Vec<Entry> = (from..from + 5).map(|index| entry(term, index)).collect();
         log.blocking_append(fresh.clone()).await.ok()?;
+        log.flushed().await.ok()?;
         told.entries.extend(fresh);
         machine
             .apply(told.entries.iter().filter(|e| e.log_id.index >= from).cloned())
@@ -52,6 +53,7 @@ async fn live(disk: &Faulty, told: &mut Acknowledged, begun: &mut Begun) -> Opti
             let to = told.entries.get(3)?.log_id;
             begun.purges = Some(to.index);
             log.purge(to).await.ok()?;
+            log.flushed().await.ok()?;
             told.entries.retain(|entry| entry.log_id.index > to.index);
             told.purged = Some(to);
             begun.purges = None;

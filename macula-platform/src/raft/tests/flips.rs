@@ -23,7 +23,8 @@ async fn written() -> (Faulty, Vec<Entry>, Vote) {
         for index in 0..8 {
             log.blocking_append([entry(3, index)]).await.unwrap();
         }
-        let mut machine = Machine::<Sum>::open(Snapshots::open(&disk).unwrap()).unwrap();
+        log.flushed().await.unwrap();
+        let mut machine = Machine::<Sum>::open(Snapshots::open(&disk).unwrap(), None).unwrap();
         machine.apply((0..8).map(|index| entry(3, index))).await.unwrap();
         machine.build_snapshot().await.unwrap();
     }
@@ -64,7 +65,7 @@ async fn a_log_with_another_bit_is_refused_or_is_what_it_was() {
 async fn a_snapshot_with_another_bit_is_refused_or_is_what_it_was() {
     let (disk, ..) = written().await;
     let whole = disk.bytes("snapshots.redb");
-    let before = Machine::<Sum>::open(Snapshots::open(&disk).unwrap()).unwrap();
+    let before = Machine::<Sum>::open(Snapshots::open(&disk).unwrap(), None).unwrap();
     let expected = before.state().clone();
     assert_eq!(expected.1, 7);
     for (at, bit) in places(whole.len()) {
@@ -73,7 +74,7 @@ async fn a_snapshot_with_another_bit_is_refused_or_is_what_it_was() {
         disk.put("snapshots.redb", &bytes);
         disk.reboot();
         if let Ok(snapshots) = Snapshots::open(&disk)
-            && let Ok(machine) = Machine::<Sum>::open(snapshots)
+            && let Ok(machine) = Machine::<Sum>::open(snapshots, None)
         {
             assert_eq!(*machine.state(), expected, "byte {at}, bit {bit}");
         }

@@ -4,9 +4,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use macula_core::clock::{Clock as _, TokioClock};
+use openraft::raft::VoteRequest;
 
 use super::super::member::Config;
-use super::super::types::MemberId;
+use super::super::types::{MemberId, Vote};
+use super::super::wire::{self, Answer, Ask, Question};
 use super::Sum;
 use super::harness::{Group, SETTLED, node};
 
@@ -58,6 +60,23 @@ async fn when_the_leader_is_killed_another_leads_soon_and_nothing_is_lost() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_leader_that_comes_back_at_once_reads_nothing_that_is_old() {
+    let mut group = Group::<Sum>::of(3, Config::default()).await;
+    for expected in 1..=10 {
+        assert_eq!(group.propose(1).await, expected);
+        let leader = group.leader().await;
+        // What it knows to be agreed upon is older on its disk than what it has told.
+        group.kill(leader).await;
+        group.wires.isolated.lock().insert(node(leader));
+        group.start(leader).await;
+        // It waits before it sends its log again to those whom it did not reach; but it can ask them.
+        tokio::time::sleep(Duration::from_millis(170)).await;
+        group.wires.isolated.lock().remove(&node(leader));
+        assert_eq!(group.sum().await, expected);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn one_that_comes_and_goes_deposes_nobody() {
     let mut group = Group::<Sum>::of(3, Config::default()).await;
     let fourth = group.start(4).await;
@@ -89,6 +108,38 @@ async fn a_leader_that_is_cut_off_does_not_answer_reads() {
     assert!(!matches!(read, Ok(Ok(()))), "{read:?}");
     assert!(!group.members[&old].leads(Config::default().elections.lease));
     assert!(group.members[&new].leads(Config::default().elections.lease));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_has_promised_a_lease_votes_for_nobody_else_unless_the_leader_wants_it() {
+    let group = Group::<Sum>::of(3, Config::default()).await;
+    group.propose(1).await;
+    let leader = group.leader().await;
+    let others: Vec<u8> = (1..=3).filter(|number| *number != leader).collect();
+    let (candidate, voter) = (&group.members[&others[0]], &group.members[&others[1]]);
+    group.wires.isolated.lock().insert(node(leader));
+    // Longer than openraft remembers, and less than was promised.
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let offered = group.members[&leader].vote();
+    let vote = |offered| {
+        let last = candidate.last_log();
+        let request = VoteRequest::new(Vote::new(100, candidate.id()), last);
+        let (from, to) = (candidate.id(), voter.id());
+        let question =
+            wire::write(&Question { from, to, group: None, ask: Ask::Vote(request, offered) });
+        let served = voter.serve().serve(node(others[0]), question.unwrap());
+        async move {
+            match wire::read(&served.await.unwrap()).unwrap() {
+                Answer::Voted(voted) => voted.vote_granted,
+                other => panic!("{other:?}"),
+            }
+        }
+    };
+    assert!(!vote(None).await);
+    // An earlier leader's wish, that comes late.
+    let earlier = Vote::new_committed(offered.leader_id().term - 1, candidate.id());
+    assert!(!vote(Some(earlier)).await);
+    assert!(vote(Some(offered)).await);
 }
 
 #[tokio::test(start_paused = true)]
@@ -145,4 +196,37 @@ async fn a_member_whose_files_are_gone_is_another_member() {
     let voters: Vec<MemberId> = group.members.values().map(|member| member.id()).collect();
     group.members[&leader].set_voters(voters).await.unwrap();
     assert_eq!(group.propose(3).await, 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_member_of_another_group_is_not_heard_and_overwrites_nothing() {
+    let mut group = Group::<Sum>::new(Config::default());
+    let (first, second) = (group.start(1).await, group.start(2).await);
+    for number in [1, 2] {
+        group.members[&number].found().await.unwrap();
+        let (_, answer) = loop {
+            match group.members[&number].propose(Bytes::from(vec![7; number.into()])).await {
+                Ok(done) => break done,
+                // It does not lead yet.
+                Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
+            }
+        };
+        assert_eq!(answer.as_ref(), u64::from(number).to_be_bytes());
+    }
+    assert_eq!(group.members[&1].group(), Some(first));
+    assert_eq!(group.members[&2].group(), Some(second));
+    // By no command, but by somebody who is wrong.
+    let (wrong, to) = (std::sync::Arc::clone(&group.members[&1]), second);
+    let adding = tokio::spawn(async move { wrong.add_learner(to).await });
+    tokio::time::sleep(SETTLED).await;
+    adding.abort();
+    assert_eq!(group.members[&2].leader(), Some(second));
+    assert_eq!(group.members[&2].state().0, 2);
+    group.kill(2).await;
+    assert_eq!(group.start(2).await, second);
+    assert_eq!(group.members[&2].group(), Some(second));
+    while group.members[&2].read_point().await.is_err() {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(group.members[&2].state().0, 2);
 }

@@ -1,6 +1,7 @@
 //! Whole members, over a network that can be cut, in virtual time.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,28 +13,71 @@ use parking_lot::Mutex;
 use super::super::machine::Replicated;
 use super::super::media::faulty::Faulty;
 use super::super::member::{Config, Member, Parts, StartError};
+use super::super::timer::{Ticking, Timer};
 use super::super::types::MemberId;
 
 /// Longer than any election takes.
-pub(super) const SETTLED: Duration = Duration::from_secs(5);
+pub(crate) const SETTLED: Duration = Duration::from_secs(5);
 
 /// How long a word is on its way.
 const LATENCY: Duration = Duration::from_millis(1);
 
 #[derive(Debug, Default)]
-pub(super) struct Wires {
-    serving: Mutex<BTreeMap<NodeId, Arc<dyn Serve>>>,
+pub(crate) struct Wires {
+    serving: Mutex<BTreeMap<(NodeId, u8), Arc<dyn Serve>>>,
+    /// How often who was asked on which lane.
+    pub(crate) asked: Mutex<BTreeMap<(NodeId, u8), u64>>,
     /// Who hears nobody, and is heard by nobody.
-    pub(super) isolated: Mutex<BTreeSet<NodeId>>,
+    pub(crate) isolated: Mutex<BTreeSet<NodeId>>,
+    /// Who hears no other member, and is heard by none.
+    pub(crate) parted: Mutex<BTreeSet<NodeId>>,
 }
 
+impl Wires {
+    pub(crate) fn serve(&self, node: NodeId, lane: Lane, server: Arc<dyn Serve>) {
+        self.serving.lock().insert((node, lane as u8), server);
+    }
+
+    pub(crate) fn asked(&self, node: NodeId, lane: Lane) -> u64 {
+        self.asked.lock().get(&(node, lane as u8)).copied().unwrap_or(0)
+    }
+}
+
+/// A folder that goes with its test.
+pub(crate) struct Files(pub(crate) PathBuf);
+
+impl Files {
+    pub(crate) fn new(name: &str) -> Self {
+        let name = format!("macula-{name}-{}", std::process::id());
+        Self(std::env::temp_dir().join(name))
+    }
+}
+
+impl Drop for Files {
+    fn drop(&mut self) {
+        drop(std::fs::remove_dir_all(&self.0));
+    }
+}
+
+/// Whose questions are asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Lane {
+    /// The members' own.
+    Raft,
+    /// The clients'.
+    Kv,
+    /// Those of who changes the group.
+    Change,
+}
+
+/// A node's way to others, on one lane.
 #[derive(Debug)]
-struct From(Arc<Wires>, NodeId);
+pub(crate) struct From(pub(crate) Arc<Wires>, pub(crate) NodeId, pub(crate) Lane);
 
 impl From {
     fn is_cut(&self, to: NodeId) -> bool {
-        let isolated = self.0.isolated.lock();
-        isolated.contains(&self.1) || isolated.contains(&to)
+        let is_in = |set: &BTreeSet<NodeId>| set.contains(&self.1) || set.contains(&to);
+        is_in(&self.0.isolated.lock()) || (self.2 == Lane::Raft && is_in(&self.0.parted.lock()))
     }
 }
 
@@ -46,7 +90,9 @@ impl Call for From {
     ) -> Answer<'a, Result<Bytes, CallError>> {
         Box::pin(async move {
             tokio::time::sleep(LATENCY).await;
-            let server = self.0.serving.lock().get(&node).cloned();
+            let lane = (node, self.2 as u8);
+            *self.0.asked.lock().entry(lane).or_default() += 1;
+            let server = self.0.serving.lock().get(&lane).cloned();
             let Some(server) = server.filter(|_| !self.is_cut(node)) else {
                 return Err(CallError::Unreachable("cut".to_owned()));
             };
@@ -63,56 +109,59 @@ impl Call for From {
     }
 }
 
-pub(super) struct Group<R> {
-    pub(super) wires: Arc<Wires>,
-    pub(super) members: BTreeMap<u8, Arc<Member<R>>>,
-    pub(super) disks: BTreeMap<u8, Faulty>,
+pub(crate) struct Group<R> {
+    pub(crate) wires: Arc<Wires>,
+    pub(crate) members: BTreeMap<u8, Arc<Member<R>>>,
+    pub(crate) disks: BTreeMap<u8, Faulty>,
+    /// The clocks of those whose clocks are not like all others'.
+    pub(crate) timers: BTreeMap<u8, Arc<dyn Timer>>,
     config: Config,
     lives: u64,
 }
 
-pub(super) fn node(number: u8) -> NodeId {
+pub(crate) fn node(number: u8) -> NodeId {
     Keypair::from_seed([number; 32]).node_id()
 }
 
 impl<R: Replicated> Group<R> {
-    pub(super) fn new(config: Config) -> Self {
-        let (wires, members, disks) = Default::default();
-        Self { wires, members, disks, config, lives: 0 }
+    pub(crate) fn new(config: Config) -> Self {
+        let (wires, members, disks, timers) = Default::default();
+        Self { wires, members, disks, timers, config, lives: 0 }
     }
 
-    pub(super) async fn start(&mut self, number: u8) -> MemberId {
+    pub(crate) async fn start(&mut self, number: u8) -> MemberId {
         self.try_start(number).await.unwrap()
     }
 
-    pub(super) async fn try_start(&mut self, number: u8) -> Result<MemberId, StartError> {
+    pub(crate) async fn try_start(&mut self, number: u8) -> Result<MemberId, StartError> {
         self.lives += 1;
         let disk = self.disks.entry(number).or_insert_with(|| Faulty::new(number.into()));
         let parts = Parts {
             medium: Arc::new(disk.clone()),
             node: node(number),
             new_life: self.lives,
-            call: Arc::new(From(Arc::clone(&self.wires), node(number))),
+            call: Arc::new(From(Arc::clone(&self.wires), node(number), Lane::Raft)),
             seed: self.lives,
             config: self.config.clone(),
+            timer: self.timers.get(&number).cloned().unwrap_or_else(|| Arc::new(Ticking)),
         };
         let member = Member::start(parts).await?;
         let id = member.id();
-        self.wires.serving.lock().insert(node(number), member.serve());
+        self.wires.serve(node(number), Lane::Raft, member.serve());
         self.members.insert(number, Arc::new(member));
         Ok(id)
     }
 
     /// The power of a member goes; what it has not brought to disk may be gone.
-    pub(super) async fn kill(&mut self, number: u8) {
-        self.wires.serving.lock().remove(&node(number));
+    pub(crate) async fn kill(&mut self, number: u8) {
+        self.wires.serving.lock().retain(|(served, _), _| *served != node(number));
         self.disks[&number].cut_after(0);
         self.members.remove(&number).unwrap().stop().await;
         self.disks[&number].reboot();
     }
 
     /// So many that vote.
-    pub(super) async fn of(count: u8, config: Config) -> Self {
+    pub(crate) async fn of(count: u8, config: Config) -> Self {
         let mut group = Self::new(config);
         let first = group.start(1).await;
         group.members[&1].found().await.unwrap();
@@ -128,7 +177,7 @@ impl<R: Replicated> Group<R> {
     }
 
     /// Waits until one leads and knows it for certain.
-    pub(super) async fn leader(&self) -> u8 {
+    pub(crate) async fn leader(&self) -> u8 {
         let found = async {
             loop {
                 for (number, member) in &self.members {

@@ -19,7 +19,7 @@ fn long(index: u64) -> Entry {
 
 #[tokio::test]
 async fn all_of_a_long_log_is_read_while_it_is_written() {
-    let mut log = open(&Memory).unwrap();
+    let mut log = open(&Memory::default()).unwrap();
     let mut reader = log.get_log_reader().await;
     for index in 0..ENTRIES {
         log.blocking_append([long(index)]).await.unwrap();

@@ -14,8 +14,8 @@ struct Builder;
 
 impl StoreBuilder<Types, LogStore, Machine<Sum>> for Builder {
     async fn build(&self) -> Result<((), LogStore, Machine<Sum>), StorageError> {
-        let machine = Machine::open(Snapshots::open(&Memory).unwrap()).unwrap();
-        Ok(((), open(&Memory).unwrap(), machine))
+        let machine = Machine::open(Snapshots::open(&Memory::default()).unwrap(), None).unwrap();
+        Ok(((), open(&Memory::default()).unwrap(), machine))
     }
 }
 

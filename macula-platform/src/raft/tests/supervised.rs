@@ -1,60 +1,29 @@
 //! A member in a tree, with its files in a folder.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use macula_core::identity::NodeId;
-use macula_core::port::{Answer, Call, CallError};
 use macula_core::supervision::{Handle, Root, Supervisor, TreeOptions};
 
-use super::super::actor::{Failed, Group, Standing, worker};
+use super::super::actor::{Group, Standing, Told, worker};
 use super::super::media::{Folder, StoreError};
 use super::super::member::{Config, Member, Parts};
+use super::super::timer::Ticking;
+use super::harness::{Files, From, Lane, Wires};
 use super::{Sum, node, open};
 
 /// A bound for the worst machine.
 const WITHIN: std::time::Duration = std::time::Duration::from_secs(60);
 
-/// Nobody is there to be asked.
-#[derive(Debug)]
-struct Alone;
-
-impl Call for Alone {
-    fn call<'a>(
-        &'a self,
-        _node: NodeId,
-        _question: Bytes,
-        _within: std::time::Duration,
-    ) -> Answer<'a, Result<Bytes, CallError>> {
-        Box::pin(async { Err(CallError::Unreachable("nobody is there".to_owned())) })
-    }
-}
-
-/// A folder that goes with its test.
-struct Files(PathBuf);
-
-impl Files {
-    fn new(name: &str) -> Self {
-        let name = format!("macula-raft-{name}-{}", std::process::id());
-        Self(std::env::temp_dir().join(name))
-    }
-}
-
-impl Drop for Files {
-    fn drop(&mut self) {
-        drop(std::fs::remove_dir_all(&self.0));
-    }
-}
-
-async fn started(files: &Files) -> (Root, Group<Sum>, Handle<Failed>) {
+async fn started(files: &Files) -> (Root, Group<Sum>, Handle<Told>) {
     let parts = Parts {
         medium: Arc::new(Folder(files.0.clone())),
         node: node(),
         new_life: 1,
-        call: Arc::new(Alone),
+        call: Arc::new(From(Arc::<Wires>::default(), node(), Lane::Raft)),
         seed: 1,
         config: Config::default(),
+        timer: Arc::new(Ticking),
     };
     let (worker, group) = worker::<Sum>(parts, true).unwrap();
     let (spec, handle) = worker.split();

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use macula_core::identity::NodeId;
 use macula_core::topic::Topic;
 use macula_infra::mesh::Mesh;
 use macula_infra::rpc::CallOptions;
@@ -22,9 +23,16 @@ pub(super) fn list(mesh: &Mesh) -> Value {
 
 pub(super) async fn providers(mesh: &Mesh, procedure: &str) -> Result<Value, Declined> {
     let found = mesh.rpc().providers(&parse(procedure)?).await.map_err(Declined::failed)?;
+    let members = mesh.membership().members();
+    let status = |node: NodeId| match members.iter().find(|member| member.contact.node == node) {
+        Some(member) => format!("{:?}", member.status).to_lowercase(),
+        None if node == mesh.node() => "here".to_owned(),
+        None => "unknown".to_owned(),
+    };
     let providers = found.iter().map(|provider| {
         json!({
             "node": provider.node.to_string(),
+            "status": status(provider.node),
             "metadata": String::from_utf8_lossy(&provider.metadata),
         })
     });

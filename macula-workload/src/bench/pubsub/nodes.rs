@@ -50,7 +50,8 @@ impl Nodes {
         Feed::new(self.one.mesh().pubsub().clone(), topic, subscriptions?).await
     }
 
-    /// The first of the others has many subscriptions that want something else.
+    /// The first of the others has many subscriptions that want something else: a topic `w.feed.one`
+    /// is looked up among all of them in its last segment.
     pub(super) fn subscribe_beside(&self, count: usize) -> anyhow::Result<Vec<Subscription>> {
         let Some(other) = self.others.first() else { return Ok(Vec::new()) };
         let options = SubscribeOptions::default();

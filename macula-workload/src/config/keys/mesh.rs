@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::super::error::Problem;
 use super::super::item::seed;
-use super::{Key, ms, put, span};
-use crate::config::{Admin, Mesh, Socket};
+use super::{Key, ms, put, span, spot};
+use crate::config::{Admin, Mesh};
 use macula_infra::membership::update::Role;
 
 const ROLES: &[(&str, Role)] =
@@ -52,13 +52,5 @@ pub(in crate::config) static MESH: &[Key<Mesh>] = &[
 ];
 
 /// The keys of `[admin]`.
-pub(in crate::config) static ADMIN: &[Key<Admin>] = &[Key {
-    name: "socket",
-    read: |admin, item| {
-        admin.socket = match item.string("a path in quotes, \"auto\", or \"none\"")? {
-            "auto" => Socket::Auto,
-            _ => item.file_or_none()?.map_or(Socket::None, Socket::At),
-        };
-        Ok(())
-    },
-}];
+pub(in crate::config) static ADMIN: &[Key<Admin>] =
+    &[Key { name: "socket", read: |admin, item| put(&mut admin.socket, spot(item)) }];

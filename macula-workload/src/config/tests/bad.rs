@@ -124,6 +124,11 @@ const FILES: &[(&str, &str)] = &[
     ("direct_too_many", "[pubsub]\ndirect_max = 5000\n"),
     ("topic_over_all", "[pubsub]\nkept_topic_len_max = 2_000_000\nkept_len_max = 1_000_000\n"),
     ("unknown_key_in_pubsub", "[pubsub]\ncredit_message = 5\n"),
+    ("lease_of_two_heartbeats", "[consensus]\nheartbeat = '200ms'\n"),
+    ("client_with_files", "[consensus]\nrole = 'client'\nfolder = 'here'\n"),
+    ("not_a_role_in_consensus", "[consensus]\nrole = 'leader'\n"),
+    ("attempt_over_all", "[consensus.kv]\nattempt = '20s'\n"),
+    ("unknown_key_in_kv", "[consensus.kv]\nrequest_max = 5\n"),
     ("many_of_the_mesh", "[transport]\nidle_timeout = '1s'\n[pool]\nlive_high = 1\n"),
     (
         "many",

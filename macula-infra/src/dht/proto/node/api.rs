@@ -116,6 +116,9 @@ pub enum Input {
         /// By when it is answered.
         deadline: Instant,
     },
+    /// An earlier life has put this, and it is to be seen to from now on. It is stored anew at once, and
+    /// again as long as nobody takes it.
+    Renew(record::Signed),
     /// Nobody waits for a command any more.
     Forget {
         /// Which.
@@ -211,7 +214,7 @@ pub enum Output {
         /// How.
         answer: Result<Answer, Failure>,
     },
-    /// What a peer has handed over was not taken.
+    /// What a peer has handed over was not taken, or it was not shown what it asked for.
     Refused {
         /// Who has handed it over.
         peer: NodeId,
@@ -229,13 +232,15 @@ pub enum Output {
     },
 }
 
-/// For what a node was given a record or a provider.
+/// What a node has to do with a record or a provider.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Side {
     /// It was to keep it.
     Keeper,
     /// It had asked for it.
     Reader,
+    /// It keeps it, and was to show it.
+    Shown,
 }
 
 /// What a command has come to.
@@ -346,7 +351,7 @@ pub enum Failure {
     #[error("busy: {0}")]
     Busy(&'static str),
     /// No other node is known.
-    #[error("no node of the mesh is known")]
+    #[error("no other node of this realm is known")]
     Alone,
     /// None of those who were asked has answered.
     #[error("none of the {asked} nodes that were asked has answered")]

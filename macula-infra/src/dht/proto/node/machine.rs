@@ -99,6 +99,7 @@ impl Machine for Node {
     fn handle(&mut self, now: Instant, input: Input) {
         match input {
             Input::Command { id, command, deadline } => self.command(now, id, command, deadline),
+            Input::Renew(record) => self.renew(now, &record),
             Input::Forget { id } => self.forget(id),
             Input::Signed { key, provider } => self.issue(now, key, &provider),
             Input::Request { from, is_foreign, id, ops } => {

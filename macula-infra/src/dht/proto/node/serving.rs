@@ -75,8 +75,14 @@ impl Node {
         let keeps = self.mode == Mode::Server;
         let op = match op {
             // It finds nodes here, and nothing of this realm.
-            Op::FindValue { key } if asker.is_foreign => Op::FindNode { target: key },
-            Op::FindProviders { key, .. } if asker.is_foreign => Op::FindProviders { key, max: 0 },
+            Op::FindValue { key } if asker.is_foreign => {
+                self.hide(now, from.node, &key);
+                Op::FindNode { target: key }
+            }
+            Op::FindProviders { key, .. } if asker.is_foreign => {
+                self.hide(now, from.node, &key);
+                Op::FindProviders { key, max: 0 }
+            }
             Op::Store { .. } | Op::Provide { .. } if asker.is_foreign => {
                 return self.kept(from.node, OpResult::Refused(Refusal::OtherRealm));
             }
@@ -132,6 +138,15 @@ impl Node {
             self.blame(now, from, offence);
         }
         refusal.into()
+    }
+
+    /// Tells of it if a node of another realm asks for what is kept here. Whoever asks for anything
+    /// else looks for what is of its own realm.
+    fn hide(&mut self, now: Instant, from: NodeId, key: &Key) {
+        let is_here = self.records.get(now, key).is_some() || self.providers.count(now, key) > 0;
+        if is_here {
+            self.refuse(from, Side::Shown, Refusal::OtherRealm);
+        }
     }
 
     /// Tells of it if what a peer has handed over is not kept.

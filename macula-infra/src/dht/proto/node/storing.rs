@@ -1,6 +1,6 @@
 //! The second half of a search that stores: what becomes of a record at each node.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use macula_core::identity::NodeId;
 
@@ -18,6 +18,11 @@ use super::{
 use crate::dht::key::Key;
 use crate::dht::wire::{Op, OpResult};
 use crate::dht::{provider, record};
+
+/// How much earlier than the command's own deadline those that are to keep something have to have said
+/// so, at most: an eighth of the time that is left, if that is less. Whoever has given the command waits
+/// until the same deadline, and the answer takes a moment to come there.
+const TOLD_BEFORE_MAX: Duration = Duration::from_millis(500);
 
 /// What is to be kept.
 #[derive(Debug, Clone)]
@@ -121,7 +126,7 @@ impl Node {
         let Some(search) = self.searches.get_mut(&id) else { return };
         let Aim::Store(storing) = &mut search.aim else { return };
         storing.nodes = peers.iter().map(|peer| (peer.node(), None)).collect();
-        let (parcel, deadline) = (storing.parcel.clone(), search.deadline);
+        let (parcel, deadline) = (storing.parcel.clone(), said_by(now, search.deadline));
         for peer in peers {
             if peer.node() == self.own.node() {
                 let outcome = self.keep(now, &parcel);
@@ -232,6 +237,7 @@ impl Node {
                 return;
             }
         };
+        self.published.signed(key, signed);
         let parcel = Parcel::Provider { provider };
         let (command, quorum, deadline) = match issue {
             Some(issue) => (Some(issue.command), issue.quorum, issue.deadline),
@@ -239,6 +245,17 @@ impl Node {
         };
         let aim = Aim::Store(Storing::new(command, parcel, quorum));
         self.search(now, key, aim, deadline);
+    }
+
+    /// Sees to a record that an earlier life has put.
+    pub(super) fn renew(&mut self, now: Instant, signed: &record::Signed) {
+        let at = self.moment(now);
+        // What has ended meanwhile is seen to by nobody.
+        let Ok(record) = signed.verify(at.since_epoch, None, &self.rules) else { return };
+        let is_seen_to = self.published.record(at, &record).is_ok();
+        if is_seen_to {
+            self.store_again(now, record.key(), signed);
+        }
     }
 
     /// Stores a record anew, for nobody in particular.
@@ -252,6 +269,12 @@ impl Node {
         let aim = Aim::Store(Storing::new(None, parcel, Quorum::One));
         self.search(now, key, aim, now + UPKEEP_WITHIN);
     }
+}
+
+/// By when those that are to keep something have to have said so, for a command with this deadline.
+fn said_by(now: Instant, deadline: Instant) -> Instant {
+    let left = deadline.saturating_duration_since(now);
+    now + left.saturating_sub((left / 8).min(TOLD_BEFORE_MAX))
 }
 
 /// What an operation's end means for whoever stores.

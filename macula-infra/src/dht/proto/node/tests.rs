@@ -1,7 +1,7 @@
 //! Whole nodes: what is put is found, whoever goes; what is wrong is refused; all commands end.
 
 mod liars;
-mod mesh;
+pub(crate) mod mesh;
 
 pub(super) use liars::Lies;
 
@@ -19,7 +19,7 @@ use crate::dht::provider::Provider;
 use crate::dht::record;
 use crate::dht::rules::space;
 use crate::dht::wire::Refusal;
-use mesh::{Mesh, contact, key, keypair, realm};
+use mesh::{Mesh, SERVERS_MAX, contact, key, keypair, realm};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -58,6 +58,21 @@ fn a_value_outlives_all_who_kept_it_first() {
     let reader = (0..40).map(Address).find(|address| !first.contains(address)).unwrap();
     let got = mesh.get(reader, key("lasting"));
     assert!(got.record.is_some(), "it went with those who kept it: {got:?}");
+}
+
+#[test]
+fn what_an_earlier_life_has_put_is_stored_once_somebody_answers() {
+    let mut mesh = Mesh::new(4, 8, Faults::NONE);
+    let (author, record) = (Address(3), mesh.record(Address(3), "kept on", 1, "still here"));
+    mesh.sim.set_faults(Faults { loss: 1.0, ..Faults::NONE });
+    let again = record.clone();
+    assert!(mesh.sim.input(author, |_| Input::Renew(again)));
+    mesh.run(Duration::from_secs(30));
+    mesh.sim.set_faults(Faults::NONE);
+    mesh.run(MINUTE);
+    let got = mesh.get(Address(6), key("kept on"));
+    assert_eq!(got.record.unwrap().record().value, Bytes::from("still here"));
+    assert!(mesh.keepers(key("kept on")).len() >= 4, "others have it too");
 }
 
 #[test]
@@ -212,6 +227,35 @@ fn what_a_node_alone_has_published_reaches_the_others_when_it_finds_them() {
     mesh.sim.crash(alone);
     assert_eq!(mesh.find(Address(20), key("scoreboard")).len(), 1);
     assert!(mesh.get(Address(20), key("early")).record.is_some());
+}
+
+#[test]
+fn what_a_client_has_published_outlives_all_servers_that_kept_it() {
+    let mut mesh = Mesh::new(9, SERVERS_MAX + 1, Faults::NONE);
+    let client = Address(SERVERS_MAX);
+    let record = mesh.record(client, "lasting", 1, "value");
+    assert!(mesh.put(client, record, Condition::Any).kept > 0);
+    let (ttl, quorum) = (Duration::from_secs(300), Quorum::Majority);
+    let provide = Command::Provide { provider: provider(client), ttl, quorum };
+    assert!(mesh.ask(client, provide).is_ok());
+    let servers: Vec<Address> = (0..SERVERS_MAX).map(Address).collect();
+    for server in &servers {
+        mesh.sim.crash(*server);
+    }
+    for server in &servers {
+        mesh.sim.start(*server);
+        if *server != Address(0) {
+            mesh.meet(*server, Address(0));
+        }
+    }
+    mesh.run(Duration::from_secs(5));
+    assert!(mesh.get(Address(20), key("lasting")).record.is_none(), "nobody has it");
+    for server in servers {
+        mesh.begun(server);
+    }
+    mesh.run(Duration::from_secs(60));
+    assert!(mesh.get(Address(21), key("lasting")).record.is_some());
+    assert_eq!(mesh.find(Address(22), key("scoreboard")).len(), 1);
 }
 
 #[test]

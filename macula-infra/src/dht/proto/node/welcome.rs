@@ -1,8 +1,11 @@
-//! What a newcomer is given: the records and providers that belong to it now.
+//! What a newcomer is given: the records and providers that belong to it now, of those that are kept
+//! here, and of those that were published from here. All who kept one of these may be gone, and the
+//! newcomer may be one of them, who has lost it.
 
 use std::time::Instant;
 
 use super::super::peer::Peer;
+use super::super::published::Issued;
 use super::super::records::Condition;
 use super::{Node, OUTPUTS_MAX, Purpose, UPKEEP_WITHIN, UnderWay};
 use crate::dht::key::Key;
@@ -28,6 +31,35 @@ impl Node {
                 self.give(now, newcomer, Op::Provide { provider });
             }
         }
+        self.give_published(now, newcomer);
+    }
+
+    /// Gives a newcomer what was published from here and is not kept here.
+    fn give_published(&mut self, now: Instant, newcomer: &Peer) {
+        let issued: Vec<_> = self
+            .published
+            .issued(now)
+            .filter(|(key, _)| self.is_close(key, newcomer))
+            .filter(|(key, issued)| match issued {
+                Issued::Record(_) => self.records.get(now, key).is_none(),
+                Issued::Provider(provider) => {
+                    !self.providers.kept(now, key).any(|kept| kept == provider)
+                }
+            })
+            .map(|(_, issued)| issued)
+            .collect();
+        for issued in issued {
+            match issued {
+                Issued::Record(record) => self.hand_over(now, newcomer, record),
+                Issued::Provider(provider) => self.give(now, newcomer, Op::Provide { provider }),
+            }
+        }
+    }
+
+    /// Whether a peer is one of the k closest to a key.
+    fn is_close(&self, key: &Key, peer: &Peer) -> bool {
+        let closest = self.table.closest(*key, self.config.table.k);
+        closest.iter().any(|close| close.node() == peer.node())
     }
 
     /// Whether a newcomer is one of the k closest to a key, and this node the closest of the others.

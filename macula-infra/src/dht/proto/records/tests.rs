@@ -140,6 +140,49 @@ fn a_record_ends_at_its_time_and_its_predecessor_does_not_come_back() {
 }
 
 #[test]
+fn what_came_before_two_successors_does_not_come_back_when_both_have_ended() {
+    let (mut store, at) = (store(Config::default()), begin());
+    let minute = HOUR / 60;
+    let of = |sequence, until| Record { expires_at: NOW + until, ..record(1, "name", sequence) };
+    let (old, second, third) = (of(1, HOUR), of(2, 10 * minute), of(3, 25 * minute));
+    assert_eq!(put(&mut store, at, &old), PutOutcome::Stored);
+    assert_eq!(put(&mut store, at, &second), PutOutcome::Stored);
+    let at_15 = later(at, 15 * minute);
+    store.handle_timeout(at_15.now);
+    assert_eq!(put(&mut store, at_15, &third), PutOutcome::Stored);
+    let at_30 = later(at, 30 * minute);
+    store.handle_timeout(at_30.now);
+    assert_eq!(put(&mut store, at_30, &old), PutOutcome::Older { stored: 3 });
+    store.handle_timeout(later(at, HOUR).now);
+    assert_eq!(store.poll_timeout(), None, "nothing is remembered for ever");
+}
+
+#[test]
+fn what_has_given_way_comes_back_and_what_it_has_replaced_does_not() {
+    let (mut store, at) = (store(Config { count_max: 1, ..Config::default() }), begin());
+    let names = ["a", "b", "c", "d"].map(|name| (record(1, name, 1).key(), name));
+    let near = names.iter().max_by_key(|(key, _)| own().common_prefix(key)).unwrap();
+    let far = names.iter().min_by_key(|(key, _)| own().common_prefix(key)).unwrap();
+    assert!(own().common_prefix(&near.0) > own().common_prefix(&far.0));
+    let of = |name: &str, sequence, hours| Record {
+        expires_at: NOW + hours * HOUR,
+        ..record(1, name, sequence)
+    };
+    let (old, new) = (of(far.1, 1, 9), of(far.1, 2, 8));
+    assert_eq!(put(&mut store, at, &old), PutOutcome::Stored);
+    assert_eq!(put(&mut store, at, &new), PutOutcome::Stored);
+    assert_eq!(put(&mut store, at, &of(near.1, 1, 1)), PutOutcome::Stored);
+    assert!(store.get(at.now, &new.key()).is_none(), "it has given way");
+    let end = later(at, HOUR);
+    store.handle_timeout(end.now);
+    assert_eq!(put(&mut store, end, &old), PutOutcome::Older { stored: 2 });
+    let other = Record { value: Bytes::from_static(b"other"), ..new.clone() };
+    assert_eq!(put(&mut store, end, &other), PutOutcome::Conflict { stored: 2 });
+    assert_eq!(put(&mut store, end, &new), PutOutcome::Stored);
+    assert_eq!(put(&mut store, end, &old), PutOutcome::Older { stored: 2 });
+}
+
+#[test]
 fn a_record_is_replicated_every_hour_unless_it_came_in_lately() {
     let (mut store, at) = (store(Config::default()), begin());
     let record = Record { expires_at: NOW + 40 * HOUR, ..record(1, "name", 1) };

@@ -11,7 +11,7 @@ use macula_core::sim::Address;
 use super::super::super::event::{Event, Parting};
 use super::super::super::update::{Claim, Stamp, Status, Update, Verdict};
 use super::super::{BUCKETS, Body, Brief, Message, Page};
-use super::{Config, Input, Offence, Output, Swim, acquaint, machine, ms, node, seen};
+use super::{Config, Input, Offence, Output, Swim, acquaint, contact, machine, ms, node, seen};
 
 const ME: Address = Address(0);
 
@@ -298,7 +298,7 @@ fn churn_of_many_thousands_leaves_memory_flat() {
 #[test]
 fn addresses_and_role_are_told() {
     let (mut swim, now) = swim(3, Config::default());
-    let addresses = super::contact(Address(77)).addresses;
+    let addresses = contact(Address(77)).addresses;
     let role = super::Role::Client;
     tell(&mut swim, now, Input::Present { addresses: addresses.clone(), role });
     assert_eq!(swim.me().stamp().version, 1);
@@ -306,4 +306,55 @@ fn addresses_and_role_are_told() {
     assert_eq!(swim.me().stamp().version, 1, "it is no news");
     let told = wake(&mut swim, now + ms(50));
     assert!(sent(&told, 1)[0].updates.contains(&Update::Presence(Arc::clone(swim.me()))));
+}
+
+#[test]
+fn a_machine_that_goes_on_after_another_tells_who_has_gone_meanwhile_and_no_other() {
+    let config = Config::default();
+    let mut swim = machine(Address(0), 1, config.clone(), Entropy::from_seed(1));
+    let mut now = TokioClock.now();
+    let status = |number| if number == 4 { Status::Suspect } else { Status::Alive };
+    let held = (0..6).map(|number| {
+        let seen = seen(Address(number), 1, 0);
+        (seen.node(), (seen, status(number)))
+    });
+    swim.resume(now, held.collect());
+    assert_eq!(swim.members().count(), 5);
+    let mut told = events(&tell(&mut swim, now, Input::Join { seeds: vec![contact(Address(1))] }));
+    let presence = |number, life| Update::Presence(seen(Address(number), life, 0));
+    let updates = vec![
+        presence(1, 1),
+        // It lives anew, one has come, and one is down.
+        presence(2, 2),
+        presence(6, 1),
+        presence(3, 1),
+        claim(3, 0, Verdict::Down, 1),
+    ];
+    told.extend(events(&tell(&mut swim, now, says(1, updates, Body::Gossip))));
+    while swim.member(node(Address(3))).is_some() || swim.member(node(Address(4))).is_some() {
+        now = swim.poll_timeout().expect("suspects have their time").0.max(now);
+        let outputs = wake(&mut swim, now);
+        told.extend(events(&outputs));
+        // All others answer.
+        for number in [1, 2, 5, 6] {
+            for message in sent(&outputs, number) {
+                if let Body::Ping { nonce } = message.body {
+                    let answer = says(number, Vec::new(), Body::Ack { nonce });
+                    told.extend(events(&tell(&mut swim, now, answer)));
+                }
+            }
+        }
+    }
+    let of = |number: u32| {
+        let about = told.iter().filter(move |event| event.node() == node(Address(number)));
+        about.filter(|event| !matches!(event, Event::Suspected { .. } | Event::Cleared { .. }))
+    };
+    let crashed =
+        |number, life| Event::Gone { node: node(Address(number)), life, how: Parting::Crashed };
+    assert_eq!(of(1).count(), 0, "{told:?}");
+    let returned = Event::Returned { node: node(Address(2)), life: 2 };
+    assert_eq!(of(2).collect::<Vec<_>>(), [&crashed(2, 1), &returned]);
+    assert_eq!(of(3).collect::<Vec<_>>(), [&crashed(3, 1)]);
+    assert_eq!(of(4).collect::<Vec<_>>(), [&crashed(4, 1)]);
+    assert_eq!(of(6).collect::<Vec<_>>(), [&Event::Joined { node: node(Address(6)), life: 1 }]);
 }

@@ -7,9 +7,13 @@ use macula_core::identity::NodeId;
 use macula_core::topic::{Pattern, Topic};
 
 use super::super::super::message::{Outcome, Reason};
+use super::super::crowd::{self, CROWD, Next};
 use super::super::topics::FOUND_TTL;
 use super::super::{Output, TopicId};
 use super::{Broker, KNOWN_WITHIN, Timer};
+
+/// How many nodes are looked for at one key.
+const FOUND_MAX: usize = 1_024;
 
 impl Broker {
     pub(super) fn open(&mut self, now: Instant, id: TopicId, topic: Topic) {
@@ -29,6 +33,7 @@ impl Broker {
         self.fell(now, id);
         self.timers.clear(Timer::Seek(id));
         self.timers.clear(Timer::Know(id));
+        self.end_orphans(id);
         let Some(named) = self.topics.close(id) else { return };
         for (_, weight) in named.parked {
             self.tally(id).accepted += 1;
@@ -41,7 +46,7 @@ impl Broker {
     pub(super) fn seek(&mut self, now: Instant, id: TopicId) {
         self.timers.set(Timer::Seek(id), now + FOUND_TTL);
         for prefix in self.topics.seek(id, now) {
-            self.out.push_back(Output::Find { prefix });
+            self.out.push_back(Output::Find { prefix, max: FOUND_MAX });
         }
     }
 
@@ -55,9 +60,18 @@ impl Broker {
     }
 
     /// It was looked under a prefix.
-    pub(super) fn found(&mut self, now: Instant, prefix: &Arc<str>, nodes: Option<Vec<NodeId>>) {
-        self.topics.sought(prefix, nodes.is_some().then_some(now));
-        self.there_are(now, prefix, nodes.unwrap_or_default());
+    pub(super) fn found(&mut self, now: Instant, name: &str, nodes: Option<Vec<NodeId>>) {
+        match self.crowds.found(now, name, nodes.as_ref().map(Vec::len)) {
+            Next::Nothing => {}
+            Next::Look(prefix) => self.out.push_back(Output::Find { prefix, max: CROWD }),
+            Next::Depth(prefix, depth) => self.out.push_back(Output::Depth { prefix, depth }),
+        }
+        let found = nodes.as_ref().map(Vec::len);
+        for prefix in self.topics.sought(now, name, found) {
+            self.out.push_back(Output::Find { prefix, max: FOUND_MAX });
+        }
+        let prefix = Arc::from(crowd::prefix_of(name).0);
+        self.there_are(now, &prefix, nodes.unwrap_or_default());
         self.know_all(now);
     }
 
@@ -90,7 +104,7 @@ impl Broker {
             self.weigh(id);
             self.members(now, id);
             self.tell_audience(id);
-            if self.topics.parked.contains(&id) {
+            if self.topics.parked.contains(&id) || self.orphans.has(id) {
                 self.pending.room = true;
                 self.flush_soon(now);
             }

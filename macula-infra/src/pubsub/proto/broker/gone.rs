@@ -4,10 +4,8 @@ use std::time::Instant;
 
 use macula_core::identity::NodeId;
 
-use super::super::super::message::Qos;
-use super::super::flow::Copy;
 use super::super::outlet::State;
-use super::super::word::{PREFIXES_MAX, Route, SessionId, Word};
+use super::super::word::{PREFIXES_MAX, SessionId, Word};
 use super::{Broker, MET_MAX, Timer};
 
 impl Broker {
@@ -63,28 +61,6 @@ impl Broker {
             let untold: Vec<NodeId> = self.met.keys().filter(is_untold).copied().collect();
             for node in untold {
                 self.send(node, SessionId(0), Word::News { prefixes: prefixes.to_vec() });
-            }
-        }
-    }
-
-    /// What was for one member of a group, and will not be handed to it, is for another one.
-    pub(super) fn reroute<'a>(&mut self, now: Instant, copies: impl Iterator<Item = &'a Copy>) {
-        for Copy { stored, route, .. } in copies.filter(|copy| copy.stored.qos == Qos::AtLeastOnce)
-        {
-            let Some(named) = self.topics.get(stored.topic_id) else { continue };
-            let audience = std::sync::Arc::clone(&named.audience);
-            for group in &route.groups {
-                let there = audience.groups.iter().find(|(of, _)| of == group);
-                let member = there.and_then(|(group, nodes)| {
-                    self.member(&audience, group, nodes, stored).map(|node| (node, group.clone()))
-                });
-                let Some((node, group)) = member else { continue };
-                let route = Route { groups: vec![group], ..Route::default() };
-                if node == self.me.node {
-                    self.hand_here(stored, route, &audience);
-                } else {
-                    self.enqueue(now, node, Copy::new(std::sync::Arc::clone(stored), route));
-                }
             }
         }
     }

@@ -12,23 +12,27 @@ use super::super::flow::{Copy, Stored};
 use super::super::outlet::Outlet;
 use super::super::subscribers::{Handed, Origin};
 use super::super::topics::Audience;
-use super::super::word::{Carried, FlowId, Missing, Route};
+use super::super::word::{Carried, FlowId, GROUPS_MAX, Missing, Route};
 use super::super::{Bug, Posted, TopicId, Weight};
 use super::broadcasting::Broadcast;
 use super::{Broker, SWEEP_EVERY, Timer};
 
-/// The nodes that get a message, and for whom there. There are few, or the message is broadcast.
+/// The nodes that get a message, and for whom there. There are few, or the message is broadcast. A node
+/// may be named more than once.
 #[derive(Debug, Default)]
 pub(super) struct Chosen(Vec<(NodeId, Route)>);
 
 impl Chosen {
-    /// All there that are in no group. Each node is named once.
+    /// All there that are in no group.
     fn plain(&mut self, node: NodeId) {
         self.0.push((node, Route { plain: true, ..Route::default() }));
     }
 
-    fn group(&mut self, node: NodeId, group: &Arc<str>) {
-        match self.0.iter_mut().find(|(of, _)| *of == node) {
+    /// One member there of a group: together with all that is for the node and fits into one copy, or
+    /// `apart`.
+    fn group(&mut self, node: NodeId, group: &Arc<str>, apart: bool) {
+        let fits = |route: &Route| !apart && route.groups.len() < GROUPS_MAX;
+        match self.0.iter_mut().find(|(of, route)| *of == node && fits(route)) {
             Some((_, route)) => route.groups.push(Arc::clone(group)),
             None => {
                 let groups = vec![Arc::clone(group)];
@@ -37,9 +41,14 @@ impl Chosen {
         }
     }
 
+    /// All that is for one node.
     fn take(&mut self, node: NodeId) -> Option<Route> {
-        let place = self.0.iter().position(|(of, _)| *of == node)?;
-        Some(self.0.remove(place).1)
+        let taken = self.0.extract_if(.., |(of, _)| *of == node);
+        taken.map(|(_, route)| route).reduce(|mut all, more| {
+            all.plain |= more.plain;
+            all.groups.extend(more.groups);
+            all
+        })
     }
 }
 
@@ -85,7 +94,9 @@ impl Broker {
             // It was told that nobody subscribes.
             return;
         }
-        let is_behind = self.topics.parked.contains(&id) || self.topics.unknown.contains(&id);
+        let is_behind = self.topics.parked.contains(&id)
+            || self.topics.unknown.contains(&id)
+            || self.is_behind_orphans(&stored);
         if is_behind || !self.dispatch(now, &stored) {
             self.park(now, stored, weight);
         } else {
@@ -130,6 +141,11 @@ impl Broker {
         }
     }
 
+    /// Whether others of its topic wait for a member of their group, and go first.
+    fn is_behind_orphans(&self, stored: &Stored) -> bool {
+        stored.qos == Qos::AtLeastOnce && self.orphans.has(stored.topic_id)
+    }
+
     /// Sends what waits, as far as there is room now.
     pub(super) fn retry_parked(&mut self, now: Instant) {
         let parked: Vec<TopicId> = self.topics.parked.iter().copied().collect();
@@ -146,9 +162,8 @@ impl Broker {
             && let Some((stored, weight)) = named.parked.pop_front()
         {
             if stored.is_over(now) {
-                self.tally(id).accepted += 1;
-                self.tally(id).end(Outcome::Expired);
-            } else if !self.dispatch(now, &stored) {
+                self.over(&stored);
+            } else if self.is_behind_orphans(&stored) || !self.dispatch(now, &stored) {
                 if let Some(named) = self.topics.get_mut(id) {
                     named.parked.push_front((stored, weight));
                 }
@@ -162,7 +177,8 @@ impl Broker {
     /// Ends what is over while it waits for room.
     pub(super) fn sweep(&mut self, now: Instant) {
         let parked: Vec<TopicId> = self.topics.parked.iter().copied().collect();
-        let mut is_mortal = false;
+        let mut is_mortal = self.retry_orphans(now);
+        self.retry_stalled(now);
         for id in parked {
             let (over, left) = self
                 .topics
@@ -170,9 +186,8 @@ impl Broker {
                 .into_iter()
                 .partition(|(stored, _): &(Arc<Stored>, Weight)| stored.is_over(now));
             let over: Vec<_> = over;
-            for (_, weight) in over {
-                self.tally(id).accepted += 1;
-                self.tally(id).end(Outcome::Expired);
+            for (stored, weight) in over {
+                self.over(&stored);
                 self.freed(id, weight);
             }
             let left: Vec<_> = left;
@@ -186,6 +201,27 @@ impl Broker {
         }
         if is_mortal {
             self.timers.set(Timer::Sweep, now + SWEEP_EVERY);
+        }
+    }
+
+    /// The time of a message was over before anybody had room for it: its subscribers are told, but for
+    /// those to which it was to be broadcast.
+    fn over(&mut self, stored: &Stored) {
+        let (id, flow) = (stored.topic_id, stored.flow());
+        self.tally(id).accepted += 1;
+        self.tally(id).end(Outcome::Expired);
+        let audience = self.topics.get(id).map(|named| Arc::clone(&named.audience));
+        let planted = self.planted.get(&(id, flow));
+        for (node, _) in audience.iter().flat_map(|audience| &audience.plain) {
+            if *node == self.me.node {
+                let missing = Missing::one(&stored.topic, stored.sequence, Missed::Expired);
+                self.subscribers.missing(self.origin_here(flow), &missing);
+            } else if !planted.is_some_and(|planted| planted.members.contains_key(node))
+                && let Some(flow) = self.outlets.get_mut(node).and_then(|of| of.flow(flow))
+            {
+                flow.miss(stored, Missed::Expired);
+                self.pending.outlets.insert(*node);
+            }
         }
     }
 
@@ -232,9 +268,10 @@ impl Broker {
             self.tally(id).end(Outcome::Dropped(Reason::Unsubscribed));
             return true;
         }
-        let broadcast = self.broadcast(now, id, stored.qos);
+        let broadcast = self.broadcast(now, id, stored.flow());
         let is_broadcast = broadcast == Broadcast::Planted;
-        if broadcast == Broadcast::NotYet || (is_broadcast && !self.has_room_in(id, stored.qos)) {
+        if broadcast == Broadcast::NotYet || (is_broadcast && !self.has_room_in(id, stored.flow()))
+        {
             return false;
         }
         // Memory is taken once, and not for each message.
@@ -254,8 +291,10 @@ impl Broker {
     ) -> bool {
         let (id, flow, me) = (stored.topic_id, stored.flow(), self.me.node);
         let mut slow = Vec::new();
-        let directly = |node: &NodeId| !is_broadcast || *node == me;
-        for (node, is_open) in audience.plain.iter().filter(|(node, _)| directly(node)) {
+        for (node, is_open) in &audience.plain {
+            if is_broadcast && *node != me && !self.is_direct(id, flow, *node) {
+                continue;
+            }
             let is_willing = if *node == me {
                 self.has_room_here(audience, None)
             } else {
@@ -270,7 +309,11 @@ impl Broker {
         let mut unserved = 0;
         for (group, nodes) in &audience.groups {
             match self.member(audience, group, nodes, stored) {
-                Some(node) => chosen.group(node, group),
+                Some(node) => {
+                    // What is promised may have to go to another member.
+                    let apart = node != me && stored.qos == Qos::AtLeastOnce;
+                    chosen.group(node, group, apart);
+                }
                 None => unserved += 1,
             }
         }
@@ -319,22 +362,23 @@ impl Broker {
 
     /// Puts a copy into the queue for a node.
     pub(super) fn enqueue(&mut self, now: Instant, node: NodeId, copy: Copy) {
-        let (id, flow) = (copy.stored.topic_id, copy.stored.flow());
+        let id = copy.stored.topic_id;
         self.tally(id).accepted += 1;
-        let there = self.outlets.get_mut(&node).and_then(|outlet| outlet.flow(flow));
-        let Some(there) = there else {
-            // It ends at once.
-            if let Some(named) = self.topics.get_mut(id) {
-                named.direct += 1;
-            }
-            return self.ended([(copy, Outcome::Dropped(Reason::NodeGone))]);
-        };
-        there.push(copy);
-        let is_much = there.has_one_more_batch();
         if let Some(named) = self.topics.get_mut(id) {
             named.direct += 1;
         }
-        if is_much {
+        self.put_into_queue(now, node, copy);
+    }
+
+    /// Puts one that is counted into the queue for a node.
+    pub(super) fn put_into_queue(&mut self, now: Instant, node: NodeId, copy: Copy) {
+        let flow = copy.stored.flow();
+        let there = self.outlets.get_mut(&node).and_then(|outlet| outlet.flow(flow));
+        let Some(there) = there else {
+            return self.ended([(copy, Outcome::Dropped(Reason::NodeGone))]);
+        };
+        there.push(copy);
+        if there.has_one_more_batch() {
             self.send_batches(now, node);
         } else {
             self.pending.outlets.insert(node);
@@ -354,6 +398,21 @@ impl Broker {
         route: Route,
         audience: &Audience,
     ) -> bool {
+        let Some(how) = self.hand_over_here(stored, route, audience) else { return false };
+        let tally = self.tally(stored.topic_id);
+        tally.accepted += 1;
+        tally.end(how);
+        true
+    }
+
+    /// Hands a message to this node's own subscribers, and says how that has ended; nothing if it has
+    /// to wait.
+    pub(super) fn hand_over_here(
+        &mut self,
+        stored: &Arc<Stored>,
+        route: Route,
+        audience: &Audience,
+    ) -> Option<Outcome> {
         let origin = self.origin_here(stored.flow());
         let carried = Carried {
             topic: stored.topic.clone(),
@@ -363,12 +422,8 @@ impl Broker {
             is_allowed: true,
         };
         let Handed::Over(failure) = self.subscribers.hand(origin, carried, &audience.here) else {
-            return false;
+            return None;
         };
-        let how = failure.map_or(Outcome::Delivered, |failure| failure.outcome());
-        let tally = self.tally(stored.topic_id);
-        tally.accepted += 1;
-        tally.end(how);
-        true
+        Some(failure.map_or(Outcome::Delivered, |failure| failure.outcome()))
     }
 }

@@ -9,6 +9,7 @@ use macula_core::topic::Topic;
 use super::super::Output;
 use super::super::inlet::Inlet;
 use super::super::intake::Taken;
+use super::super::outlet::Wish;
 use super::super::subscribers::{Handed, Origin, Takers};
 use super::super::word::{Batch, Entry, Failure, FlowId, Life, SessionId, Word};
 use super::{Broker, OTHER_REALM, REPORT_DELAY, SESSIONS_MAX, Timer};
@@ -32,16 +33,23 @@ impl Broker {
                 self.know_all(now);
             }
             Word::Plant(plant) => self.plant(now, from, plant),
-            Word::Branch { tree, said } => self.branch(now, from, tree, said),
+            Word::Branch { tree, said, is_allowed } => {
+                self.branch(now, from, tree, (said, is_allowed));
+            }
             Word::Fell { tree } => self.felled(now, from, tree),
-            Word::Declined { tree } => self.declined(now, from, tree),
-            Word::Ask { .. } | Word::Batch(_) | Word::Bye => {
+            Word::Declined { tree, why } => self.declined(now, from, tree, why),
+            Word::Ask { .. } | Word::Batch(_) | Word::Forbidden { .. } | Word::Bye => {
                 if self.inlets.get(&from).is_none_or(|inlet| inlet.session != session) {
                     return self.send(from, session, Word::Reset);
                 }
                 match word {
                     Word::Ask { prefixes } => self.asked(now, from, prefixes),
                     Word::Batch(batch) => self.batch(now, from, batch),
+                    Word::Forbidden { patterns } => {
+                        for pattern in &patterns {
+                            self.subscribers.refused(from, pattern);
+                        }
+                    }
                     _ => self.drop_inlet(from),
                 }
             }
@@ -60,7 +68,10 @@ impl Broker {
                 self.welcomed(now, from, (life, window), (version, &received));
             }
             Word::Interest(interest) => self.heard(now, from, interest),
-            Word::Replay { sub, .. } => self.replay(now, from, sub, &word),
+            Word::Replay { sub, pattern, replay, max } => {
+                let max = usize::try_from(max).unwrap_or(usize::MAX);
+                self.replay(now, from, Wish { sub, pattern, replay, max });
+            }
             Word::Report { life, flows } => self.reported(now, from, life, &flows),
             Word::Reset => self.renew(now, from, None),
             Word::Refused { why } => {
@@ -70,6 +81,7 @@ impl Broker {
             Word::Hello { .. }
             | Word::Ask { .. }
             | Word::Batch(_)
+            | Word::Forbidden { .. }
             | Word::Bye
             | Word::Plant(_)
             | Word::Branch { .. }
@@ -97,8 +109,8 @@ impl Broker {
                 return self.send(from, session, Word::Reset);
             }
             if known.is_none() && self.inlets.len() >= SESSIONS_MAX {
-                let why = "there are as many publishers as may be".to_owned();
-                return self.send(from, session, Word::Refused { why });
+                // It greets again, and there may be room then.
+                return;
             }
             self.end_older(from, life);
             self.inlets.insert(from, Inlet::new(session, life));
@@ -106,6 +118,13 @@ impl Broker {
         }
         let Some(inlet) = self.inlets.get_mut(&from) else { return };
         inlet.report_again();
+        // What was asked for with a connection that is lost may be lost too.
+        for sub in inlet.replaying.clone() {
+            if let Some(wish) = self.subscribers.unreplayed(sub, from, inlet.life) {
+                let of = (wish.wanted.pattern.clone(), wish.replay);
+                inlet.replay_again(sub, of, self.subscribers.room_of(sub));
+            }
+        }
         let (version, received) = (inlet.version, inlet.received());
         let (life, window) = (self.me.life, self.me.config.window());
         let welcome = Word::Welcome { life, window, version, received };
@@ -123,6 +142,10 @@ impl Broker {
     /// A publisher asks what is wanted.
     fn asked(&mut self, now: Instant, from: NodeId, prefixes: Vec<Arc<str>>) {
         let Some(inlet) = self.inlets.get_mut(&from) else { return };
+        let prefixes = inlet.to_be_answered(prefixes);
+        if prefixes.is_empty() {
+            return self.tell_publisher(now, from);
+        }
         let (mut entries, mut replays) = (Vec::new(), Vec::new());
         for prefix in &prefixes {
             if !inlet.ask(prefix) {

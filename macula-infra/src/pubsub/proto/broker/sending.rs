@@ -3,12 +3,13 @@
 use std::time::Instant;
 
 use macula_core::identity::NodeId;
+use macula_core::topic::Pattern;
 
-use super::super::super::message::{Outcome, Qos, Reason};
+use super::super::super::message::{Missed, Outcome, Qos, Reason};
 use super::super::flow::Copy;
-use super::super::outlet::{Heard, Interested, Outlet, State};
+use super::super::outlet::{Heard, Interested, Outlet, State, Wish};
 use super::super::word::{
-    FLOWS, FlowReport, Interest, Life, SessionId, Standing, SubId, Wanted, Window, Word,
+    FLOWS, FlowId, FlowReport, Interest, Life, Route, SessionId, Standing, Wanted, Window, Word,
 };
 use super::super::{Bug, Output, Unsent};
 use super::{ANSWER_WITHIN, Broker, GIVE_UP_AFTER, SESSIONS_MAX, Timer};
@@ -125,9 +126,16 @@ impl Broker {
     ) {
         let received = if self.has(Bug::NeverSendsAgain) { &[u64::MAX; FLOWS] } else { received };
         let Some(outlet) = self.outlets.get_mut(&node) else { return };
+        let was_lost = outlet.state == State::Greeting;
         if !outlet.welcomed(life, window, received) {
             return self.renew(now, node, Some(life));
         }
+        if was_lost {
+            // It may not have come.
+            let (session, patterns) = (outlet.session, outlet.forbidden());
+            self.forbid(node, session, patterns);
+        }
+        let Some(outlet) = self.outlets.get_mut(&node) else { return };
         if outlet.misses(version) {
             outlet.forget_answers();
         }
@@ -144,14 +152,18 @@ impl Broker {
     pub(super) fn renew(&mut self, now: Instant, node: NodeId, life: Option<Life>) {
         let session = SessionId(self.entropy.next_u64());
         let resends = self.has(Bug::ResendsWhatMayBeThere);
+        let forgets_gaps = self.has(Bug::ForgetsGaps);
         let Some(outlet) = self.outlets.get_mut(&node) else { return };
         let is_same_node =
             life.zip(outlet.other).is_none_or(|(now, before)| now.node == before.node);
         outlet.begin_anew();
         let (flying, waiting) = outlet.abandon();
+        if !is_same_node || forgets_gaps {
+            outlet.forget_missing();
+        }
         outlet.session = session;
         (outlet.state, outlet.other, outlet.since) = (State::Greeting, None, now);
-        let mut lost = Vec::new();
+        let (mut lost, mut homeless) = (Vec::new(), Vec::new());
         for mut copy in flying {
             copy.may_be_there = true;
             // Whoever got it may get it again, if that was promised.
@@ -161,11 +173,20 @@ impl Broker {
                     flow.push(copy);
                 }
             } else {
-                lost.push((copy, Outcome::Dropped(Reason::NodeLost)));
+                if is_same_node
+                    && copy.route.plain
+                    && !forgets_gaps
+                    && let Some(flow) = outlet.flow(copy.stored.flow())
+                {
+                    flow.miss(&copy.stored, Missed::Restarted);
+                }
+                lost.push(copy);
             }
         }
         for copy in waiting {
-            if let Some(flow) = outlet.flow(copy.stored.flow()) {
+            if !is_same_node && copy.is_for_any_member() {
+                homeless.push(copy);
+            } else if let Some(flow) = outlet.flow(copy.stored.flow()) {
                 flow.push(copy);
             }
         }
@@ -174,9 +195,10 @@ impl Broker {
         } else {
             self.leave_all(now, node);
             self.unwanted(now, node);
-            self.reroute(now, lost.iter().map(|(copy, _)| copy));
+            homeless.extend(lost);
+            lost = self.reroute(now, homeless);
         }
-        self.ended(lost);
+        self.ended(lost.into_iter().map(|copy| (copy, Outcome::Dropped(Reason::NodeLost))));
         self.greet(now, node);
         self.flush_soon(now);
     }
@@ -211,8 +233,17 @@ impl Broker {
         self.touch(now, &wanted.pattern);
     }
 
-    pub(super) fn heard(&mut self, now: Instant, node: NodeId, interest: Interest) {
+    /// Tells a node what it may not subscribe to.
+    fn forbid(&mut self, node: NodeId, session: SessionId, patterns: Vec<Pattern>) {
+        if !patterns.is_empty() {
+            self.send(node, session, Word::Forbidden { patterns });
+        }
+    }
+
+    pub(super) fn heard(&mut self, now: Instant, node: NodeId, mut interest: Interest) {
         let Some(outlet) = self.outlets.get_mut(&node) else { return };
+        let (session, forbidden) = (outlet.session, std::mem::take(&mut interest.forbidden));
+        outlet.forbid(&forbidden);
         let mut changes = Vec::new();
         let heard = outlet.hear(interest, |wanted, before, after| {
             changes.push((wanted.clone(), before, after));
@@ -223,6 +254,7 @@ impl Broker {
         } else {
             self.watch(now, node);
         }
+        self.forbid(node, session, forbidden);
         for (wanted, before, after) in changes {
             self.interest(now, node, &wanted, (before, after));
         }
@@ -230,26 +262,30 @@ impl Broker {
     }
 
     /// A node wants to have for a subscription what was before it.
-    pub(super) fn replay(&mut self, now: Instant, node: NodeId, sub: SubId, word: &Word) {
-        let Word::Replay { pattern, replay, max, .. } = word else { return };
-        if !self.outlets.get_mut(&node).is_some_and(|outlet| outlet.replay(sub)) {
-            let why = "it wants again what it was given";
-            return self.out.push_back(Output::Misbehaved { peer: node, why });
+    pub(super) fn replay(&mut self, now: Instant, node: NodeId, wish: Wish) {
+        if let Some(outlet) = self.outlets.get_mut(&node) {
+            outlet.replay(wish);
         }
-        let max = usize::try_from(*max).unwrap_or(0);
-        let kept = self.archive.lock().replay(now, pattern, *replay, max);
-        let route = super::super::word::Route { only: Some(sub), ..<_>::default() };
-        for stored in kept {
-            self.enqueue(now, node, Copy::new(stored, route.clone()));
-        }
-        let Some(outlet) = self.outlets.get_mut(&node) else { return };
-        for flow in super::super::word::FlowId::all() {
-            if let Some(flow) = outlet.flow(flow) {
-                flow.cut(sub);
+        self.replay_what_fits(now, node);
+    }
+
+    fn replay_what_fits(&mut self, now: Instant, node: NodeId) {
+        while let Some(wish) = self.outlets.get_mut(&node).and_then(Outlet::next_replay) {
+            let Wish { sub, pattern, replay, max } = wish;
+            let kept = self.archive.lock().replay(now, &pattern, replay, max);
+            let route = Route { only: Some(sub), ..Route::default() };
+            for stored in kept {
+                self.enqueue(now, node, Copy::new(stored, route.clone()));
             }
+            let Some(outlet) = self.outlets.get_mut(&node) else { return };
+            for flow in FlowId::all() {
+                if let Some(flow) = outlet.flow(flow) {
+                    flow.cut(sub);
+                }
+            }
+            self.pending.outlets.insert(node);
+            self.flush_soon(now);
         }
-        self.pending.outlets.insert(node);
-        self.flush_soon(now);
     }
 
     pub(super) fn reported(
@@ -270,10 +306,18 @@ impl Broker {
         }
         self.timers.clear(Timer::Probe(node));
         self.watch(now, node);
+        // Whoever was a member of a group may be none any more.
+        let unwanted = Outcome::Dropped(Reason::Unsubscribed);
+        let (homeless, ended) = ended
+            .into_iter()
+            .partition::<Vec<_>, _>(|(copy, how)| *how == unwanted && copy.is_for_any_member());
+        let homeless = self.reroute(now, homeless.into_iter().map(|(copy, _)| copy));
+        self.ended(homeless.into_iter().map(|copy| (copy, unwanted)));
         self.ended(ended);
         self.pending.room = true;
         self.pending.outlets.insert(node);
         self.flush_soon(now);
+        self.replay_what_fits(now, node);
     }
 
     pub(super) fn refused(&mut self, now: Instant, node: NodeId) {
@@ -281,9 +325,11 @@ impl Broker {
         self.unwanted(now, node);
         let Some(outlet) = self.outlets.get_mut(&node) else { return };
         outlet.state = State::Refused;
-        let (flying, waiting) = outlet.abandon();
+        let (mut flying, waiting) = outlet.abandon();
         let forbidden = Outcome::Dropped(Reason::Forbidden);
-        self.ended(flying.into_iter().chain(waiting).map(|copy| (copy, forbidden)));
+        flying.iter_mut().for_each(|copy| copy.may_be_there = true);
+        let copies = self.reroute(now, flying.into_iter().chain(waiting));
+        self.ended(copies.into_iter().map(|copy| (copy, forbidden)));
         self.know_all(now);
         self.flush_soon(now);
     }
@@ -317,8 +363,10 @@ impl Broker {
         let Some(mut outlet) = self.outlets.remove(&node) else { return };
         self.timers.clear(Timer::Retry(node));
         self.timers.clear(Timer::Probe(node));
-        let (flying, waiting) = outlet.abandon();
-        self.reroute(now, flying.iter().chain(&waiting));
+        let (mut flying, waiting) = outlet.abandon();
+        flying.iter_mut().for_each(|copy| copy.may_be_there = true);
+        let flying = self.reroute(now, flying);
+        let waiting = self.reroute(now, waiting);
         let (lost, gone) = (Reason::NodeLost, Reason::NodeGone);
         self.ended(flying.into_iter().map(|copy| (copy, Outcome::Dropped(lost))));
         self.ended(waiting.into_iter().map(|copy| (copy, Outcome::Dropped(gone))));

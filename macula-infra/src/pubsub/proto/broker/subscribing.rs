@@ -75,10 +75,8 @@ impl Broker {
             self.pending.inlets.insert(node);
             self.flush_soon(now);
         }
-        for id in self.stalled.clone() {
-            self.hand_on_tree(now, id);
-        }
-        if !self.topics.parked.is_empty() {
+        self.retry_stalled(now);
+        if !self.topics.parked.is_empty() || !self.orphans.topics().is_empty() {
             self.pending.room = true;
             self.flush_soon(now);
         }

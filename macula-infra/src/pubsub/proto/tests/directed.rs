@@ -19,7 +19,7 @@ fn kept() -> PublishOptions {
 }
 
 /// Waits until a topic's subscribers are known.
-fn known(world: &mut World, address: Address, topic: &str, subscribers: usize) {
+pub(super) fn known(world: &mut World, address: Address, topic: &str, subscribers: usize) {
     for _ in 0..1_000 {
         let id = world.open(address, topic);
         world.run(ms(10));
@@ -265,7 +265,7 @@ fn another_realm_is_refused() {
     world.look();
     let word = Word::Hello { realm: [8; 32], life: Life { node: 1, broker: 1 }, is_new: true };
     let from = super::world::node(TWO);
-    world.sim.input(ONE, |_| Input::Word { from, session: SessionId(1), word });
+    world.sim.input(ONE, |_| Input::Word { from, session: SessionId(1), word, ticket: None });
     let seen = world.sim.take_seen();
     let refused = |output: &Output| matches!(output, Output::Misbehaved { .. });
     assert!(seen.iter().any(|sighting| refused(&sighting.what)), "{seen:?}");

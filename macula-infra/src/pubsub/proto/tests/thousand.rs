@@ -124,8 +124,8 @@ fn all_who_stay_get_all_and_the_publisher_sends_to_a_few() {
     }
     let last = COMING.map(Address).map(|address| crowd.numbers(address).len());
     assert!(last.filter(|count| *count > 0).count() >= 90, "most who came have got something");
-    // What reaches a node that has let go of its subscription meanwhile counts as missed there.
-    let known = [Reason::NodeLost, Reason::NodeGone, Reason::Unsubscribed, Reason::SlowSubscriber];
+    // Nobody was slow, and nobody was out of reach for long.
+    let known = [Reason::NodeLost, Reason::NodeGone, Reason::Unsubscribed];
     assert!(report.dropped.keys().all(|reason| known.contains(reason)), "{report:?}");
     let broker = crowd.world.sim.machine(PUBLISHER).unwrap();
     let sent = broker.broadcast_sent();

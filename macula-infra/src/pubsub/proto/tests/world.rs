@@ -14,10 +14,11 @@ use parking_lot::Mutex;
 
 use super::super::archive::{Archive, Limits};
 use super::super::broker::{Broker, Identity};
+use super::super::seen::Seen;
 use super::super::subscribers::{Room, Wish, weight};
 use super::super::word::{Life, SessionId, SubId, Wanted, Word};
 use super::super::{Bug, Config, Input, Output, Posted, TopicId, Weight};
-use crate::pubsub::message::{Event, Message, PublishOptions, Qos, Reason, Report};
+use crate::pubsub::message::{Event, Message, Missed, PublishOptions, Qos, Reason, Report};
 use crate::pubsub::proto::word::Replay;
 
 pub(super) const REALM: [u8; 32] = [7; 32];
@@ -31,14 +32,13 @@ const NODES_MAX: u32 = 1_200;
 
 fn nodes() -> &'static [NodeId] {
     static NODES: OnceLock<Vec<NodeId>> = OnceLock::new();
-    NODES.get_or_init(|| {
-        let node = |number: u32| {
-            let mut seed = [3; 32];
-            seed[..4].copy_from_slice(&number.to_be_bytes());
-            Keypair::from_seed(seed).node_id()
-        };
-        (0..NODES_MAX).map(node).collect()
-    })
+    NODES.get_or_init(|| (0..NODES_MAX).map(|number| key(Address(number)).node_id()).collect())
+}
+
+pub(super) fn key(Address(number): Address) -> Keypair {
+    let mut seed = [3; 32];
+    seed[..4].copy_from_slice(&number.to_be_bytes());
+    Keypair::from_seed(seed)
 }
 
 pub(super) fn node(Address(number): Address) -> NodeId {
@@ -61,8 +61,12 @@ pub(super) struct Place {
 pub(super) struct Sub {
     pub(super) wish: Wish,
     pub(super) unread: Vec<Event>,
+    pub(super) had: Seen,
+    /// What came again, and was passed over.
+    pub(super) again: Vec<Message>,
     pub(super) seen: Vec<Message>,
     pub(super) gaps: u64,
+    pub(super) missed: BTreeMap<Missed, u64>,
 }
 
 impl Place {
@@ -107,7 +111,7 @@ impl sim::Node for Mesh {
     type Seen = Output;
 
     fn received(from: Address, (session, word): Self::Message, _moment: Moment) -> Input {
-        Input::Word { from: node(from), session, word }
+        Input::Word { from: node(from), session, word, ticket: None }
     }
 
     fn effect(output: Output) -> Effect<Self::Message, Output> {
@@ -130,6 +134,8 @@ pub(super) struct World {
     pub(super) places: Places,
     ids: u64,
     bug: Rc<RefCell<Option<Bug>>>,
+    /// What nodes are found to do wrong, if that is expected.
+    pub(super) offences: Option<Vec<&'static str>>,
 }
 
 impl World {
@@ -160,6 +166,7 @@ impl World {
             place.life.broker += 1;
             let identity = Identity {
                 node: place.node,
+                key: key(birth.address),
                 life: place.life,
                 realm: REALM,
                 sequence: place.sequence,
@@ -180,7 +187,7 @@ impl World {
             }
             broker
         };
-        Self { sim: Sim::new(seed, nodes, faults, make), places, ids: 1, bug }
+        Self { sim: Sim::new(seed, nodes, faults, make), places, ids: 1, bug, offences: None }
     }
 
     pub(super) fn plant(&mut self, bug: Bug) {
@@ -255,8 +262,11 @@ impl World {
             capacity: room,
             room,
             replayed: BTreeMap::new(),
+            gaps: Vec::new(),
         };
-        let sub = Sub { wish: wish.clone(), unread: Vec::new(), seen: Vec::new(), gaps: 0 };
+        let (unread, again, seen, missed) = <_>::default();
+        let had = Seen::new(Config::default().credit_messages);
+        let sub = Sub { wish: wish.clone(), unread, had, again, seen, gaps: 0, missed };
         self.places.borrow_mut().get_mut(&address).unwrap().subs.insert(id, sub);
         self.sim.input(address, |_| Input::Subscribe { id, wish: Box::new(wish) });
         id
@@ -289,6 +299,17 @@ impl World {
         topic: &str,
         options: PublishOptions,
     ) -> bool {
+        self.publish_long(address, topic, options, &Bytes::from_static(b"hello"))
+    }
+
+    /// Publishes something that is long.
+    pub(super) fn publish_long(
+        &mut self,
+        address: Address,
+        topic: &str,
+        options: PublishOptions,
+        payload: &Bytes,
+    ) -> bool {
         let id = self.open(address, topic);
         let subscribers = self.places.borrow()[&address].known.get(&id).copied();
         let is_kept = options.keep || options.retain;
@@ -305,7 +326,7 @@ impl World {
         }
         place.waiting += weight.messages;
         drop(places);
-        let payload = Bytes::from_static(b"hello");
+        let payload = payload.clone();
         let messages = vec![Posted { topic: id, payload, options, weight }];
         self.sim.input(address, |_| Input::Publish { messages });
         true
@@ -328,7 +349,11 @@ impl World {
             for event in read {
                 match event {
                     Event::Message(message) => sub.seen.push(message),
-                    Event::Gap(gap) => sub.gaps += gap.count,
+                    Event::Gap(gap) => {
+                        sub.gaps += gap.count;
+                        *sub.missed.entry(gap.why).or_default() += gap.count;
+                    }
+                    Event::Refused { publisher } => panic!("{publisher:?} refuses it"),
                 }
             }
         }
@@ -340,11 +365,11 @@ impl World {
 
     /// Carries out what the machines want done.
     pub(super) fn look(&mut self) {
-        let mut found = Vec::new();
+        let (mut found, mut passed) = (Vec::new(), Vec::new());
         for sighting in self.sim.take_seen() {
             let mut places = self.places.borrow_mut();
             let nodes: BTreeSet<NodeId> = match &sighting.what {
-                Output::Find { prefix } => {
+                Output::Find { prefix, .. } => {
                     let has = |place: &Place| {
                         let mut wanted = place.subs.values().map(|sub| &sub.wish.wanted.pattern);
                         wanted.any(|pattern| pattern.prefix() == &**prefix)
@@ -359,12 +384,23 @@ impl World {
                 Output::Take => unreachable!("nothing is left anywhere"),
                 Output::Tell { to, events } => {
                     if let Some(sub) = place.subs.get_mut(&to) {
-                        sub.unread.extend(events);
+                        let is_again = |event: &Event| match event {
+                            Event::Message(message) => !sub.had.is_new(message),
+                            _ => false,
+                        };
+                        let (again, new): (Vec<_>, Vec<_>) = events.into_iter().partition(is_again);
+                        for event in again {
+                            passed.push((sighting.address, to, weight(&event)));
+                            let Event::Message(message) = event else { continue };
+                            sub.again.push(message);
+                        }
+                        sub.unread.extend(new);
                         let capacity = sub.wish.capacity.messages;
                         assert!(sub.unread.len() <= capacity, "a queue is longer than it may be");
                     }
                 }
-                Output::Find { prefix } => found.push((sighting.address, prefix, nodes)),
+                Output::Find { prefix, .. } => found.push((sighting.address, prefix, nodes)),
+                Output::Depth { .. } | Output::Tree { .. } => {}
                 Output::Audience { topic, subscribers } => {
                     place.known.insert(topic, subscribers);
                 }
@@ -377,8 +413,19 @@ impl World {
                         sub.wish.replayed.insert(publisher, replayed);
                     }
                 }
-                Output::Misbehaved { why, .. } => panic!("somebody misbehaves: {why}"),
+                Output::Owed { to, gaps } => {
+                    if let Some(sub) = place.subs.get_mut(&to) {
+                        sub.wish.gaps = gaps;
+                    }
+                }
+                Output::Misbehaved { why, .. } => match &mut self.offences {
+                    Some(offences) => offences.push(why),
+                    None => panic!("somebody misbehaves: {why}"),
+                },
             }
+        }
+        for (address, id, read) in passed {
+            self.sim.input(address, |_| Input::Consumed { id, read });
         }
         for (address, prefix, nodes) in found {
             let nodes = Some(nodes.into_iter().collect());

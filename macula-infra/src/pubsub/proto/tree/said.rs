@@ -46,8 +46,13 @@ pub enum Said {
         origin: Origin,
         /// Its number.
         sequence: u64,
-        /// What it says.
+        /// How long it is still good for, in milliseconds. One of which nothing is left says nothing
+        /// any more: it only has its place.
+        left_ms: Option<u64>,
+        /// What it says; or, if nothing is left of it, the hash of that.
         payload: Bytes,
+        /// What shows that it is its publisher's.
+        seal: Bytes,
     },
     /// The sender has messages.
     Have {
@@ -74,11 +79,35 @@ pub enum Said {
     Ack {
         /// Whose.
         origin: Origin,
+        /// The first message that was for the sender, as it was told: what it says of those before
+        /// is of another time.
+        from: u64,
         /// The number.
         upto: u64,
-        /// How many of all so far its subscribers have not got.
-        missed: u64,
+        /// How many of all since the first its subscribers have not got.
+        failed: Failed,
     },
+}
+
+/// How many messages the subscribers of a part have not got, and why.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+pub struct Failed {
+    /// One of them had no room.
+    pub slow: u64,
+    /// Nobody wanted them any more.
+    pub unsubscribed: u64,
+    /// Their publisher may not publish them there.
+    pub forbidden: u64,
+    /// Their time was over.
+    pub expired: u64,
+    /// Nobody who has them was within reach.
+    pub unreached: u64,
+}
+
+impl Failed {
+    /// None.
+    pub const NONE: Self =
+        Self { slow: 0, unsubscribed: 0, forbidden: 0, expired: 0, unreached: 0 };
 }
 
 /// How many entries a list in one of those has at most.

@@ -5,15 +5,17 @@
 
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use macula_core::clock::{Clock as _, TokioClock};
 use macula_core::entropy::Entropy;
 use macula_core::identity::{Keypair, NodeId};
 use macula_core::machine::Machine as _;
 use macula_core::sim::{self, Address, Birth, Effect, Faults, Moment, Sim};
 
-use super::{Input, KEPT_MAX, Origin, Output, Said, Tree};
+use super::kept::{KEPT_LEN_MAX, KEPT_MAX};
+use super::{Input, Origin, Output, Said, Tree};
 use crate::pubsub::proto::view::ACTIVE_MAX;
 
 const NODES_MAX: u32 = 1_001;
@@ -87,6 +89,11 @@ fn lossy() -> Faults {
     Faults { loss: 0.05, delay_max: ms(50), ..Faults::NONE }
 }
 
+/// Something that is good for ever.
+fn publish(payload: impl Into<Bytes>) -> Input {
+    Input::Publish { payload: payload.into(), until: None, seal: Bytes::new() }
+}
+
 /// What a run has shown.
 #[derive(Debug)]
 struct Shown {
@@ -129,7 +136,7 @@ fn broadcast(seed: u64, count: u32, messages: u64, never_asks: bool) -> Shown {
         }
     };
     for number in 0..messages {
-        sim.input(PUBLISHER, |_| Input::Publish(Bytes::from(number.to_string())));
+        sim.input(PUBLISHER, |_| publish(number.to_string()));
         for address in down.drain(..) {
             sim.start(address);
         }
@@ -208,7 +215,7 @@ fn one_who_comes_late_begins_where_the_publisher_does() {
     sim.crash(Address(7));
     let kept = u64::try_from(KEPT_MAX).unwrap();
     for _ in 0..kept + 500 {
-        sim.input(PUBLISHER, |_| Input::Publish(Bytes::from_static(b"x")));
+        sim.input(PUBLISHER, |_| publish("x"));
         sim.run_until(sim.now() + ms(5)).unwrap();
     }
     sim.run_until(sim.now() + ms(5_000)).unwrap();
@@ -245,4 +252,145 @@ fn views_are_small_and_of_one_piece() {
     }
     assert_eq!(reached.len(), 300);
     assert!(sim.machines().all(|(_, tree)| tree.neighbours().count() <= ACTIVE_MAX));
+}
+
+/// Somebody who gets messages of a publisher and knows that there is one, which does not come.
+fn waits(is_promised: bool) -> (Tree, Origin, Instant) {
+    let now = TokioClock.now();
+    let origin = Origin { node: node(PUBLISHER), life: 8 };
+    let mut tree = Tree::new(node(Address(1)), 1, Entropy::from_seed(9));
+    tree.handle(now, Input::Join(vec![node(Address(2))]));
+    tree.handle(now, Input::Begin { origin, from: 1, is_promised });
+    let have = || Said::Have { messages: vec![(origin, 1), (origin, 2)] };
+    for from in [PUBLISHER, Address(2)].map(node) {
+        tree.handle(now, Input::Said { from, said: have() });
+    }
+    (tree, origin, now)
+}
+
+/// What a part does in so many seconds in which nobody answers: how often it asks, and what it hands on.
+fn passes(tree: &mut Tree, from: Instant, secs: u64) -> (usize, Vec<Output>) {
+    let (mut asked, mut rest) = (0, Vec::new());
+    for millis in (0..secs * 1_000).step_by(100) {
+        tree.handle_timeout(from + ms(millis));
+        while let Some(output) = tree.poll_output() {
+            match output {
+                Output::Send { said: Said::Graft { .. }, .. } => asked += 1,
+                Output::Send { .. } => {}
+                other => rest.push(other),
+            }
+        }
+    }
+    (asked, rest)
+}
+
+#[test]
+fn what_is_promised_is_asked_for_until_somebody_has_it() {
+    let (mut tree, origin, now) = waits(true);
+    let (asked, rest) = passes(&mut tree, now, 3_600);
+    assert_eq!(rest, [], "it is given up");
+    assert!((500..1_000).contains(&asked), "{asked} questions in an hour");
+    let later = now + ms(3_600_000);
+    for sequence in [2, 1] {
+        let payload = Bytes::from_static(b"x");
+        let said = Said::Gossip { origin, sequence, left_ms: None, payload, seal: Bytes::new() };
+        tree.handle(later, Input::Said { from: node(Address(3)), said });
+    }
+    let (asked, rest) = passes(&mut tree, later, 60);
+    let got = rest.iter().filter(|output| matches!(output, Output::Deliver { .. })).count();
+    assert_eq!((asked, got, rest.len()), (0, 2, 2), "{rest:?}");
+}
+
+#[test]
+fn what_is_not_promised_is_given_up_and_missed_in_words() {
+    let (mut tree, origin, now) = waits(false);
+    let (_, rest) = passes(&mut tree, now, 60);
+    let gap = |from, to| Output::Gap { origin, from, to };
+    assert!(rest == [gap(1, 2)] || rest == [gap(1, 1), gap(2, 2)], "{rest:?}");
+}
+
+#[test]
+fn what_only_others_say_that_there_is_takes_nothing_with_it() {
+    for is_promised in [false, true] {
+        let (mut tree, origin, now) = waits(is_promised);
+        let say = |tree: &mut Tree, at, said| {
+            tree.handle(at, Input::Said { from: node(Address(2)), said });
+        };
+        let gossip = |sequence| {
+            let (payload, seal) = (Bytes::from_static(b"x"), Bytes::new());
+            Said::Gossip { origin, sequence, left_ms: None, payload, seal }
+        };
+        for sequence in [1, 2] {
+            say(&mut tree, now, gossip(sequence));
+        }
+        // A liar names many that its publisher never published.
+        say(&mut tree, now, Said::Have { messages: vec![(origin, 2_000)] });
+        let (asked, rest) = passes(&mut tree, now, 600);
+        assert!(asked > 0 && asked < 1_000, "{asked}");
+        assert!(rest.iter().all(|output| matches!(output, Output::Deliver { .. })), "{rest:?}");
+        assert_eq!(tree.has_upto(origin), 2);
+        let later = now + ms(600_000);
+        let (asked, _) = passes(&mut tree, later, 60);
+        assert_eq!(asked, 0, "it goes on to ask");
+        // What is published then comes.
+        say(&mut tree, later + ms(60_000), gossip(3));
+        assert_eq!(tree.has_upto(origin), 3);
+    }
+}
+
+#[test]
+fn what_is_kept_is_bounded_in_bytes_and_what_comes_before_its_turn_too() {
+    let now = TokioClock.now();
+    let payload = Bytes::from(vec![0; 100_000]);
+    let mut publisher = Tree::new(node(PUBLISHER), 1, Entropy::from_seed(9));
+    for _ in 0..200 {
+        publisher.handle(
+            now,
+            Input::Publish { payload: payload.clone(), until: None, seal: Bytes::new() },
+        );
+        assert!(publisher.kept_len() <= KEPT_LEN_MAX);
+    }
+    assert!(publisher.kept_len() > KEPT_LEN_MAX / 2);
+    // The first does not come.
+    let (mut part, origin, now) = waits(true);
+    let say = |part: &mut Tree, sequence| {
+        let (said, seal) = (payload.clone(), Bytes::new());
+        let said = Said::Gossip { origin, sequence, left_ms: None, payload: said, seal };
+        part.handle(now, Input::Said { from: node(PUBLISHER), said });
+        assert!(part.kept_len() <= KEPT_LEN_MAX + 2 * payload.len(), "{}", part.kept_len());
+    };
+    (2..200).for_each(|sequence| say(&mut part, sequence));
+    assert_eq!(part.has_upto(origin), 0);
+    say(&mut part, 1);
+    let upto = part.has_upto(origin);
+    assert!((30..60).contains(&upto), "{upto}");
+    (upto + 1..200).for_each(|sequence| say(&mut part, sequence));
+    assert_eq!(part.has_upto(origin), 199);
+}
+
+#[test]
+fn what_is_over_keeps_its_place_and_nothing_else() {
+    let now = TokioClock.now();
+    let mut tree = Tree::new(node(PUBLISHER), 1, Entropy::from_seed(9));
+    let origin = Origin { node: node(PUBLISHER), life: 1 };
+    let payload = Bytes::from(vec![0; 100_000]);
+    tree.handle(now, Input::Join(Vec::new()));
+    let (until, seal) = (Some(now + ms(500)), Bytes::new());
+    tree.handle(now, Input::Publish { payload, until, seal });
+    let ask = |tree: &mut Tree, at| {
+        let said = Said::Graft { origin, messages: vec![1] };
+        tree.handle(at, Input::Said { from: node(Address(1)), said });
+        let mut said =
+            std::iter::from_fn(|| tree.poll_output()).filter_map(|output| match output {
+                Output::Send { said: Said::Gossip { left_ms, payload, .. }, .. } => {
+                    Some((left_ms, payload.len()))
+                }
+                _ => None,
+            });
+        said.next()
+    };
+    assert_eq!(ask(&mut tree, now + ms(100)), Some((Some(400), 100_000)));
+    assert_eq!(ask(&mut tree, now + ms(500)), Some((Some(0), 32)));
+    tree.handle_timeout(now + ms(2_000));
+    assert!(tree.kept_len() < 132, "{}", tree.kept_len());
 }

@@ -178,6 +178,24 @@ fn retries_and_hedges_have_a_budget_for_each_target() {
 }
 
 #[test]
+fn hedges_leave_a_part_of_the_budget_to_those_whose_call_has_failed() {
+    let (mut chooser, now, procedure) = (chooser(1), TokioClock.now(), procedure());
+    let (one, balance) = (candidates(1, true), Balance::RoundRobin);
+    let mut granted = |why| {
+        let pick = chooser.choose(now, (&procedure, &balance), &one, why);
+        pick.map(|pick| chooser.ended(now, &procedure, &pick, Ended::Unknown))
+    };
+    for _ in 0..5 {
+        granted(Why::Hedge).unwrap();
+    }
+    assert_eq!(granted(Why::Hedge), Err(NoPick::NoBudget));
+    for _ in 0..5 {
+        granted(Why::Retry).unwrap();
+    }
+    assert_eq!(granted(Why::Retry), Err(NoPick::NoBudget));
+}
+
+#[test]
 fn a_question_that_may_have_run_is_asked_again_only_where_that_does_no_harm() {
     let now = TokioClock.now();
     for (is_idempotent, verdict, goes_on) in
@@ -231,6 +249,22 @@ fn one_hedge_is_sent_after_the_slow_twentieth_and_the_first_answer_wins() {
     let mut course = Course::new(Plan { hedges: false, ..plan(candidates(3, true)) });
     course.start(now, &mut chooser);
     assert_eq!(course.poll_timeout(), None);
+}
+
+#[test]
+fn a_call_that_fails_with_all_is_over_once_the_one_under_way_has_spoken() {
+    for verdict in [FAULT, REFUSED, Verdict::Late, Verdict::Answered] {
+        let (mut chooser, mut now) = (chooser(5), TokioClock.now());
+        spread(&mut chooser, &Balance::RoundRobin, &candidates(3, true), |_| ms(10));
+        let mut course = Course::new(plan(candidates(3, true)));
+        let Step::Ask(first) = course.start(now, &mut chooser) else { panic!("it begins") };
+        now += ms(10);
+        let Step::Ask(second) = course.handle_timeout(now, &mut chooser) else { panic!("a hedge") };
+        let step = course.ended(now, &mut chooser, second, Verdict::Final);
+        assert_eq!(step, Step::Wait, "the first may have handled it");
+        assert_eq!(course.ended(now, &mut chooser, first, verdict), Step::Return);
+        assert_eq!(chooser.outstanding(), 0);
+    }
 }
 
 #[test]

@@ -5,15 +5,21 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
+use macula_core::entropy::Entropy;
+use macula_core::machine::Machine as _;
 use macula_core::sim::{Address, Faults};
 use macula_core::wire::{Limits, from_body, to_body};
 
-use super::super::{Config, Input, Side};
-use super::mesh::{Mesh, contact, key, keypair};
+use super::super::{
+    Answer, Command, CommandId, Config, Input, Mode, Node, Output, Quorum, Side, Told,
+};
+use super::mesh::{Mesh, WITHIN, contact, key, keypair, realm};
 use crate::dht::key::{Key, RealmId};
 use crate::dht::proto::limits::Offence;
 use crate::dht::proto::records::Condition;
+use crate::dht::proto::time::Moment;
 use crate::dht::record::{Record, Signed};
+use crate::dht::rules::Rules;
 use crate::dht::wire::{Op, OpResult, Refusal};
 
 /// What a node of a test says instead of the truth, by key. Clones are the same.
@@ -216,8 +222,8 @@ fn a_forged_provider_is_refused_and_those_of_others_are_found() {
     let mut mesh = mesh(14);
     let ttl = Duration::from_secs(300);
     for of in [Address(5), Address(6)] {
-        let (provider, quorum) = (super::provider(of), super::Quorum::Majority);
-        mesh.ask(of, super::Command::Provide { provider, ttl, quorum }).unwrap();
+        let (provider, quorum) = (super::provider(of), Quorum::Majority);
+        mesh.ask(of, Command::Provide { provider, ttl, quorum }).unwrap();
     }
     let now = mesh.since_epoch();
     let honest =
@@ -237,4 +243,54 @@ fn a_forged_provider_is_refused_and_those_of_others_are_found() {
         assert!(mesh.refused.contains(&told), "{:?}", mesh.refused);
         assert!(mesh.blamed.contains(&(Address(0), liar, Offence::Forged)));
     }
+}
+
+/// The results of what a node asks of one that knows nobody, and keeps nothing or all.
+fn answered(ops: &[Op]) -> Vec<OpResult> {
+    let answer = |op: &Op| match op {
+        Op::Ping => OpResult::Pong,
+        Op::Store { .. } | Op::Provide { .. } => OpResult::Kept { already: false },
+        _ => OpResult::Nodes { contacts: Vec::new() },
+    };
+    ops.iter().map(answer).collect()
+}
+
+/// It helps to look for those that are to keep a record, is one of them, and says nothing more.
+#[test]
+fn one_that_never_says_whether_it_keeps_something_is_told_of_in_time() {
+    let mesh = Mesh::new(13, 1, Faults::NONE);
+    let (record, mut now) = (mesh.record(Address(0), NAME, 1, "v"), mesh.now());
+    let at = Moment { now, since_epoch: mesh.since_epoch() };
+    let (config, entropy, rules) = (Config::default(), Entropy::from_seed(13), Rules::new(realm()));
+    let mut node =
+        Node::new(at, contact(Address(0)), Mode::Server, Arc::new(rules), config, entropy);
+    for peer in 1..20 {
+        node.handle(now, Input::Met(contact(Address(peer))));
+    }
+    let (id, deadline) = (CommandId(1), now + WITHIN);
+    let command = Command::Put { record, condition: Condition::Any, quorum: Quorum::All };
+    node.handle(now, Input::Command { id, command, deadline });
+    let answer = loop {
+        match node.poll_output() {
+            Some(Output::Send { id, to, ops }) => {
+                let stores = ops.iter().any(|op| matches!(op, Op::Store { .. }));
+                if !stores || to.node != contact(LIARS[0]).node {
+                    let results = Some(answered(&ops));
+                    node.handle(now, Input::Reply { from: to.node, id, results });
+                }
+            }
+            Some(Output::Done { answer, .. }) => break answer,
+            Some(_) => {}
+            None => {
+                now = node.poll_timeout().expect("it waits for something").0.max(now);
+                node.handle_timeout(now);
+            }
+        }
+    };
+    let Ok(Answer::Stored(stored)) = answer else { panic!("{answer:?}") };
+    assert_eq!((stored.nodes.len(), stored.kept, stored.is_renewed), (20, 19, true));
+    let silent = (contact(LIARS[0]).node, Told::Failed("it has not answered"));
+    assert!(stored.nodes.contains(&silent), "{stored:?}");
+    let left = deadline.saturating_duration_since(now);
+    assert!(left >= Duration::from_millis(300), "whoever waits has {left:?} to hear of it");
 }

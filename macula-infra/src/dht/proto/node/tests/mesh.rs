@@ -25,40 +25,51 @@ use crate::dht::rules::{Rules, space};
 use crate::dht::wire::{OpResult, Refusal, Reply, Request};
 
 /// How many nodes a mesh has at most.
-pub(super) const NODES_MAX: u32 = 64;
+pub(crate) const NODES_MAX: u32 = 2_600;
+
+/// How many of them can be dialled, and keep what others put. The rest only ask.
+pub(crate) const SERVERS_MAX: u32 = 64;
 
 /// How long a command may take.
-pub(super) const WITHIN: Duration = Duration::from_secs(10);
+pub(crate) const WITHIN: Duration = Duration::from_secs(10);
 
 static KEYS: LazyLock<Vec<Keypair>> = LazyLock::new(|| {
-    (0..NODES_MAX).map(|number| Keypair::from_seed([u8::try_from(number).unwrap(); 32])).collect()
+    let seed = |number: u32| match u8::try_from(number) {
+        Ok(number) => [number; 32],
+        Err(_) => std::array::from_fn(|at| number.to_be_bytes()[at % 4]),
+    };
+    (0..NODES_MAX).map(|number| Keypair::from_seed(seed(number))).collect()
 });
 
 static PLACES: LazyLock<BTreeMap<NodeId, Address>> = LazyLock::new(|| {
     (0..).map(Address).zip(KEYS.iter()).map(|(address, key)| (key.node_id(), address)).collect()
 });
 
-pub(super) fn keypair(Address(number): Address) -> &'static Keypair {
+pub(crate) fn keypair(Address(number): Address) -> &'static Keypair {
     KEYS.get(usize::try_from(number).unwrap()).unwrap()
 }
 
-pub(super) fn place(node: NodeId) -> Address {
+pub(crate) fn place(node: NodeId) -> Address {
     PLACES[&node]
 }
 
-pub(super) fn contact(address: Address) -> Contact {
+pub(crate) fn contact(address: Address) -> Contact {
     let Address(number) = address;
     let ip = (10 << 24 | number << 8 | 1).to_be_bytes();
     Contact::new(keypair(address).node_id(), [SocketAddr::from((ip, 4_433))])
 }
 
-pub(super) fn realm() -> RealmId {
+fn is_server(Address(number): Address) -> bool {
+    number < SERVERS_MAX
+}
+
+pub(crate) fn realm() -> RealmId {
     RealmId::named("home")
 }
 
 /// What travels: a number, whether it is an answer, and the bytes.
 #[derive(Debug, Clone, Hash)]
-pub(super) struct Message {
+pub(crate) struct Message {
     id: u64,
     is_reply: bool,
     body: Bytes,
@@ -66,7 +77,7 @@ pub(super) struct Message {
 
 /// What a test hears.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Heard {
+pub(crate) enum Heard {
     Done(CommandId, Result<Answer, Failure>),
     Sign(Key, Provider),
     Refused(NodeId, Side, Refusal),
@@ -79,7 +90,7 @@ impl std::hash::Hash for Heard {
     }
 }
 
-pub(super) struct Wiring;
+pub(crate) struct Wiring;
 
 impl macula_core::sim::Node for Wiring {
     type Machine = Node;
@@ -93,7 +104,9 @@ impl macula_core::sim::Node for Wiring {
             Input::Reply { from: contact(from).node, id: RequestId(id), results }
         } else {
             let ops = Request::decode(&body).ok().map(|request| request.ops);
-            Input::Request { from: contact(from), is_foreign: false, id, ops }
+            let known = contact(from);
+            let from = if is_server(from) { known } else { Contact::new(known.node, []) };
+            Input::Request { from, is_foreign: false, id, ops }
         }
     }
 
@@ -118,23 +131,23 @@ impl macula_core::sim::Node for Wiring {
 }
 
 /// A mesh of nodes, all of which know the first.
-pub(super) struct Mesh {
-    pub(super) sim: Sim<Wiring>,
+pub(crate) struct Mesh {
+    pub(crate) sim: Sim<Wiring>,
     next: u64,
-    pub(super) done: BTreeMap<CommandId, Vec<Result<Answer, Failure>>>,
+    pub(crate) done: BTreeMap<CommandId, Vec<Result<Answer, Failure>>>,
     /// Who has blamed whom for what.
-    pub(super) blamed: Vec<(Address, NodeId, Offence)>,
+    pub(crate) blamed: Vec<(Address, NodeId, Offence)>,
     /// Who has not taken what of whom.
-    pub(super) refused: Vec<(Address, NodeId, Side, Refusal)>,
+    pub(crate) refused: Vec<(Address, NodeId, Side, Refusal)>,
     lies: BTreeMap<Address, Lies>,
 }
 
 impl Mesh {
-    pub(super) fn new(seed: u64, nodes: u32, faults: Faults) -> Self {
+    pub(crate) fn new(seed: u64, nodes: u32, faults: Faults) -> Self {
         Self::with(seed, nodes, faults, |_| Config::default())
     }
 
-    pub(super) fn with(
+    pub(crate) fn with(
         seed: u64,
         nodes: u32,
         faults: Faults,
@@ -147,7 +160,7 @@ impl Mesh {
             let Birth { address, moment, entropy, .. } = birth;
             let at = Moment { now: moment.now, since_epoch: moment.since_epoch };
             let rules = Arc::new(Rules::new(realm()));
-            let mode = Mode::Server;
+            let mode = if is_server(address) { Mode::Server } else { Mode::Client };
             let mut node = Node::new(at, contact(address), mode, rules, config(address), entropy);
             node.lies = told[&address].clone();
             node
@@ -161,33 +174,40 @@ impl Mesh {
             lies,
         };
         for address in mesh.sim.addresses().into_iter().skip(1) {
-            mesh.meet(address, Address(0));
-            mesh.run(Duration::from_millis(200));
+            if is_server(address) {
+                mesh.meet(address, Address(0));
+                mesh.run(Duration::from_millis(200));
+            } else {
+                // A server does not come to know whoever only asks.
+                let server = contact(Address(address.0 % SERVERS_MAX));
+                mesh.sim.input(address, |_| Input::Met(server));
+                mesh.run(Duration::from_millis(10));
+            }
         }
         mesh.run(Duration::from_secs(5));
         mesh
     }
 
     /// One node has dialled another.
-    pub(super) fn meet(&mut self, one: Address, other: Address) {
+    pub(crate) fn meet(&mut self, one: Address, other: Address) {
         self.sim.input(one, |_| Input::Met(contact(other)));
         self.sim.input(other, |_| Input::Met(contact(one)));
     }
 
     /// From now on a node answers so when it is asked for a key.
-    pub(super) fn tell_to_lie(&self, liar: Address, key: Key, answer: OpResult) {
+    pub(crate) fn tell_to_lie(&self, liar: Address, key: Key, answer: OpResult) {
         self.lies[&liar].tell(key, answer);
     }
 
     /// All hear that a life of a node has begun.
-    pub(super) fn begun(&mut self, one: Address) {
+    pub(crate) fn begun(&mut self, one: Address) {
         for other in self.sim.addresses().into_iter().filter(|other| *other != one) {
             self.sim.input(other, |_| Input::Begun(contact(one)));
         }
     }
 
     /// Lets time pass, and signs what is to be signed.
-    pub(super) fn run(&mut self, span: Duration) {
+    pub(crate) fn run(&mut self, span: Duration) {
         let end = self.sim.now() + span;
         while self.sim.now() < end {
             let step = (self.sim.now() + Duration::from_millis(10)).min(end);
@@ -211,7 +231,7 @@ impl Mesh {
     }
 
     /// Gives a command, and does not wait.
-    pub(super) fn command(&mut self, at: Address, command: Command) -> CommandId {
+    pub(crate) fn command(&mut self, at: Address, command: Command) -> CommandId {
         self.next += 1;
         let id = CommandId(self.next);
         let input = |moment: At| Input::Command { id, command, deadline: moment.now + WITHIN };
@@ -220,7 +240,7 @@ impl Mesh {
     }
 
     /// Gives a command, and waits for its answer, which comes once.
-    pub(super) fn ask(&mut self, at: Address, command: Command) -> Result<Answer, Failure> {
+    pub(crate) fn ask(&mut self, at: Address, command: Command) -> Result<Answer, Failure> {
         let id = self.command(at, command);
         let end = self.sim.now() + WITHIN + Duration::from_secs(1);
         while !self.done.contains_key(&id) && self.sim.now() < end {
@@ -231,7 +251,7 @@ impl Mesh {
         answers.pop().unwrap()
     }
 
-    pub(super) fn put(
+    pub(crate) fn put(
         &mut self,
         at: Address,
         record: Signed,
@@ -244,14 +264,14 @@ impl Mesh {
         }
     }
 
-    pub(super) fn get(&mut self, at: Address, key: Key) -> super::super::Got {
+    pub(crate) fn get(&mut self, at: Address, key: Key) -> super::super::Got {
         match self.ask(at, Command::Get { key, fresh: true }) {
             Ok(Answer::Value(got)) => got,
             other => panic!("{other:?}"),
         }
     }
 
-    pub(super) fn find(&mut self, at: Address, key: Key) -> Vec<provider::Verified> {
+    pub(crate) fn find(&mut self, at: Address, key: Key) -> Vec<provider::Verified> {
         match self.ask(at, Command::Find { key, max: 10 }) {
             Ok(Answer::Providers(providing)) => providing.providers,
             other => panic!("{other:?}"),
@@ -259,16 +279,16 @@ impl Mesh {
     }
 
     /// What the calendars say.
-    pub(super) fn since_epoch(&self) -> Duration {
+    pub(crate) fn since_epoch(&self) -> Duration {
         Duration::from_secs(1_700_000_000) + self.sim.now()
     }
 
     /// A record of a node.
-    pub(super) fn record(&self, by: Address, name: &str, sequence: u64, value: &str) -> Signed {
+    pub(crate) fn record(&self, by: Address, name: &str, sequence: u64, value: &str) -> Signed {
         self.unsigned(by, name, sequence, value).sign(keypair(by)).unwrap()
     }
 
-    pub(super) fn unsigned(&self, by: Address, name: &str, sequence: u64, value: &str) -> Record {
+    pub(crate) fn unsigned(&self, by: Address, name: &str, sequence: u64, value: &str) -> Record {
         Record {
             realm: realm(),
             space: space::ANY.to_owned(),
@@ -281,19 +301,19 @@ impl Mesh {
     }
 
     /// Those that keep a record.
-    pub(super) fn keepers(&self, key: Key) -> Vec<Address> {
+    pub(crate) fn keepers(&self, key: Key) -> Vec<Address> {
         let now = self.now();
         let keeps = |node: &Node| node.records.get(now, &key).is_some();
         self.sim.machines().filter(|(_, node)| keeps(node)).map(|(address, _)| address).collect()
     }
 
     /// How many providers of a key a node keeps.
-    pub(super) fn provided(&self, at: Address, key: Key) -> usize {
+    pub(crate) fn provided(&self, at: Address, key: Key) -> usize {
         let node = self.sim.machines().find(|(address, _)| *address == at);
         node.map_or(0, |(_, node)| node.providers.count(self.now(), &key))
     }
 
-    pub(super) fn now(&self) -> Instant {
+    pub(crate) fn now(&self) -> Instant {
         let (_, node) = self.sim.machines().next().unwrap();
         // All lives begin on one clock.
         let since = self.since_epoch().saturating_sub(node.calendar.since_epoch);
@@ -301,6 +321,6 @@ impl Mesh {
     }
 }
 
-pub(super) fn key(name: &str) -> Key {
+pub(crate) fn key(name: &str) -> Key {
     Key::of_name(realm(), space::ANY, name.as_bytes())
 }

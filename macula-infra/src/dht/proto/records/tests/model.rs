@@ -13,13 +13,13 @@ use super::{
 const SEQUENCES: u64 = 4;
 const NAMES: [&str; 4] = ["a", "b", "c", "d"];
 
-/// Two authors, four names, four sequence numbers, and two ends.
+/// Two authors, four names, four sequence numbers, and three ends.
 static RECORDS: LazyLock<Vec<Verified>> = LazyLock::new(|| {
     let mut all = Vec::new();
     for seed in [1, 2] {
         for name in NAMES {
             for sequence in 0..SEQUENCES {
-                for hours in [1, 3] {
+                for hours in [1, 2, 3] {
                     let expires_at = NOW + hours * HOUR;
                     all.push(verified(&Record { expires_at, ..record(seed, name, sequence) }));
                 }
@@ -90,7 +90,6 @@ impl Model {
         }
         let ended = old.map_or(Duration::ZERO, |old| old.record().expires_at);
         let until = self.newest.get(&key).map_or(ended, |(_, until)| ended.max(*until));
-        let until = if old.is_some() { until } else { Duration::ZERO };
         self.newest.insert(key, (sequence, until));
         self.kept.insert(key, new.clone());
         PutOutcome::Stored

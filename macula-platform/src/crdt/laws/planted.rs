@@ -1,0 +1,34 @@
+//! A bug that is put in on purpose, which the laws have to find.
+
+use proptest::strategy::{Strategy as _, ValueTree as _};
+use proptest::test_runner::TestRunner;
+
+use super::history::{Bug, History};
+use super::{Subject, lawful};
+use crate::crdt::types::{EwFlag, LwwRegister, OrMap, OrSet};
+
+/// In how many histories a bug is looked for at most.
+const TRIES_MAX: usize = 20_000;
+
+/// The first law that a history with a bug breaks.
+fn broken<C: Subject>(bug: Bug) -> Option<String> {
+    let mut runner = TestRunner::deterministic();
+    let histories = History::<C::Op>::any(C::op());
+    (0..TRIES_MAX).find_map(|_| {
+        let history = histories.new_tree(&mut runner).unwrap().current();
+        lawful::<C>(&history, Some(bug)).err()
+    })
+}
+
+fn finds_reused_dots<C: Subject>() {
+    let broken = broken::<C>(Bug::ReusedDot);
+    assert!(broken.is_some(), "a replica that uses its dots twice goes unnoticed");
+}
+
+#[test]
+fn a_reused_dot_is_found() {
+    finds_reused_dots::<EwFlag>();
+    finds_reused_dots::<LwwRegister>();
+    finds_reused_dots::<OrSet>();
+    finds_reused_dots::<OrMap<OrSet>>();
+}

@@ -1,0 +1,40 @@
+//! A hundred replicas.
+
+use std::time::Duration;
+
+use macula_core::sim::Faults;
+
+use super::campaign;
+use super::world::{Setup, World, config};
+use crate::crdt::config::Config;
+use crate::crdt::proto::Level;
+
+const NODES: u32 = 100;
+
+fn apart_and_together(seed: u64) -> Result<World, String> {
+    let config = Config { collect_ms: 5_000, greet_ms_max: 4_000, ..config() };
+    let mut world =
+        World::new(Setup { seed, nodes: NODES, config, disk: |n| n % 2 == 0, bug: None });
+    let met = world.sim.run_until_holds(Duration::from_secs(60), World::is_equal).unwrap();
+    met.ok_or("they do not meet")?;
+    let faults = Faults {
+        loss: 0.05,
+        crash_every: None,
+        partition_every: Some(Duration::from_secs(2)),
+        partition_max: Duration::from_secs(4),
+        ..Faults::STORM
+    };
+    world.sim.set_faults(faults);
+    for _ in 0..30 {
+        world.something(Level::Local);
+        world.run(Duration::from_millis(100));
+    }
+    world.heal(Duration::from_secs(60))?;
+    world.judge()?;
+    Ok(world)
+}
+
+#[test]
+fn a_hundred_replicas_come_together() {
+    campaign(1, apart_and_together);
+}

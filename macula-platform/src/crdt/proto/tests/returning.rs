@@ -1,0 +1,186 @@
+//! Members that were away while the group went on.
+
+use std::time::Duration;
+
+use macula_core::sim::{Address, Faults};
+
+use super::world::{Setup, World, config, elements};
+use super::{campaign, catches};
+use crate::crdt::config::Config;
+use crate::crdt::proto::{Bug, Change, Event, Level};
+use crate::crdt::types::OrSet;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn three(seed: u64, bug: Option<Bug>) -> World {
+    let setup = Setup { seed, nodes: 4, config: config(), disk: |n| n == 4, bug };
+    let mut world = World::new(setup);
+    world.run(2 * SECOND);
+    world
+}
+
+fn add(element: u64) -> Change {
+    let element = element.to_be_bytes();
+    Change::of(move |set: &OrSet, write| set.add(element, write))
+}
+
+fn remove(element: u64) -> Change {
+    let element = element.to_be_bytes();
+    Change::of(move |set: &OrSet, _| Ok(set.remove(&element)))
+}
+
+/// One is away; meanwhile what it knows is removed, and whoever had written it has gone and come back
+/// as another.
+fn one_is_away(world: &mut World) {
+    let (gone, away) = (Address(2), Address(3));
+    for element in 1..=9 {
+        world.write(gone, "set", Level::All, add(element));
+    }
+    world.run(SECOND);
+    world.sim.sever(&[&[away]]);
+    // Written where nobody hears of it.
+    world.write(away, "set", Level::Local, add(100)).unwrap();
+    world.write(away, "set", Level::Local, remove(9)).unwrap();
+    world.run(SECOND);
+    world.sim.crash(gone);
+    world.run(SECOND);
+    world.sim.start(gone);
+    world.run(4 * SECOND);
+    for element in 1..=8 {
+        world.write(Address(0), "set", Level::Local, remove(element)).unwrap();
+    }
+    world.write(Address(1), "set", Level::Local, remove(9)).unwrap();
+    world.run(4 * SECOND);
+}
+
+#[test]
+fn while_one_is_away_nothing_is_collected_and_then_it_is() {
+    let mut world = three(1, None);
+    one_is_away(&mut world);
+    assert!(world.hosts().all(|host| host.replica.stats().epoch == 0));
+    let spans = |world: &World| world.hosts().map(|host| host.replica.stats().spans).max();
+    assert_eq!(spans(&world), Some(3));
+    world.heal(20 * SECOND).unwrap();
+    world.run(10 * SECOND);
+    for host in world.hosts() {
+        assert_eq!(elements(host, "set"), [100]);
+        let stats = host.replica.stats();
+        assert!(stats.epoch >= 1 && stats.spans == 3 && stats.resyncs == 0, "{stats:?}");
+    }
+}
+
+/// One that was given up and comes back after collections is told so, and brings nothing back.
+fn given_up(seed: u64, bug: Option<Bug>) -> Result<World, String> {
+    let mut world = three(seed, bug);
+    one_is_away(&mut world);
+    world.event(Address(0), Event::Retire(4));
+    world.run(5 * SECOND);
+    // Once more, so that more than one collection was missed.
+    world.sim.crash(Address(1));
+    world.run(SECOND);
+    world.sim.start(Address(1));
+    world.run(10 * SECOND);
+    let epochs: Vec<u64> = world.hosts().map(|host| host.replica.stats().epoch).collect();
+    if epochs[0] < 2 || epochs[3] != 0 {
+        return Err(format!("the epochs are {epochs:?}"));
+    }
+    if world.dice.chance(0.5) {
+        world.sim.crash(Address(3));
+        world.run(SECOND);
+        world.sim.start(Address(3));
+    }
+    world.heal(30 * SECOND)?;
+    for host in world.hosts() {
+        let left = elements(host, "set");
+        if left != [100] {
+            return Err(format!("{left:?} is there"));
+        }
+    }
+    let resyncs = world.sim.machine(Address(3)).unwrap().replica.stats().resyncs;
+    if resyncs != 1 {
+        return Err(format!("{resyncs} resyncs"));
+    }
+    // It is a member like any other.
+    let ticket = world.write(Address(3), "set", Level::All, add(101)).unwrap();
+    world.run(3 * SECOND);
+    if !world.is_good(ticket) {
+        return Err(format!("{:?}", world.ended.get(&ticket)));
+    }
+    Ok(world)
+}
+
+#[test]
+fn one_that_was_given_up_resurrects_nothing_and_brings_what_it_alone_had() {
+    campaign(4, |seed| given_up(seed, None));
+}
+
+/// An element is added where nobody hears of it, and then removed elsewhere, later.
+fn later_removal(seed: u64, bug: Option<Bug>) -> Result<World, String> {
+    let mut world = three(seed, bug);
+    world.sim.sever(&[&[Address(3)]]);
+    world.mark(Address(3), 1, true, Level::Local);
+    world.run(SECOND);
+    world.mark(Address(0), 1, false, Level::Local);
+    world.run(5 * SECOND);
+    world.heal(20 * SECOND)?;
+    world.judge()?;
+    world.run(5 * SECOND);
+    world.judge()?;
+    let left = world.hosts().next().unwrap().replica.bucket().len();
+    if left > 0 {
+        return Err("the removal is still remembered".to_owned());
+    }
+    Ok(world)
+}
+
+#[test]
+fn a_removal_is_remembered_until_all_have_seen_it_and_no_longer() {
+    campaign(4, |seed| later_removal(seed, None));
+}
+
+#[test]
+fn a_collection_that_comes_too_early_is_found() {
+    catches(Bug::EarlyCollection, 4, later_removal);
+}
+
+#[test]
+fn two_groups_that_never_met_come_together() {
+    let mut world = three(7, None);
+    // Node 3 loses its memory twice, so that the group of most has collected.
+    world.sim.sever(&[&[Address(3)]]);
+    world.sim.crash(Address(3));
+    world.event(Address(0), Event::Retire(4));
+    for element in 0..2 {
+        world.write(Address(2), "set", Level::Local, add(element)).unwrap();
+        world.run(SECOND);
+        world.sim.crash(Address(2));
+        world.sim.start(Address(2));
+        world.run(4 * SECOND);
+        world.write(Address(0), "set", Level::Local, remove(element)).unwrap();
+        world.run(4 * SECOND);
+    }
+    world.sim.start(Address(3));
+    world.heal(20 * SECOND).unwrap();
+}
+
+#[test]
+fn a_member_that_is_out_of_reach_for_long_is_given_up() {
+    let config = Config { retire_ms: 3_000, ..config() };
+    let mut world = World::new(Setup { seed: 3, nodes: 3, config, disk: |_| false, bug: None });
+    world.run(2 * SECOND);
+    let without: std::collections::BTreeSet<u64> = [1, 2].into();
+    world.sim.crash(Address(2));
+    world.event(Address(0), Event::Near(without.clone()));
+    world.event(Address(1), Event::Near(without));
+    world.run(2 * SECOND);
+    assert!(world.hosts().all(|host| host.replica.members().len() == 3));
+    world.run(3 * SECOND);
+    assert!(world.hosts().all(|host| host.replica.members() == [1, 2]));
+    // It comes back, and is one again.
+    world.sim.start(Address(2));
+    for at in [0, 1] {
+        world.event(Address(at), Event::Near((1..=3).collect()));
+    }
+    world.sim.set_faults(Faults::NONE);
+    world.heal(20 * SECOND).unwrap();
+}

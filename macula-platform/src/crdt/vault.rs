@@ -1,0 +1,380 @@
+//! What outlives the actor: the replicas of all buckets that a node holds, and those who wait for them.
+
+mod held;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Debug;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use macula_core::clock::{Clock as _, TokioClock};
+use macula_core::deadlines::Deadlines;
+use macula_core::entropy::Entropy;
+use macula_core::identity::NodeId;
+use parking_lot::{Mutex, RwLock};
+use tokio::sync::{Notify, mpsc, oneshot};
+
+use super::disk::Disk;
+use super::error::Error;
+use super::metrics;
+use super::proto::{Done, Event, Failed, Input, Level, Parts, Replica};
+use super::settings::{self, Settings, is_bucket};
+use super::state::Kinds;
+use crate::raft::media::{Folder, Medium};
+
+use held::Held;
+pub(super) use held::Lane;
+
+/// A frame on its way to another node.
+#[derive(Debug)]
+pub(super) struct Parcel {
+    pub(super) to: NodeId,
+    pub(super) bucket: Arc<str>,
+    pub(super) frame: Bytes,
+}
+
+/// What a node needs to hold buckets.
+#[derive(Debug)]
+pub struct Origin {
+    /// The node.
+    pub node: NodeId,
+    /// A number that no earlier process of the node had: milliseconds since the Unix epoch.
+    pub new_life: u64,
+    /// What is drawn from: no two processes of a realm have the same.
+    pub seed: u64,
+}
+
+/// The buckets of one node, held outside the actor that carries what they say.
+///
+/// An actor that is killed or panics comes back to the same vault, so what was written is still there.
+/// What is asked of this node alone is done on the spot, whether the actor runs or not. Clones are the
+/// same vault.
+#[derive(Clone)]
+pub(super) struct Vault(Arc<Shared>);
+
+struct Shared {
+    settings: Settings,
+    kinds: Arc<Kinds>,
+    origin: Origin,
+    disk: Option<Result<Disk, String>>,
+    buckets: RwLock<BTreeMap<Arc<str>, Arc<Held>>>,
+    near: Mutex<BTreeMap<u64, NodeId>>,
+    post: Mutex<Option<mpsc::Sender<Parcel>>>,
+    alarms: Mutex<Deadlines<Arc<str>>>,
+    bell: Notify,
+    tickets: AtomicU64,
+    lost: AtomicU64,
+    /// As which life buckets are opened.
+    life: AtomicU64,
+    /// Of the buckets that are held from the start on, those that were let go of.
+    released: Mutex<BTreeSet<Arc<str>>>,
+    seeds: Mutex<Entropy>,
+}
+
+impl Debug for Vault {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let buckets: Vec<Arc<str>> = self.0.buckets.read().keys().cloned().collect();
+        f.debug_struct("Vault").field("buckets", &buckets).finish_non_exhaustive()
+    }
+}
+
+/// The number of a node in buckets: the first 8 bytes of its name.
+#[must_use]
+pub fn number_of(node: NodeId) -> u64 {
+    let first = node.as_bytes().first_chunk().copied();
+    u64::from_be_bytes(first.unwrap_or_default())
+}
+
+/// The time now: monotonic, and of the calendar.
+fn time() -> (Instant, Duration) {
+    (TokioClock.now(), TokioClock.since_epoch())
+}
+
+impl Vault {
+    /// A vault without buckets. If there is a folder its file is opened, and looked at as a whole.
+    ///
+    /// # Errors
+    ///
+    /// [`settings::Invalid`]. A file that is damaged is told when a bucket that is kept there is used.
+    pub(super) fn new(
+        settings: Settings,
+        kinds: Kinds,
+        origin: Origin,
+    ) -> Result<Self, settings::Invalid> {
+        let medium = settings.folder.clone().map(Folder);
+        Self::on(settings, kinds, origin, medium.as_ref().map(|folder| folder as &dyn Medium))
+    }
+
+    /// A vault with another medium than a folder.
+    pub(super) fn on(
+        settings: Settings,
+        kinds: Kinds,
+        origin: Origin,
+        medium: Option<&dyn Medium>,
+    ) -> Result<Self, settings::Invalid> {
+        settings.check()?;
+        let disk = medium.map(|medium| {
+            Disk::open(medium).map_err(|error| {
+                tracing::error!(%error, "replicated types that are kept on disk are not served");
+                error.to_string()
+            })
+        });
+        let seeds = Mutex::new(Entropy::from_seed(origin.seed));
+        let life = AtomicU64::new(origin.new_life);
+        Ok(Self(Arc::new(Shared {
+            settings,
+            kinds: Arc::new(kinds),
+            origin,
+            disk,
+            buckets: RwLock::default(),
+            near: Mutex::default(),
+            post: Mutex::default(),
+            alarms: Mutex::default(),
+            bell: Notify::new(),
+            tickets: AtomicU64::new(0),
+            lost: AtomicU64::new(0),
+            life,
+            released: Mutex::default(),
+            seeds,
+        })))
+    }
+
+    pub(super) fn settings(&self) -> &Settings {
+        &self.0.settings
+    }
+
+    /// The buckets that are held.
+    pub(super) fn buckets(&self) -> Vec<Arc<str>> {
+        self.0.buckets.read().keys().cloned().collect()
+    }
+
+    pub(super) fn held(&self, bucket: &str) -> Option<Arc<Held>> {
+        self.0.buckets.read().get(bucket).cloned()
+    }
+
+    /// Holds a bucket from now on, with what it has on disk if it is kept there.
+    pub(super) async fn hold(&self, bucket: &Arc<str>) -> Result<Arc<Held>, Error> {
+        if let Some(held) = self.held(bucket) {
+            return Ok(held);
+        }
+        if !is_bucket(bucket) {
+            return Err(Error::NoBucket { key: Arc::clone(bucket) });
+        }
+        if !self.0.settings.is_durable(bucket) {
+            return self.open(bucket);
+        }
+        let (vault, name) = (self.clone(), Arc::clone(bucket));
+        let opened = tokio::task::spawn_blocking(move || vault.open(&name)).await;
+        opened.unwrap_or(Err(Error::NoAnswer))
+    }
+
+    fn open(&self, bucket: &Arc<str>) -> Result<Arc<Held>, Error> {
+        let closed = |why: String| Error::Closed { bucket: Arc::clone(bucket), why };
+        let mut buckets = self.0.buckets.write();
+        if let Some(held) = buckets.get(bucket) {
+            return Ok(Arc::clone(held));
+        }
+        let buckets_max = self.0.settings.buckets_max;
+        if buckets.len() >= buckets_max {
+            return Err(Error::BucketsMax { bucket: Arc::clone(bucket), buckets_max });
+        }
+        let disk = if self.0.settings.is_durable(bucket) {
+            let disk = self.0.disk.as_ref().ok_or_else(|| closed("there is no disk".to_owned()))?;
+            Some(disk.as_ref().map_err(|why| closed(why.clone()))?.clone())
+        } else {
+            None
+        };
+        let saved = disk.as_ref().map(|disk| disk.load(bucket)).transpose();
+        let saved = saved.map_err(|error| {
+            tracing::error!(%error, bucket = &**bucket, "the bucket is not served");
+            closed(error.to_string())
+        })?;
+        let parts = Parts {
+            config: self.0.settings.bucket,
+            kinds: Arc::clone(&self.0.kinds),
+            node: number_of(self.0.origin.node),
+            life: self.0.life.load(Ordering::Relaxed),
+            seed: self.0.seeds.lock().next_u64(),
+            saved,
+        };
+        let replica = Replica::new(parts).map_err(|error| closed(error.to_string()))?;
+        let changes_len_max = self.0.settings.changes_len_max;
+        let held = Arc::new(Held::new(Arc::clone(bucket), replica, disk, changes_len_max));
+        buckets.insert(Arc::clone(bucket), Arc::clone(&held));
+        drop(buckets);
+        self.0.released.lock().remove(bucket);
+        let near = self.0.near.lock().keys().copied().collect();
+        self.tell(&held, Event::Near(near));
+        Ok(held)
+    }
+
+    /// Holds a bucket no more, once enough others have what was written here. What it had on disk goes.
+    pub(super) async fn release(
+        &self,
+        bucket: &Arc<str>,
+        level: Level,
+        within: Duration,
+    ) -> Result<(), Error> {
+        let Some(held) = self.held(bucket) else { return Ok(()) };
+        self.ask(&held, within, |ticket| Event::Leave { ticket, level, within }).await?;
+        held.close("it is being let go of".to_owned());
+        held.erase().await?;
+        // It may be held again, and must not write then as the one that it was.
+        let wall_ms = u64::try_from(TokioClock.since_epoch().as_millis()).unwrap_or(u64::MAX);
+        let before = self.0.life.fetch_add(1, Ordering::Relaxed);
+        self.0.life.fetch_max(wall_ms.max(before.saturating_add(1)), Ordering::Relaxed);
+        if self.0.settings.hold.iter().any(|name| **name == **bucket) {
+            self.0.released.lock().insert(Arc::clone(bucket));
+        }
+        self.0.buckets.write().remove(bucket);
+        metrics::forget(bucket);
+        Ok(())
+    }
+
+    /// The buckets that the node is to hold without being asked to.
+    pub(super) fn to_hold(&self) -> Vec<Arc<str>> {
+        let released = self.0.released.lock();
+        let names = self.0.settings.hold.iter().map(|name| Arc::from(name.as_str()));
+        names.filter(|name| !released.contains(name)).collect()
+    }
+
+    /// A node takes no frames.
+    pub(super) fn declined(&self, node: NodeId, bucket: &str) {
+        if let Some(held) = self.held(bucket) {
+            self.tell(&held, Event::Declined(number_of(node)));
+        }
+    }
+
+    /// These nodes are in reach now.
+    pub(super) fn set_near(&self, nodes: &BTreeSet<NodeId>) {
+        let near: BTreeMap<u64, NodeId> =
+            nodes.iter().map(|node| (number_of(*node), *node)).collect();
+        let numbers: BTreeSet<u64> = near.keys().copied().collect();
+        *self.0.near.lock() = near;
+        let all: Vec<Arc<Held>> = self.0.buckets.read().values().cloned().collect();
+        for held in all {
+            self.tell(&held, Event::Near(numbers.clone()));
+        }
+    }
+
+    /// Tells a replica that something has happened.
+    pub(super) fn tell(&self, held: &Arc<Held>, event: Event) {
+        let (now, wall) = time();
+        held.handle(self, now, Input { wall, event }, None);
+    }
+
+    /// Takes a frame of another node. Says whether the bucket is held here.
+    pub(super) fn receive(&self, from: NodeId, bucket: &str, frame: Bytes) -> bool {
+        let held = self.held(bucket);
+        if let Some(held) = &held {
+            self.tell(held, Event::Frame { from: number_of(from), frame });
+        }
+        held.is_some()
+    }
+
+    /// Asks a replica for something that has an end.
+    pub(super) async fn ask(
+        &self,
+        held: &Arc<Held>,
+        within: Duration,
+        event: impl FnOnce(u64) -> Event,
+    ) -> Result<Done, Error> {
+        let ticket = self.0.tickets.fetch_add(1, Ordering::Relaxed);
+        let (now, wall) = time();
+        let input = Input { wall, event: event(ticket) };
+        let Some(waiting) = held.handle(self, now, input, Some(ticket)) else {
+            return Err(held.why_closed());
+        };
+        let waiting = match waiting {
+            Asked::Ended(result) => return Ok(result?),
+            Asked::Waits(waiting) => waiting,
+        };
+        let _cancel = Cancel { vault: self, held, ticket };
+        // The replica says itself that it is late, unless nobody wakes it.
+        match tokio::time::timeout(within + PATIENCE, waiting).await {
+            Ok(Ok(result)) => Ok(result?),
+            Ok(Err(_gone)) => Err(held.why_closed()),
+            Err(_late) => Err(Error::NoAnswer),
+        }
+    }
+
+    /// A new life of the actor takes what is to be sent from now on.
+    pub(super) fn connect(&self, post: mpsc::Sender<Parcel>) {
+        *self.0.post.lock() = Some(post);
+    }
+
+    /// Puts a frame into the post. Without an actor, or if the post is full, it is lost.
+    fn send(&self, to: u64, bucket: &Arc<str>, frame: Bytes) {
+        let to = self.0.near.lock().get(&to).copied();
+        let post = self.0.post.lock();
+        let taken = to.zip(post.as_ref()).is_some_and(|(to, post)| {
+            post.try_send(Parcel { to, bucket: Arc::clone(bucket), frame }).is_ok()
+        });
+        if !taken {
+            self.lose();
+        }
+    }
+
+    pub(super) fn lose(&self) {
+        self.0.lost.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many frames were lost before they were sent.
+    pub(super) fn lost(&self) -> u64 {
+        self.0.lost.load(Ordering::Relaxed)
+    }
+
+    /// Has a replica woken at some time.
+    fn set_alarm(&self, bucket: &Arc<str>, at: Instant) {
+        let mut alarms = self.0.alarms.lock();
+        let is_first = alarms.next().is_none_or(|(first, _)| at < first);
+        alarms.set(Arc::clone(bucket), at);
+        if is_first {
+            self.0.bell.notify_one();
+        }
+    }
+
+    /// When the next replica is to be woken.
+    pub(super) fn next_alarm(&self) -> Option<Instant> {
+        self.0.alarms.lock().next().map(|(at, _)| at)
+    }
+
+    /// Waits until [`next_alarm`](Self::next_alarm) is sooner than before.
+    pub(super) async fn rung(&self) {
+        self.0.bell.notified().await;
+    }
+
+    /// Wakes one replica that is due. Says whether there was one.
+    pub(super) fn wake(&self) -> bool {
+        let (now, _) = time();
+        let Some(bucket) = self.0.alarms.lock().due(now) else { return false };
+        if let Some(held) = self.held(&bucket) {
+            held.wake(self, now);
+        }
+        true
+    }
+}
+
+/// How much longer than a replica says itself its answer is waited for.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// What came of asking a replica.
+pub(super) enum Asked {
+    Ended(Result<Done, Failed>),
+    Waits(oneshot::Receiver<Result<Done, Failed>>),
+}
+
+/// Nobody waits any more once it is dropped.
+struct Cancel<'a> {
+    vault: &'a Vault,
+    held: &'a Arc<Held>,
+    ticket: u64,
+}
+
+impl Drop for Cancel<'_> {
+    fn drop(&mut self) {
+        self.vault.tell(self.held, Event::Cancel(self.ticket));
+    }
+}

@@ -1,0 +1,180 @@
+//! Changes of who the members are, and of who leads.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use openraft::{ChangeMembers, EmptyNode};
+use serde::{Deserialize, Serialize};
+
+use super::elector;
+use super::machine::Replicated;
+use super::member::{Member, ProposeError, declined};
+use super::timer;
+use super::types::MemberId;
+use super::wire::Ask;
+
+/// How long a member may take to say that it stands, and how soon it is asked again.
+const STAND_WITHIN: Duration = Duration::from_millis(50);
+
+/// Who is in a group.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Members {
+    /// Who votes.
+    pub voters: BTreeSet<MemberId>,
+    /// Who listens.
+    pub learners: BTreeSet<MemberId>,
+    /// Whether a change of the voters is not complete: `voters` are those after it.
+    pub is_changing: bool,
+}
+
+/// Has a leader say that it is there again.
+struct Quiet<'a, R: Replicated>(&'a Member<R>);
+
+impl<R: Replicated> Drop for Quiet<'_, R> {
+    fn drop(&mut self) {
+        self.0.driving.tell(elector::Input::Quiet(false));
+        *self.0.leaving_to.lock() = None;
+    }
+}
+
+impl<R: Replicated> Member<R> {
+    /// Who is in the group, as far as this member knows.
+    #[must_use]
+    pub fn members(&self) -> Members {
+        let metrics = self.raft.server_metrics();
+        let known = std::sync::Arc::clone(&metrics.borrow().membership_config);
+        let membership = known.membership();
+        let groups = membership.get_joint_config();
+        Members {
+            voters: groups.last().cloned().unwrap_or_default(),
+            learners: membership.learner_ids().collect(),
+            is_changing: groups.len() > 1,
+        }
+    }
+
+    /// Whether this member votes or listens in a group, as far as it knows.
+    #[must_use]
+    pub fn is_in_group(&self) -> bool {
+        let metrics = self.raft.server_metrics();
+        let known = std::sync::Arc::clone(&metrics.borrow().membership_config);
+        known.nodes().any(|(member, _)| *member == self.own)
+    }
+
+    /// Takes members in that listen, and waits until they have nearly all.
+    ///
+    /// # Errors
+    ///
+    /// [`ProposeError`].
+    pub async fn add_learner(&self, member: MemberId) -> Result<(), ProposeError> {
+        self.is_to_change()?;
+        let added = self.raft.add_learner(member, EmptyNode {}, true).await;
+        added.map(drop).map_err(declined)
+    }
+
+    /// Lets a member go that listens.
+    ///
+    /// # Errors
+    ///
+    /// [`ProposeError`].
+    pub async fn remove_learner(&self, member: MemberId) -> Result<(), ProposeError> {
+        self.is_to_change()?;
+        let change = ChangeMembers::RemoveNodes(BTreeSet::from([member]));
+        self.raft.change_membership(change, false).await.map(drop).map_err(declined)
+    }
+
+    /// Has these members vote, and nobody else. The caller makes one change after the other, and does
+    /// not go away before the end: a change that was left is half done until the next one.
+    ///
+    /// # Errors
+    ///
+    /// [`ProposeError`].
+    pub async fn set_voters(
+        &self,
+        voters: impl IntoIterator<Item = MemberId>,
+    ) -> Result<(), ProposeError> {
+        self.is_to_change()?;
+        let voters: BTreeSet<MemberId> = voters.into_iter().collect();
+        self.raft.change_membership(voters, false).await.map(drop).map_err(declined)
+    }
+
+    /// A leader that is let go leads on for a moment, in which openraft does not expect it to change anything.
+    fn is_to_change(&self) -> Result<(), ProposeError> {
+        let leader = self.leader();
+        if leader == Some(self.own) && !self.is_in_group() {
+            return Err(ProposeError::NotLeader { leader: None });
+        }
+        Ok(())
+    }
+
+    /// Has another voter lead. Nothing is proposed meanwhile; and as the other one need not wait for
+    /// the lease, this member has none any more for as long as it leads on if that fails.
+    ///
+    /// # Errors
+    ///
+    /// [`ProposeError::NotLeader`] if this member does not lead, or somebody else leads at the end,
+    /// [`ProposeError::Membership`] if the other one does not vote, or has not come to lead in time.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped the other one may come to lead all the same.
+    pub async fn transfer(&self, to: MemberId, within: Duration) -> Result<(), ProposeError> {
+        if self.leader() != Some(self.own) {
+            return Err(ProposeError::NotLeader { leader: self.leader() });
+        }
+        if to == self.own {
+            return Ok(());
+        }
+        if !self.members().voters.contains(&to) {
+            return Err(ProposeError::Membership(format!("{to} does not vote")));
+        }
+        let until = timer::now() + within;
+        let vote = self.vote();
+        self.acks.lock().give_up(vote);
+        *self.leaving_to.lock() = Some(to);
+        let _quiet = Quiet(self);
+        self.driving.tell(elector::Input::Quiet(true));
+        let mut metrics = self.raft.server_metrics();
+        while timer::now() < until {
+            let (vote_now, leader) = {
+                let metrics = metrics.borrow_and_update();
+                (metrics.vote, metrics.current_leader)
+            };
+            match leader {
+                Some(leader) if leader == to => return Ok(()),
+                Some(leader) if leader != self.own || vote_now != vote => {
+                    return Err(ProposeError::NotLeader { leader: Some(leader) });
+                }
+                // It may have stood in vain, because others heard this one a moment ago.
+                None => drop(self.network.to(to).ask(Ask::Stand(vote), STAND_WITHIN).await),
+                Some(_) if self.has_all(to) => {
+                    // Whether it stands is seen by its leading.
+                    drop(self.network.to(to).ask(Ask::Stand(vote), STAND_WITHIN).await);
+                }
+                Some(_) => {}
+            }
+            if let Ok(Err(_ended)) = tokio::time::timeout(STAND_WITHIN, metrics.changed()).await {
+                return Err(ProposeError::Failed("it has ended".to_owned()));
+            }
+        }
+        Err(ProposeError::Membership(format!("{to} has not come to lead in time")))
+    }
+
+    /// Whether a member has all that this one, its leader, has.
+    fn has_all(&self, member: MemberId) -> bool {
+        let metrics = self.raft.data_metrics();
+        let metrics = metrics.borrow();
+        let theirs = metrics.replication.as_ref().and_then(|all| all.get(&member).copied());
+        theirs.flatten() >= metrics.last_log
+    }
+
+    /// The voter that has most of what this one, the leader, has; none if there is no other.
+    #[must_use]
+    pub fn heir(&self) -> Option<MemberId> {
+        let voters = self.members().voters;
+        let metrics = self.raft.data_metrics();
+        let metrics = metrics.borrow();
+        let others = metrics.replication.iter().flatten();
+        let others = others.filter(|(member, _)| **member != self.own && voters.contains(member));
+        others.max_by_key(|(_, log)| **log).map(|(member, _)| *member)
+    }
+}

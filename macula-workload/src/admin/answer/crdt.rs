@@ -1,0 +1,363 @@
+//! Replicated types, for a client of the socket.
+
+mod shown;
+
+use std::time::Duration;
+
+use macula_platform::crdt::kind::Kind;
+use macula_platform::crdt::limits::Refused;
+use macula_platform::crdt::proto::Done;
+use macula_platform::crdt::tree::number_of;
+use macula_platform::crdt::types::{
+    DwFlag, EwFlag, GCounter, GSet, LwwElementSet, LwwRegister, MvRegister, OrSet,
+};
+use macula_platform::crdt::{Crdt, Crdts, Error, Failed, Key, Level, Subscription};
+use serde_json::{Value, json};
+
+use super::super::{Declined, Deed};
+use super::kv::node_of;
+use shown::value_of;
+
+/// How long the first comparison with another member is waited for, when the node has just begun to hold a
+/// bucket; and how long somebody else who holds it.
+const FIRST_WITHIN: Duration = Duration::from_secs(2);
+const ANYBODY_WITHIN: Duration = Duration::from_millis(500);
+
+/// How often it is looked for that.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// How long members are waited for when a bucket is let go of, unless it is said.
+const RELEASED_WITHIN: Duration = Duration::from_secs(30);
+
+/// The longest that members are waited for: the answer has to come before the client of the socket gives up.
+const WITHIN_MAX: Duration = Duration::from_secs(50);
+
+impl From<Error> for Declined {
+    fn from(error: Error) -> Self {
+        match error {
+            // It can never be asked for here.
+            Error::NoBucket { .. }
+            | Error::Encode { .. }
+            | Error::Failed(Failed::Refused(
+                Refused::KeyEmpty
+                | Refused::KeyTooLong { .. }
+                | Refused::ElementTooLong { .. }
+                | Refused::ValueTooLong { .. },
+            )) => Self::wrong(error),
+            _ => Self::failed(error),
+        }
+    }
+}
+
+/// How many members are to have or to say something, and how long they are waited for.
+#[derive(Debug, Clone, Copy)]
+pub(in super::super) struct Terms {
+    level: Level,
+    within: Option<Duration>,
+}
+
+impl Terms {
+    pub(super) fn read(level: &str, within_ms: Option<u64>) -> Result<Self, Declined> {
+        let number = |text: &str| text.parse().ok().filter(|number| *number > 0).map(Level::N);
+        let level = match level {
+            "local" => Some(Level::Local),
+            "majority" => Some(Level::Majority),
+            "all" => Some(Level::All),
+            text => number(text),
+        };
+        let wrong = "a level is local, majority, all, or a number of members from 1";
+        let level = level.ok_or_else(|| Declined::Wrong(wrong.to_owned()))?;
+        let within = within_ms.map(Duration::from_millis);
+        if within.is_some_and(|within| within > WITHIN_MAX) {
+            return Err(Declined::Wrong("members are waited for at most 50s".to_owned()));
+        }
+        Ok(Self { level, within })
+    }
+
+    fn of<C: Crdt, T>(self, key: Key<C, T>) -> Key<C, T> {
+        let key = key.at(self.level);
+        match self.within {
+            Some(within) => key.within(within),
+            None => key,
+        }
+    }
+}
+
+/// The bucket of a key.
+fn bucket_of(key: &str) -> Result<&str, Error> {
+    match key.split_once('/') {
+        Some((bucket, _)) if !bucket.is_empty() => Ok(bucket),
+        _ => Err(Error::NoBucket { key: key.into() }),
+    }
+}
+
+/// Why a change has no answer. What was written and not acknowledged is not to be written again.
+fn unchanged(error: Error) -> Declined {
+    match error {
+        Error::Failed(Failed::NotReached { .. }) => Declined::Failed(format!(
+            "{error}; it is written here and goes on to the others, so do not do it again"
+        )),
+        error => error.into(),
+    }
+}
+
+/// Holds a bucket. If that is new, what the others have is waited for.
+async fn hold(crdts: &Crdts, bucket: &str) -> Result<(), Error> {
+    let is_new = crdts.buckets().iter().all(|held| **held != *bucket);
+    crdts.hold(bucket).await?;
+    if !is_new {
+        return Ok(());
+    }
+    let mut waited = Duration::ZERO;
+    while waited < FIRST_WITHIN {
+        let stats = crdts.stats(bucket).await?;
+        if stats.compared > 0 || (stats.in_touch == 0 && waited >= ANYBODY_WITHIN) {
+            return Ok(());
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+        waited += LOOK_EVERY;
+    }
+    Ok(())
+}
+
+/// Of which types there is something under a key.
+async fn kinds_of(crdts: &Crdts, key: &str) -> Result<Vec<Kind>, Error> {
+    let keys = crdts.keys(bucket_of(key)?, key).await?;
+    Ok(keys.into_iter().filter(|(other, _)| **other == *key).map(|(_, kind)| kind).collect())
+}
+
+/// What a key has, of each type for which it is used: more than one only after two have used it at one time.
+pub(super) async fn get(crdts: &Crdts, key: &str, terms: Terms) -> Result<Value, Declined> {
+    hold(crdts, bucket_of(key)?).await?;
+    // Whatever its type, the members are asked.
+    match terms.of(crdts.key::<EwFlag, ()>(key)).read(|_flag| ()).await {
+        Ok(()) | Err(Error::Failed(Failed::Refused(Refused::OtherKind { .. }))) => {}
+        Err(error) => return Err(error.into()),
+    }
+    let mut found = Vec::new();
+    for kind in kinds_of(crdts, key).await? {
+        let value = value_of(crdts, key, &kind).await?;
+        found.push(json!({ "type": kind.as_str(), "value": value }));
+    }
+    Ok(json!({ "key": key, "found": found }))
+}
+
+/// The keys of a bucket, with their types; or the buckets, with how full they are.
+pub(super) async fn keys(
+    crdts: &Crdts,
+    bucket: Option<String>,
+    prefix: &str,
+) -> Result<Value, Declined> {
+    let Some(bucket) = bucket else {
+        let mut rows = Vec::new();
+        for bucket in crdts.buckets() {
+            let stats = crdts.stats(&bucket).await?;
+            rows.push(json!({
+                "bucket": &*bucket, "keys": stats.keys, "members": stats.members,
+                "in_touch": stats.in_touch,
+            }));
+        }
+        return Ok(json!({ "buckets": rows }));
+    };
+    hold(crdts, &bucket).await?;
+    let keys = crdts.keys(&bucket, prefix).await?;
+    let row = |(key, kind): (_, Kind)| {
+        let key: std::sync::Arc<str> = key;
+        json!({ "key": &*key, "type": kind.as_str() })
+    };
+    Ok(json!({ "keys": keys.into_iter().map(row).collect::<Vec<_>>() }))
+}
+
+impl Deed {
+    /// The types that can do it. The first is taken if nothing says which.
+    const fn kinds(&self) -> &'static [&'static str] {
+        match self {
+            Self::Count { .. } => &["pn-counter", "g-counter"],
+            Self::Add { .. } => &["or-set", "g-set", "lww-element-set"],
+            Self::Set { .. } => &["lww-register", "mv-register", "ew-flag", "dw-flag"],
+            Self::Take { .. } => &["or-set", "lww-element-set"],
+            Self::Remove {} => &[],
+        }
+    }
+
+    /// Which of them it is: the one that was said, or what is there.
+    fn kind(&self, said: Option<&str>, there: &[Kind]) -> Result<&'static str, Declined> {
+        let kinds = self.kinds();
+        let known = |name: &str| kinds.iter().find(|kind| **kind == name).copied();
+        let (name, there) = match (said, there.first()) {
+            (Some(name), _) => (name, false),
+            (None, Some(kind)) => (kind.as_str(), true),
+            (None, None) => (kinds.first().copied().unwrap_or_default(), false),
+        };
+        known(name).ok_or_else(|| match there {
+            true => Declined::Failed(format!(
+                "the key is a {name}, and what was asked can be done to {}",
+                kinds.join(", ")
+            )),
+            false => Declined::Wrong(format!("a type is here one of {}", kinds.join(", "))),
+        })
+    }
+}
+
+/// Changes a key, and says how many members have that, and whether there was what was to be removed.
+pub(super) async fn update(
+    crdts: &Crdts,
+    (key, said): (&str, Option<&str>),
+    deed: Deed,
+    terms: Terms,
+) -> Result<Value, Declined> {
+    hold(crdts, bucket_of(key)?).await?;
+    let there = kinds_of(crdts, key).await?;
+    let was_there = match &deed {
+        Deed::Remove {} => Some(!there.is_empty()),
+        Deed::Take { value } => Some(has(crdts, key, &there, value).await?),
+        Deed::Count { .. } | Deed::Add { .. } | Deed::Set { .. } => None,
+    };
+    if let Deed::Remove {} = deed {
+        let done = terms.of(crdts.key::<EwFlag, ()>(key)).remove().await;
+        return Ok(told(&done.map_err(unchanged)?, was_there));
+    }
+    let kind = deed.kind(said, &there)?;
+    let keys = Keys { crdts, key, terms };
+    let done = match deed {
+        Deed::Count { by } => keys.count(kind, by).await?,
+        Deed::Add { value } => keys.add(kind, &value).await.map_err(unchanged)?,
+        Deed::Set { value } => keys.set(kind, &value).await?,
+        Deed::Take { value } => keys.take(kind, &value).await.map_err(unchanged)?,
+        Deed::Remove {} => return Err(Declined::wrong("it is no change of a value")),
+    };
+    Ok(told(&done, was_there))
+}
+
+/// Lets go of a bucket.
+pub(super) async fn release(crdts: &Crdts, bucket: &str, terms: Terms) -> Result<Value, Declined> {
+    let was_held = crdts.buckets().iter().any(|held| **held == *bucket);
+    crdts.release(bucket, terms.level, terms.within.unwrap_or(RELEASED_WITHIN)).await?;
+    Ok(json!({ "bucket": bucket, "was_held": was_held }))
+}
+
+/// Gives up a member of a bucket.
+pub(super) async fn retire(crdts: &Crdts, bucket: &str, node: &str) -> Result<Value, Declined> {
+    let number = number_of(node_of(node)?);
+    hold(crdts, bucket).await?;
+    let was_member = crdts.members(bucket).await?.contains(&number);
+    crdts.retire(bucket, number).await?;
+    let members = crdts.members(bucket).await?;
+    if members.contains(&number) {
+        return Err(Declined::wrong("no node gives itself up: it can let go of the bucket"));
+    }
+    Ok(json!({ "bucket": bucket, "was_member": was_member, "members": members.len() }))
+}
+
+fn told(done: &Done, was_there: Option<bool>) -> Value {
+    let Done { reached, members, .. } = done;
+    match was_there {
+        Some(was_there) => {
+            json!({ "reached": reached, "members": members, "was_there": was_there })
+        }
+        None => json!({ "reached": reached, "members": members }),
+    }
+}
+
+/// Whether a set has an element.
+async fn has(crdts: &Crdts, key: &str, there: &[Kind], value: &Value) -> Result<bool, Error> {
+    match there.first().map(Kind::as_str) {
+        Some("or-set") => crdts.or_set(key).contains(value).await,
+        Some("lww-element-set") => crdts.lww_set(key).contains(value).await,
+        _ => Ok(false),
+    }
+}
+
+/// A key, whatever its type.
+struct Keys<'a> {
+    crdts: &'a Crdts,
+    key: &'a str,
+    terms: Terms,
+}
+
+impl Keys<'_> {
+    fn of<C: Crdt>(&self) -> Key<C, Value> {
+        self.terms.of(self.crdts.key(self.key))
+    }
+
+    async fn count(&self, kind: &str, by: i64) -> Result<Done, Declined> {
+        if kind == "pn-counter" {
+            let counted = self.terms.of(self.crdts.counter(self.key)).count(by).await;
+            return counted.map_err(unchanged);
+        }
+        let grown = u64::try_from(by);
+        let by = grown.map_err(|_less| Declined::wrong("a g-counter does not shrink"))?;
+        let key = self.of::<GCounter>();
+        key.update(move |counter, write| counter.increment(by, write)).await.map_err(unchanged)
+    }
+
+    async fn add(&self, kind: &str, value: &Value) -> Result<Done, Error> {
+        match kind {
+            "g-set" => self.of::<GSet>().add(value).await,
+            "lww-element-set" => self.of::<LwwElementSet>().add(value).await,
+            _ => self.of::<OrSet>().add(value).await,
+        }
+    }
+
+    async fn take(&self, kind: &str, value: &Value) -> Result<Done, Error> {
+        match kind {
+            "lww-element-set" => self.of::<LwwElementSet>().take(value).await,
+            _ => self.of::<OrSet>().take(value).await,
+        }
+    }
+
+    async fn set(&self, kind: &str, value: &Value) -> Result<Done, Declined> {
+        match kind {
+            "mv-register" => return self.of::<MvRegister>().set(value).await.map_err(unchanged),
+            "lww-register" => return self.of::<LwwRegister>().set(value).await.map_err(unchanged),
+            _ => {}
+        }
+        let on = match value {
+            Value::Bool(on) => Some(*on),
+            value => value.as_str().and_then(|text| text.parse().ok()),
+        };
+        let on = on.ok_or_else(|| Declined::wrong("a flag is true or false"))?;
+        let done = match (kind, on) {
+            ("dw-flag", true) => self.of::<DwFlag>().update(|flag, _| Ok(flag.enable())).await,
+            ("dw-flag", false) => self.of::<DwFlag>().update(DwFlag::disable).await,
+            (_, true) => self.of::<EwFlag>().update(EwFlag::enable).await,
+            (_, false) => self.of::<EwFlag>().update(|flag, _| Ok(flag.disable())).await,
+        };
+        done.map_err(unchanged)
+    }
+}
+
+/// What a client follows.
+#[derive(Debug)]
+pub(in super::super) struct Changes {
+    crdts: Crdts,
+    subscription: Subscription,
+}
+
+/// Watches the keys of a bucket that begin with a prefix, and says which.
+pub(in super::super) async fn watch(
+    crdts: &Crdts,
+    bucket: String,
+    prefix: String,
+) -> Result<(Value, Changes), Declined> {
+    hold(crdts, &bucket).await?;
+    let subscription = crdts.subscribe(&bucket, &prefix).await?;
+    let changes = Changes { crdts: crdts.clone(), subscription };
+    Ok((json!({ "bucket": bucket, "prefix": prefix }), changes))
+}
+
+impl Changes {
+    /// The next key that has changed, with what it has by now; none if the bucket is not served any more.
+    pub(in super::super) async fn next(&mut self) -> Option<Result<Value, Declined>> {
+        let delivery = self.subscription.next().await?;
+        let (key, kind) = (&delivery.change.key, delivery.change.delta.state.kind());
+        let value = match value_of(&self.crdts, key, &kind).await {
+            Ok(value) => value,
+            Err(error) => return Some(Err(error.into())),
+        };
+        let (is_local, lost) = (delivery.is_local, delivery.lost);
+        Some(Ok(json!({
+            "key": &**key, "type": kind.as_str(), "value": value, "local": is_local, "lost": lost,
+        })))
+    }
+}

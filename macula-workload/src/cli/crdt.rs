@@ -1,0 +1,334 @@
+//! `macula crdt`: state that every node may write and that converges, through a node that runs.
+
+use std::time::Duration;
+
+use anyhow::anyhow;
+use macula_workload::admin::{Deed, Request};
+use serde_json::Value;
+
+use super::Failure;
+use super::ask::{Whom, ask, fields, list, table, tell};
+use super::follow::{Told, follow};
+
+/// How many members have to have or to say something, and how long they are waited for.
+#[derive(Debug, Clone, clap::Args)]
+pub(super) struct Terms {
+    /// How many members have to be reached: local, majority, all, or a number.
+    #[arg(long, default_value = "local", value_parser = level)]
+    level: String,
+    /// How long they are waited for, 50s at most. Without it, as long as the node is configured to.
+    #[arg(long, value_name = "DURATION", value_parser = within)]
+    within: Option<Duration>,
+}
+
+/// A value or element.
+#[derive(Debug, Clone, clap::Args)]
+pub(super) struct Said {
+    /// The value, as text.
+    #[arg(value_name = "VALUE")]
+    value: String,
+    /// The value is JSON, and no text.
+    #[arg(long)]
+    parse: bool,
+}
+
+#[derive(Debug, clap::Subcommand)]
+pub(super) enum CrdtCommand {
+    /// Print what a key has. Fails if it is not there.
+    ///
+    /// A key is `bucket/rest`. A node that is asked for a bucket that it did not hold holds it from then on.
+    Get {
+        /// The key.
+        #[arg(value_name = "KEY")]
+        key: String,
+        #[command(flatten)]
+        terms: Terms,
+        #[command(flatten)]
+        whom: Whom,
+    },
+    /// Print the keys of a bucket with their types; without a bucket, those that the node holds.
+    Keys {
+        /// The bucket.
+        #[arg(value_name = "BUCKET")]
+        bucket: Option<String>,
+        /// Only keys that begin so. The bucket's name is a part of a key.
+        #[arg(long, default_value = "", requires = "bucket")]
+        prefix: String,
+        #[command(flatten)]
+        whom: Whom,
+    },
+    /// Print the keys of a bucket that change, with what they have by then.
+    ///
+    /// It goes on until it is ended, or there are as many changes as --count says.
+    Watch {
+        /// The bucket.
+        #[arg(value_name = "BUCKET")]
+        bucket: String,
+        /// Only keys that begin so.
+        #[arg(long, default_value = "")]
+        prefix: String,
+        /// End after so many changes.
+        #[arg(long, value_name = "CHANGES", value_parser = clap::value_parser!(u64).range(1..))]
+        count: Option<u64>,
+        #[command(flatten)]
+        whom: Whom,
+    },
+    /// Count, forwards or backwards.
+    Inc {
+        /// The key of the counter.
+        #[arg(value_name = "KEY")]
+        key: String,
+        /// How much.
+        #[arg(value_name = "BY", default_value_t = 1, allow_negative_numbers = true)]
+        by: i64,
+        /// The type, if there is nothing yet.
+        #[arg(long = "type", value_name = "TYPE", value_parser = ["pn-counter", "g-counter"])]
+        kind: Option<String>,
+        #[command(flatten)]
+        terms: Terms,
+        #[command(flatten)]
+        whom: Whom,
+    },
+    /// Add an element to a set.
+    Add {
+        /// The key of the set.
+        #[arg(value_name = "KEY")]
+        key: String,
+        #[command(flatten)]
+        said: Said,
+        /// The type, if there is nothing yet.
+        #[arg(long = "type", value_name = "TYPE",
+              value_parser = ["or-set", "g-set", "lww-element-set"])]
+        kind: Option<String>,
+        #[command(flatten)]
+        terms: Terms,
+        #[command(flatten)]
+        whom: Whom,
+    },
+    /// Give a register or a flag a value.
+    Set {
+        /// The key of the register.
+        #[arg(value_name = "KEY")]
+        key: String,
+        #[command(flatten)]
+        said: Said,
+        /// The type, if there is nothing yet.
+        #[arg(long = "type", value_name = "TYPE",
+              value_parser = ["lww-register", "mv-register", "ew-flag", "dw-flag"])]
+        kind: Option<String>,
+        #[command(flatten)]
+        terms: Terms,
+        #[command(flatten)]
+        whom: Whom,
+    },
+    /// Remove an element from a set, or a key. Fails if it was not there.
+    Remove {
+        /// The key.
+        #[arg(value_name = "KEY")]
+        key: String,
+        /// The element, as text. Without it, the whole key.
+        #[arg(value_name = "VALUE")]
+        value: Option<String>,
+        /// The element is JSON, and no text.
+        #[arg(long, requires = "value")]
+        parse: bool,
+        #[command(flatten)]
+        terms: Terms,
+        #[command(flatten)]
+        whom: Whom,
+    },
+    /// Have the node let go of a bucket, once enough members have all that it has. Fails if the node does
+    /// not hold it.
+    Release {
+        /// The bucket.
+        #[arg(value_name = "BUCKET")]
+        bucket: String,
+        /// How many members are to have it, the node among them: majority, all, a number, or local if it
+        /// does not matter. At least one other has to, but at local.
+        #[arg(long, default_value = "majority", value_parser = level)]
+        level: String,
+        /// How long they are waited for, 50s at most; 30s if it is not said.
+        #[arg(long, value_name = "DURATION", value_parser = within)]
+        within: Option<Duration>,
+        #[command(flatten)]
+        whom: Whom,
+    },
+    /// Give up a member of a bucket that does not come back, so that nobody waits for it. Fails if it is no
+    /// member. If it does come back it begins anew, with what it alone had written.
+    Retire {
+        /// The bucket.
+        #[arg(value_name = "BUCKET")]
+        bucket: String,
+        /// The member.
+        #[arg(value_name = "NODE_ID")]
+        node: String,
+        #[command(flatten)]
+        whom: Whom,
+    },
+}
+
+/// The longest wait: the answer has to come before the client of the socket gives up.
+const WITHIN_MAX: Duration = Duration::from_secs(50);
+
+fn within(text: &str) -> Result<Duration, String> {
+    let span = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    if span <= WITHIN_MAX { Ok(span) } else { Err("it is at most 50s".to_owned()) }
+}
+
+fn level(text: &str) -> Result<String, String> {
+    let is_word = ["local", "majority", "all"].contains(&text);
+    if is_word || text.parse::<u32>().is_ok_and(|number| number > 0) {
+        return Ok(text.to_owned());
+    }
+    Err("it is local, majority, all, or a number of members from 1".to_owned())
+}
+
+fn millis(span: Option<Duration>) -> Option<u64> {
+    span.map(|span| u64::try_from(span.as_millis()).unwrap_or(u64::MAX))
+}
+
+impl Terms {
+    fn within_ms(&self) -> Option<u64> {
+        millis(self.within)
+    }
+}
+
+/// A value as it was said.
+fn value(text: &str, parse: bool) -> Result<Value, Failure> {
+    if !parse {
+        return Ok(text.into());
+    }
+    let value = serde_json::from_str(text);
+    value.map_err(|error| Failure::Usage(anyhow!("{text:?} is no JSON: {error}")))
+}
+
+impl Said {
+    fn value(&self) -> Result<Value, Failure> {
+        value(&self.value, self.parse)
+    }
+}
+
+pub(super) fn run(command: &CrdtCommand) -> Result<(), Failure> {
+    match command {
+        CrdtCommand::Get { key, terms, whom } => get(key, terms, whom),
+        CrdtCommand::Keys { bucket, prefix, whom } => {
+            let (bucket, prefix) = (bucket.clone(), prefix.clone());
+            let found = ask(whom, &Request::CrdtKeys { bucket, prefix })?;
+            tell(whom, &found, || match found.get("buckets") {
+                Some(_) => {
+                    table(&["bucket", "keys", "members", "in_touch"], list(&found, "buckets"))
+                }
+                None => table(&["key", "type"], list(&found, "keys")),
+            })
+        }
+        CrdtCommand::Watch { bucket, prefix, count, whom } => {
+            let (bucket, prefix) = (bucket.clone(), prefix.clone());
+            let asked = Request::CrdtWatch { bucket, prefix };
+            follow(whom, &asked, *count, |change| Told::Counts(line(change)))
+        }
+        CrdtCommand::Inc { key, by, kind, terms, whom } => {
+            update((key, kind.as_ref()), Deed::Count { by: *by }, terms, whom)
+        }
+        CrdtCommand::Add { key, said, kind, terms, whom } => {
+            update((key, kind.as_ref()), Deed::Add { value: said.value()? }, terms, whom)
+        }
+        CrdtCommand::Set { key, said, kind, terms, whom } => {
+            update((key, kind.as_ref()), Deed::Set { value: said.value()? }, terms, whom)
+        }
+        CrdtCommand::Remove { key, value: element, parse, terms, whom } => {
+            let deed = match element {
+                Some(text) => Deed::Take { value: value(text, *parse)? },
+                None => Deed::Remove {},
+            };
+            update((key, None), deed, terms, whom)
+        }
+        CrdtCommand::Release { bucket, level, within, whom } => {
+            let (bucket, level) = (bucket.clone(), level.clone());
+            let asked = Request::CrdtRelease { bucket, level, within_ms: millis(*within) };
+            expect(&asked, "was_held", "the node does not hold the bucket", whom)
+        }
+        CrdtCommand::Retire { bucket, node, whom } => {
+            let asked = Request::CrdtRetire { bucket: bucket.clone(), node: node.clone() };
+            expect(&asked, "was_member", "it is no member of the bucket", whom)
+        }
+    }
+}
+
+/// Asks for something, and fails if it was not so before.
+fn expect(asked: &Request, was: &str, otherwise: &'static str, whom: &Whom) -> Result<(), Failure> {
+    let told = ask(whom, asked)?;
+    tell(whom, &told, || fields(&told))?;
+    match told.get(was).and_then(Value::as_bool) {
+        Some(false) => Err(Failure::Ran(anyhow!(otherwise))),
+        _ => Ok(()),
+    }
+}
+
+fn get(key: &str, terms: &Terms, whom: &Whom) -> Result<(), Failure> {
+    let (level, within_ms) = (terms.level.clone(), terms.within_ms());
+    let found = ask(whom, &Request::CrdtGet { key: key.to_owned(), level, within_ms })?;
+    if list(&found, "found").is_empty() {
+        return Err(Failure::Ran(anyhow!("there is no key {key:?}")));
+    }
+    tell(whom, &found, || {
+        let lines = list(&found, "found").iter().map(|one| text(one.get("value")));
+        lines.collect::<Vec<_>>().join("\n")
+    })
+}
+
+/// A value as people read it: an element a line.
+fn text(value: Option<&Value>) -> String {
+    match value {
+        None | Some(Value::Null) => "-".to_owned(),
+        Some(Value::String(text)) => text.clone(),
+        Some(Value::Array(all)) => {
+            all.iter().map(|one| text(Some(one))).collect::<Vec<_>>().join("\n")
+        }
+        Some(other) => other.to_string(),
+    }
+}
+
+fn update(
+    (key, kind): (&str, Option<&String>),
+    deed: Deed,
+    terms: &Terms,
+    whom: &Whom,
+) -> Result<(), Failure> {
+    let (level, within_ms) = (terms.level.clone(), terms.within_ms());
+    let (key, kind) = (key.to_owned(), kind.cloned());
+    let asked = Request::CrdtUpdate { key, kind, deed, level, within_ms };
+    expect(&asked, "was_there", "there was nothing to remove", whom)
+}
+
+fn line(change: &Value) -> String {
+    let word = |name: &str| change.get(name).and_then(Value::as_str).unwrap_or_default();
+    let lost = change.get("lost").and_then(Value::as_u64).unwrap_or(0);
+    let lost = if lost > 0 { format!(" (after {lost} that were lost)") } else { String::new() };
+    let value = match change.get("value") {
+        None | Some(Value::Null) => "-".to_owned(),
+        Some(value) => value.to_string(),
+    };
+    format!("{} {} {value}{lost}", word("key"), word("type"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{level, line, text, within};
+    use serde_json::json;
+
+    #[test]
+    fn lines_say_what_a_key_has() {
+        let told = json!({ "key": "a/b", "type": "or-set", "value": ["x"], "lost": 0 });
+        assert_eq!(line(&told), "a/b or-set [\"x\"]");
+        let told = json!({ "key": "a/b", "type": "or-set", "value": null, "lost": 2 });
+        assert_eq!(line(&told), "a/b or-set - (after 2 that were lost)");
+        assert_eq!(text(Some(&json!(["x", 7]))), "x\n7");
+    }
+
+    #[test]
+    fn levels_and_waits_have_bounds() {
+        assert!(level("2").is_ok() && level("all").is_ok());
+        assert!(level("0").is_err() && level("most").is_err());
+        assert!(within("50s").is_ok() && within("51s").is_err());
+    }
+}

@@ -1,0 +1,135 @@
+//! What the realm has agreed upon outlives its processes.
+//!
+//! `MACULA_POWER_ROUNDS=50 cargo test -p macula-workload --test processes agreement` kills all voters as
+//! often.
+
+use std::process::Output;
+use std::time::Duration;
+
+use macula_core::clock::{Clock as _, TokioClock};
+use serde_json::{Value, json};
+
+use super::{Folders, Running, macula, text, told};
+
+/// How often all voters are killed if nothing else is said.
+const ROUNDS: usize = 3;
+
+/// How many values are written before each time.
+const WRITES: usize = 20;
+
+/// A bound for the worst machine.
+const WITHIN: Duration = Duration::from_secs(120);
+
+pub(super) fn run(folders: &Folders, through: &str, words: &[&str]) -> Output {
+    macula(words).args(["--config", &folders.configuration(through)]).output().unwrap()
+}
+
+/// Runs a command until it succeeds, and gives what it says.
+pub(super) fn until_done(folders: &Folders, through: &str, words: &[&str]) -> String {
+    let end = TokioClock.now() + WITHIN;
+    loop {
+        let output = run(folders, through, words);
+        if output.status.success() {
+            return text(&output.stdout).trim_end().to_owned();
+        }
+        assert!(TokioClock.now() < end, "{words:?}: {}", text(&output.stderr));
+    }
+}
+
+/// Starts the nodes, of which the first is known to the others.
+pub(super) fn start(folders: &Folders, ids: &[String; 3]) -> [Running; 3] {
+    let [a, b, c] = ids.clone();
+    let a = Running::start(folders, "a", a);
+    let seed = format!("mesh.seeds={}", a.address);
+    let voter = |name, id| Running::start_with(folders, name, id, &[&seed, "consensus.role=voter"]);
+    let (b, c) = (voter("b", b), voter("c", c));
+    [a, b, c]
+}
+
+#[test]
+fn what_was_acknowledged_is_there_after_all_voters_were_killed() {
+    let rounds = std::env::var("MACULA_POWER_ROUNDS").ok().and_then(|text| text.parse().ok());
+    let folders = Folders::new("agreement");
+    let ids = [folders.init("a", None), folders.init("b", Some("a")), folders.init("c", Some("a"))];
+    let mut nodes = start(&folders, &ids);
+    let [_, b, c] = &ids;
+    for voter in [b, c] {
+        until_done(&folders, "a", &["raft", "add-voter", voter]);
+    }
+    let status = told(&["raft", "status", "--json", "--config", &folders.configuration("c")]);
+    let voters = status["members"].as_array().unwrap();
+    assert_eq!(voters.len(), 3, "{status}");
+    assert!(voters.iter().all(|member| member["role"] == json!("voter")), "{status}");
+    let mut acknowledged = Vec::new();
+    for round in 0..rounds.unwrap_or(ROUNDS) {
+        for number in 0..WRITES {
+            let (key, value) = (format!("{round}/{number}"), format!("value {number}"));
+            let through = ["a", "b", "c"][number % 3];
+            if run(&folders, through, &["kv", "put", &key, &value]).status.success() {
+                acknowledged.push((key, value));
+            }
+        }
+        // Without a word, while something is being written.
+        let last = macula(&["kv", "put", "last", "one", "--config", &folders.configuration("a")])
+            .spawn()
+            .unwrap();
+        nodes.iter().for_each(|node| node.signal("KILL"));
+        drop(last.wait_with_output());
+        drop(nodes);
+        nodes = start(&folders, &ids);
+        for (key, value) in &acknowledged {
+            assert_eq!(until_done(&folders, "c", &["kv", "get", key]), *value, "{key}");
+        }
+    }
+    assert!(acknowledged.len() >= WRITES, "{} were acknowledged", acknowledged.len());
+    for node in nodes {
+        node.stop();
+    }
+}
+
+#[test]
+fn who_may_not_change_the_group_is_refused_and_put_down_and_still_reads_and_writes() {
+    let folders = Folders::new("changes");
+    let ids = [folders.init("a", None), folders.init("b", Some("a")), folders.init("c", Some("a"))];
+    let [a, b, c] = ids.clone();
+    // Neither b nor the leader's own node may; c is in no rule.
+    let rule = format!(
+        r#"access.rules=[{{ effect = "deny", actions = ["call"], names = ["macula.raft.change"], nodes = ["{b}", "{a}"] }}]"#
+    );
+    let first = Running::start_with(&folders, "a", a, &[&rule]);
+    let seed = format!("mesh.seeds={}", first.address);
+    let voter =
+        |name, id| Running::start_with(&folders, name, id, &[&seed, "consensus.role=voter"]);
+    let (second, third) = (voter("b", b.clone()), voter("c", c.clone()));
+    until_done(&folders, "b", &["kv", "put", "a", "1"]);
+    let refused = |through: &str, words: &[&str]| {
+        let output = run(&folders, through, words);
+        assert_eq!(output.status.code(), Some(1), "{words:?}: {}", text(&output.stdout));
+        assert!(text(&output.stderr).contains("rule 1 denies it"), "{}", text(&output.stderr));
+    };
+    let id = first.node.clone();
+    for words in [
+        ["raft", "add-voter", &b, ""],
+        ["raft", "add-learner", &b, ""],
+        ["raft", "remove-voter", &id, ""],
+        ["raft", "transfer", &id, ""],
+        ["raft", "replace", &id, &b],
+        ["raft", "snapshot", "--node", &id],
+    ] {
+        let words: Vec<&str> = words.into_iter().filter(|word| !word.is_empty()).collect();
+        refused("b", &words);
+    }
+    let audit = told(&["audit", "--config", &folders.configuration("a"), "--json"]);
+    let is_it = |entry: &&Value| {
+        let name = entry["name"].as_str().unwrap();
+        entry["node"] == json!(b)
+            && entry["action"] == "call"
+            && name.contains("macula/raft/change")
+    };
+    let entries = audit["refused"].as_array().unwrap();
+    assert_eq!(entries.iter().filter(is_it).count(), 6, "{audit}");
+    refused("a", &["raft", "add-voter", &b]);
+    until_done(&folders, "c", &["raft", "add-voter", &c]);
+    assert_eq!(until_done(&folders, "b", &["kv", "get", "a"]), "1");
+    [first, second, third].into_iter().for_each(Running::stop);
+}

@@ -31,6 +31,10 @@ pub(crate) const SOCKET_LEN_MAX: usize = 92;
 /// The longest line, in bytes: one with the longest message, of which JSON may make more.
 const LINE_LEN_MAX: u64 = 8 << 20;
 
+/// The longest that a node may be asked to wait for others: its answer has to come before the client of
+/// the socket gives up.
+pub const WITHIN_MAX: Duration = Duration::from_secs(50);
+
 /// How long a client waits for its answer: longer than any command takes.
 const ANSWER_WITHIN: Duration = Duration::from_secs(60);
 
@@ -125,6 +129,8 @@ pub enum Request {
         key: String,
         /// How fresh: `linearizable`, `lease` or `stale`.
         level: String,
+        /// For how many milliseconds an answer of the group is waited for.
+        within_ms: Option<u64>,
     },
     /// That a key has a value.
     KvPut {
@@ -138,6 +144,8 @@ pub enum Request {
         lease: Option<u64>,
         /// For how many milliseconds it is there, on a lease of its own.
         ttl_ms: Option<u64>,
+        /// For how many milliseconds an answer of the group is waited for.
+        within_ms: Option<u64>,
     },
     /// That a key is there no more.
     KvDelete {
@@ -145,6 +153,8 @@ pub enum Request {
         key: String,
         /// The revision at which it has to have been changed last.
         expected: Option<u64>,
+        /// For how many milliseconds an answer of the group is waited for.
+        within_ms: Option<u64>,
     },
     /// The keys that begin with a prefix, and what they have.
     KvRange {
@@ -156,6 +166,8 @@ pub enum Request {
         max: usize,
         /// How fresh.
         level: String,
+        /// For how many milliseconds an answer of the group is waited for.
+        within_ms: Option<u64>,
     },
     /// What happens to the keys that begin with a prefix: after the answer one event a line, until the
     /// client goes.

@@ -236,8 +236,8 @@ impl Builder {
         let overrides = config.overrides_here(&ChildSpec::from(root.clone()), declared_tree)??;
         let root = root.start(TreeOptions { overrides, entropy }).await?;
         let shutdown = config.node.shutdown;
-        let dht = infrastructure.mesh.dht();
-        let saved = table_file.map(|path| saved::Keeper::start(path, dht.clone()));
+        let mesh = &infrastructure.mesh;
+        let saved = table_file.map(|path| saved::Keeper::start(path, mesh.clone()));
         let is_bootstrap = config.mesh.role == Role::Bootstrap;
         Ok(Node {
             saved,

@@ -17,10 +17,12 @@ mod rebuild;
 #[path = "processes/relay.rs"]
 mod relay;
 
-use std::io::{BufRead as _, BufReader, Lines};
+use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Command, Output, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -42,19 +44,40 @@ fn told(arguments: &[&str]) -> Value {
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
+/// How long a test may take before it is taken for one that hangs. None takes so long otherwise.
+const HANGS: Duration = Duration::from_mins(5);
+
+/// Ends all tests if this one hangs, and says which it was: a test that waits for a process waits for
+/// ever if that never answers.
+fn end_if_it_hangs(name: &str) -> Sender<()> {
+    let (over, is_over) = channel();
+    let name = name.to_owned();
+    std::thread::spawn(move || {
+        if is_over.recv_timeout(HANGS) == Err(RecvTimeoutError::Timeout) {
+            eprintln!("the test with the folders of {name} hangs");
+            std::process::abort();
+        }
+    });
+    over
+}
+
 /// Folders of nodes, which go with their test.
-struct Folders(PathBuf);
+struct Folders {
+    path: PathBuf,
+    /// Dropped with the test.
+    _over: Sender<()>,
+}
 
 impl Folders {
     fn new(name: &str) -> Self {
         let path = Path::new(env!("CARGO_TARGET_TMPDIR"))
             .join(format!("processes-{name}-{}", std::process::id()));
         std::fs::create_dir_all(&path).unwrap();
-        Self(path)
+        Self { path, _over: end_if_it_hangs(name) }
     }
 
     fn at(&self, name: &str) -> String {
-        self.0.join(name).to_str().unwrap().to_owned()
+        self.path.join(name).to_str().unwrap().to_owned()
     }
 
     fn configuration(&self, name: &str) -> String {
@@ -82,7 +105,7 @@ impl Folders {
 
 impl Drop for Folders {
     fn drop(&mut self) {
-        std::fs::remove_dir_all(&self.0).unwrap();
+        std::fs::remove_dir_all(&self.path).unwrap();
     }
 }
 
@@ -91,7 +114,24 @@ struct Running {
     node: String,
     address: SocketAddr,
     process: Child,
-    log: Lines<BufReader<ChildStderr>>,
+    log: Receiver<String>,
+}
+
+/// How long a node may be silent about what a test waits for, before the test fails and tells what
+/// the node said.
+const SILENT: Duration = Duration::from_mins(3);
+
+/// The lines that a node writes. They are read whether a test wants them or not, for a node does
+/// not go on once nobody takes them.
+fn lines_of(stderr: ChildStderr) -> Receiver<String> {
+    let (lines, log) = channel();
+    std::thread::spawn(move || {
+        for line in BufReader::new(stderr).lines() {
+            // A test that is over reads no more.
+            drop(lines.send(line.unwrap()));
+        }
+    });
+    log
 }
 
 impl Running {
@@ -111,7 +151,7 @@ impl Running {
     /// Runs the node that a command starts, and waits until it is up.
     fn run(mut command: Command, node: String) -> Self {
         let mut process = command.stderr(Stdio::piped()).spawn().unwrap();
-        let log = BufReader::new(process.stderr.take().unwrap()).lines();
+        let log = lines_of(process.stderr.take().unwrap());
         let address = SocketAddr::from(([0, 0, 0, 0], 0));
         let mut running = Self { node, address, process, log };
         let up = running.says("the node is up");
@@ -130,13 +170,15 @@ impl Running {
 
     /// Waits until the log says something.
     fn says(&mut self, words: &str) -> String {
-        for line in self.log.by_ref() {
-            let line = line.unwrap();
-            if line.contains(words) {
-                return line;
+        let until = Instant::now() + SILENT;
+        let mut said = Vec::new();
+        loop {
+            match self.log.recv_timeout(until.saturating_duration_since(Instant::now())) {
+                Ok(line) if line.contains(words) => return line,
+                Ok(line) => said.push(line),
+                Err(why) => panic!("{why}: never said: {words}; but:\n{}", said.join("\n")),
             }
         }
-        panic!("the log ended, and never said: {words}");
     }
 
     /// Stops the node in order.
@@ -205,12 +247,12 @@ fn a_node_takes_a_new_certificate_and_a_revocation_while_it_runs() {
     answered(&folders.ping("guest", &b, "1"), &b, &json!(1));
 
     // What cannot be read changes nothing.
-    let good = std::fs::read(folders.0.join("b/node.pem")).unwrap();
-    std::fs::write(folders.0.join("b/node.pem"), "no certificate").unwrap();
+    let good = std::fs::read(folders.path.join("b/node.pem")).unwrap();
+    std::fs::write(folders.path.join("b/node.pem"), "no certificate").unwrap();
     b.signal("HUP");
     b.says("the identity was not read anew");
     answered(&folders.ping("guest", &b, "3"), &b, &json!(3));
-    std::fs::write(folders.0.join("b/node.pem"), good).unwrap();
+    std::fs::write(folders.path.join("b/node.pem"), good).unwrap();
 
     answered(&folders.ping("guest", &a, "4"), &a, &json!(4));
     told(&["identity", "revoke", "--dir", &home, "--node", &guest, "--json"]);
@@ -220,11 +262,11 @@ fn a_node_takes_a_new_certificate_and_a_revocation_while_it_runs() {
     assert_eq!(refused.status.code(), Some(1), "{}", text(&refused.stdout));
     // What was revoked stays so, whatever becomes of the file.
     for bad in ["", "garbage", "-----BEGIN X509 CRL-----\nMIIB"] {
-        std::fs::write(folders.0.join("a/revoked.pem"), bad).unwrap();
+        std::fs::write(folders.path.join("a/revoked.pem"), bad).unwrap();
         a.signal("HUP");
         a.says("the identity was not read anew");
     }
-    std::fs::remove_file(folders.0.join("a/revoked.pem")).unwrap();
+    std::fs::remove_file(folders.path.join("a/revoked.pem")).unwrap();
     a.signal("HUP");
     let said = a.says("the identity was not read anew");
     assert!(said.contains("would be believed again"), "{said}");
@@ -242,7 +284,7 @@ fn a_node_takes_other_pins_while_it_runs() {
     let mut a = Running::start(&folders, "a", a);
     answered(&folders.ping("other", &a, "1"), &a, &json!(1));
 
-    let file = folders.0.join("a/macula.toml");
+    let file = folders.path.join("a/macula.toml");
     let good = std::fs::read_to_string(&file).unwrap();
     std::fs::write(&file, "[tls\n").unwrap();
     a.signal("HUP");

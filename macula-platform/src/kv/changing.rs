@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use macula_core::identity::NodeId;
+use macula_core::port::CallError;
 
 use super::service::{Service, declined, node_of};
 use super::state::State;
@@ -135,7 +136,15 @@ impl Service {
         let silent = |why: String| Declined::NoChange(format!("{} is silent: {why}", node.short()));
         let question = wire::write(&Ask::Status).map_err(silent)?;
         let answer = self.0.call.call(node, question, WHO_WITHIN).await;
-        let answer = answer.map_err(|error| silent(error.to_string()))?;
+        let answer = answer.map_err(|error| match error {
+            // It is there, and knows of no such service.
+            CallError::Refused(why) => Declined::NoChange(format!(
+                "{} has no member: it gets one with `role = \"voter\"` under `[consensus]` in its \
+                 configuration ({why})",
+                node.short()
+            )),
+            other => silent(other.to_string()),
+        })?;
         match wire::read(&answer).map_err(silent)? {
             Reply::Status(status) if status.member.node() == Ok(node) => {
                 Ok((status.member, status.group))

@@ -25,8 +25,16 @@ pub(super) fn few(what: &str, len: usize, max: usize) -> Result<(), Refusal> {
     Err(Refusal::TooMany { what: what.to_owned(), len: size(len), max: size(max) })
 }
 
+/// What keys begin with, or one of the ends of a range; it may be nothing.
+pub(super) fn prefix(prefix: &Bytes) -> Result<(), Refusal> {
+    within("key", prefix.len(), KEY_LEN_MAX)
+}
+
 pub(super) fn key(key: &Bytes) -> Result<(), Refusal> {
-    within("key", key.len(), KEY_LEN_MAX)
+    if key.is_empty() {
+        return Err(Refusal::NoKey);
+    }
+    prefix(key)
 }
 
 /// Whether a key may be put with this lease, or be deleted, where it hangs on another one now.

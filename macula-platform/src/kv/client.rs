@@ -27,7 +27,11 @@ use crate::raft::timer;
 /// All methods are cancel safe in that the group's state stays whole: what was asked for by a future
 /// that was dropped may be done, or not.
 #[derive(Debug, Clone)]
-pub struct Kv(pub(super) Arc<Inner>);
+pub struct Kv {
+    pub(super) inner: Arc<Inner>,
+    /// How long an answer is waited for in all.
+    within: Duration,
+}
 
 #[derive(Debug)]
 pub(super) struct Inner {
@@ -69,7 +73,15 @@ impl Kv {
         config.check()?;
         let ways = Ways::new(parts, Duration::from_millis(config.attempt_ms));
         let sessions = Sessions::new(config.sessions_max);
-        Ok(Self(Arc::new(Inner { ways, config, sessions })))
+        let within = Duration::from_millis(config.within_ms);
+        Ok(Self { inner: Arc::new(Inner { ways, config, sessions }), within })
+    }
+
+    /// The same client, which waits for its answers for so long in all instead of
+    /// [`Config::within_ms`]. Nothing is ever answered within no time.
+    #[must_use]
+    pub fn within(&self, within: Duration) -> Self {
+        Self { within, ..self.clone() }
     }
 
     /// What a key has now; none if it is not there. Linearizable.
@@ -110,8 +122,8 @@ impl Kv {
         level: Level,
     ) -> Result<Page, Error> {
         let (from, max) = (from.into(), checks::size(max));
-        checks::key(&from)?;
-        to.as_ref().map_or(Ok(()), checks::key)?;
+        checks::prefix(&from)?;
+        to.as_ref().map_or(Ok(()), checks::prefix)?;
         match self.read(&Ask::Range { from, to, max, level }, level).await? {
             Reply::Page(page) => Ok(page),
             other => Err(strange(&other)),
@@ -225,7 +237,7 @@ impl Kv {
         // Counted from the first try, though only the last may have been heard.
         let asked = timer::now();
         let Answered { reply, .. } =
-            self.0.ways.ask(&Ask::KeepAlive(lease), Goal::Leader, self.until(), ZERO).await?;
+            self.inner.ways.ask(&Ask::KeepAlive(lease), Goal::Leader, self.until(), ZERO).await?;
         match reply {
             Reply::Kept { ttl_ms } => {
                 let ttl = Duration::from_millis(ttl_ms);
@@ -272,7 +284,7 @@ impl Kv {
         after: Option<Revision>,
     ) -> Result<Watch, Error> {
         let prefix = prefix.into();
-        checks::key(&prefix)?;
+        checks::prefix(&prefix)?;
         let after = match after {
             Some(after) => after,
             None => self.range(prefix.clone(), None, 0, Level::Linearizable).await?.revision,
@@ -293,12 +305,12 @@ impl Kv {
     }
 
     pub(super) fn until(&self) -> Instant {
-        timer::now() + Duration::from_millis(self.0.config.within_ms)
+        timer::now() + self.within
     }
 
     async fn read(&self, ask: &Ask, level: Level) -> Result<Reply, Error> {
         let goal = if level == Level::Stale { Goal::Any } else { Goal::Leader };
-        match self.0.ways.ask(ask, goal, self.until(), ZERO).await {
+        match self.inner.ways.ask(ask, goal, self.until(), ZERO).await {
             Ok(answered) => Ok(answered.reply),
             // A read does nothing, whoever has heard it.
             Err(Error::Unknown(why)) => Err(Error::NotDone(why)),
@@ -310,9 +322,9 @@ impl Kv {
     async fn apply(&self, command: Command) -> Result<Answer, Error> {
         checks::command(&command)?;
         let until = self.until();
-        let draw = || u128::from(self.0.ways.draw()) << 64 | u128::from(self.0.ways.draw() | 1);
+        let draw = || u128::from(self.inner.ways.draw()) << 64 | u128::from(self.inner.ways.draw() | 1);
         loop {
-            let begun = self.0.sessions.begin(draw);
+            let begun = self.inner.sessions.begin(draw);
             let Ok(ticket) = tokio::time::timeout_at(until.into(), begun).await else {
                 return Err(Error::NotDone("too many commands are in flight".to_owned()));
             };
@@ -320,10 +332,10 @@ impl Kv {
             let Ticket { serial, done_below, .. } = ticket;
             let session = ticket.session.id;
             let once = Once { session, serial, done_below, command: command.clone() };
-            let answered = self.0.ways.ask(&Ask::Apply(once), Goal::Leader, until, ZERO).await?;
+            let answered = self.inner.ways.ask(&Ask::Apply(once), Goal::Leader, until, ZERO).await?;
             match applied(&answered.reply)? {
                 Answer::Refused(Refusal::Forgotten) => {
-                    self.0.sessions.forget(&ticket.session);
+                    self.inner.sessions.forget(&ticket.session);
                     if answered.was_tried {
                         return Err(Error::Unknown(Refusal::Forgotten.to_string()));
                     }
@@ -339,12 +351,12 @@ impl Kv {
         let open = || async {
             let (session, serial, command) = (ticket.session.id, OPENING, Command::Open);
             let once = Once { session, serial, done_below: OPENING, command };
-            match self.0.ways.ask(&Ask::Apply(once), Goal::Leader, until, ZERO).await {
+            match self.inner.ways.ask(&Ask::Apply(once), Goal::Leader, until, ZERO).await {
                 Ok(answered) => match applied(&answered.reply)? {
                     Answer::Opened => Ok(()),
                     // Another one had it. A new one is drawn.
                     Answer::Refused(Refusal::Forgotten) => {
-                        self.0.sessions.forget(&ticket.session);
+                        self.inner.sessions.forget(&ticket.session);
                         Err(Error::NotDone("the session is another client's".to_owned()))
                     }
                     other => Err(strange(&other)),

@@ -173,6 +173,9 @@ pub enum Answer {
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Refusal {
+    /// A key is nothing.
+    #[error("a key has one byte at least")]
+    NoKey,
     /// A part of it is longer than may be.
     #[error("its {what} has {len} bytes, and at most {max} are possible")]
     TooLong {

@@ -2,12 +2,24 @@
 
 use macula_core::identity::NodeId;
 
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+
 use super::changing::CHANGE_WITHIN;
 use super::client::{Kv, ZERO, strange};
 use super::error::Error;
 use super::ways::Goal;
 use super::wire::{Ask, Change, Node, Reply, Status};
-use crate::raft::timer;
+use crate::raft::types::MemberId;
+use crate::raft::{Members, timer};
+
+/// How many members are asked who leads before the last one's word is taken for it.
+const HOPS_MAX: usize = 4;
+
+/// How long a member may take to say how it stands before it is taken for one that does not answer.
+const ANSWER_WITHIN: Duration = Duration::from_secs(1);
 
 /// Looks after the group: who is in it, and who leads. One change is made at a time; one that has not
 /// been answered can be asked for again, and then goes on from where it was.
@@ -30,15 +42,33 @@ impl Operator {
     /// [`Error`].
     pub async fn status(&self, node: Option<NodeId>) -> Result<Status, Error> {
         let mut status = self.status_of(node.map_or(Goal::Any, Goal::Node)).await?;
-        let leader = status.leader.filter(|leader| *leader != status.member && node.is_none());
-        if let Some(Ok(leader)) = leader.map(|leader| leader.node()) {
+        if node.is_some() {
+            return Ok(status);
+        }
+        // Whoever has led a moment ago names the next one.
+        for _hop in 0..HOPS_MAX {
+            let leader = status.leader.filter(|leader| *leader != status.member);
+            let Some(Ok(leader)) = leader.map(|leader| leader.node()) else { break };
             status = self.status_of(Goal::Node(leader)).await?;
         }
         Ok(status)
     }
 
+    /// What each member of a group says of itself, all asked at once from this node; none of those that
+    /// do not answer within a second.
+    pub async fn survey(&self, members: &Members) -> BTreeMap<MemberId, Option<Status>> {
+        let all = members.voters.union(&members.learners).copied();
+        let asked = all.map(|member| async move {
+            let Ok(node) = member.node() else { return (member, None) };
+            let status = self.0.inner.ways.status_of(node, ANSWER_WITHIN).await;
+            // Another life of the node is another member.
+            (member, status.filter(|status| status.member == member))
+        });
+        join_all(asked).await.into_iter().collect()
+    }
+
     async fn status_of(&self, goal: Goal) -> Result<Status, Error> {
-        let answered = self.0.0.ways.ask(&Ask::Status, goal, self.0.until(), ZERO).await?;
+        let answered = self.0.inner.ways.ask(&Ask::Status, goal, self.0.until(), ZERO).await?;
         match answered.reply {
             Reply::Status(status) => Ok(*status),
             other => Err(strange(&other)),
@@ -49,8 +79,11 @@ impl Operator {
     ///
     /// # Errors
     ///
-    /// [`Error`].
+    /// [`Error`]; [`Error::NoChange`] if it votes.
     pub async fn add_learner(&self, node: NodeId) -> Result<(), Error> {
+        if self.stands(node).await?.votes {
+            return Err(no_change(node, "votes, and has all that a learner has: remove it first"));
+        }
         self.change(Change::AddLearner(bytes(node))).await
     }
 
@@ -67,8 +100,12 @@ impl Operator {
     ///
     /// # Errors
     ///
-    /// [`Error`].
+    /// [`Error`]; [`Error::NoChange`] if it is not in the group.
     pub async fn remove(&self, node: NodeId) -> Result<(), Error> {
+        let Stands { votes, listens, is_changing } = self.stands(node).await?;
+        if !votes && !listens && !is_changing {
+            return Err(no_change(node, "is not in the group"));
+        }
         self.change(Change::Remove(bytes(node))).await
     }
 
@@ -76,8 +113,16 @@ impl Operator {
     ///
     /// # Errors
     ///
-    /// [`Error`].
+    /// [`Error`]; [`Error::NoChange`] if the one does not vote, or the other does already.
     pub async fn replace(&self, old: NodeId, new: NodeId) -> Result<(), Error> {
+        let goes = self.stands(old).await?;
+        if !goes.votes && !goes.is_changing {
+            return Err(no_change(old, "does not vote, and cannot be replaced"));
+        }
+        if new != old && !goes.is_changing && self.stands(new).await?.votes {
+            let why = "votes already, and takes nobody's place: to remove the other is enough";
+            return Err(no_change(new, why));
+        }
         self.change(Change::Replace { old: bytes(old), new: bytes(new) }).await
     }
 
@@ -96,18 +141,40 @@ impl Operator {
     ///
     /// [`Error`].
     pub async fn snapshot(&self, node: Option<NodeId>) -> Result<(), Error> {
-        let node = node.unwrap_or_else(|| self.0.0.ways.node());
+        let node = node.unwrap_or_else(|| self.0.inner.ways.node());
         let answered =
-            self.0.0.ways.ask(&Ask::Snapshot, Goal::Node(node), self.0.until(), ZERO).await?;
+            self.0.inner.ways.ask(&Ask::Snapshot, Goal::Node(node), self.0.until(), ZERO).await?;
         changed(answered.reply)
+    }
+
+    /// How a node stands in the group. What is asked for that is so already, or can never be, is most
+    /// often meant for another node: it is said, and nothing is changed.
+    async fn stands(&self, node: NodeId) -> Result<Stands, Error> {
+        let Members { voters, learners, is_changing } = self.status(None).await?.members;
+        let is_node = |member: &MemberId| member.node() == Ok(node);
+        let (votes, listens) = (voters.iter().any(is_node), learners.iter().any(is_node));
+        Ok(Stands { votes, listens, is_changing })
     }
 
     async fn change(&self, change: Change) -> Result<(), Error> {
         let until = timer::now() + CHANGE_WITHIN + CHANGE_WITHIN;
         let answered =
-            self.0.0.ways.ask(&Ask::Change(change), Goal::Leader, until, CHANGE_WITHIN).await?;
+            self.0.inner.ways.ask(&Ask::Change(change), Goal::Leader, until, CHANGE_WITHIN).await?;
         changed(answered.reply)
     }
+}
+
+/// How a node stands in a group.
+#[derive(Debug, Clone, Copy)]
+struct Stands {
+    votes: bool,
+    listens: bool,
+    /// A change was begun and is not complete: whoever asks for it again has it go on.
+    is_changing: bool,
+}
+
+fn no_change(node: NodeId, why: &str) -> Error {
+    Error::NoChange(format!("{} {why}", node.short()))
 }
 
 fn changed(reply: Reply) -> Result<(), Error> {

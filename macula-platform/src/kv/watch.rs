@@ -65,7 +65,7 @@ impl Watch {
     }
 
     async fn more(&mut self) -> Result<(), WatchError> {
-        let config = &self.kv.0.config;
+        let config = &self.kv.inner.config;
         let ask = Ask::Events {
             prefix: self.prefix.clone(),
             after: self.upto,
@@ -73,7 +73,7 @@ impl Watch {
             wait_ms: config.watch_wait_ms,
         };
         let wait = Duration::from_millis(config.watch_wait_ms);
-        let answered = self.kv.0.ways.ask(&ask, Goal::Any, self.kv.until() + wait, wait).await;
+        let answered = self.kv.inner.ways.ask(&ask, Goal::Any, self.kv.until() + wait, wait).await;
         match answered.map(|answered| answered.reply) {
             Ok(Reply::Events(found)) => {
                 self.upto = self.upto.max(found.upto);

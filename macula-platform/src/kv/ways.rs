@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use futures_util::future::join_all;
 use macula_core::entropy::Entropy;
 use macula_core::identity::NodeId;
 use macula_core::port::{Call, CallError, Directory, DirectoryError};
@@ -140,6 +141,11 @@ impl Ways {
         loop {
             let left = until.saturating_duration_since(timer::now());
             if left.is_zero() {
+                if goal == Goal::Leader
+                    && let Some(why) = self.no_majority().await
+                {
+                    last = why;
+                }
                 return Err(if was_tried { Error::Unknown(last) } else { Error::NotDone(last) });
             }
             let within = left.min(self.attempt + longer);
@@ -319,10 +325,7 @@ impl Ways {
                 continue;
             };
             next += 1;
-            let status = match self.parts.local.as_ref().filter(|_| voter == self.parts.node) {
-                Some(local) => local.status(),
-                None => self.status_of(voter).await,
-            };
+            let status = self.status_of(voter, PATIENCE).await;
             let leader =
                 status.filter(|status| status.is_in_touch).and_then(|status| status.leader);
             if let Some(Ok(leader)) = leader.map(|leader| leader.node())
@@ -335,9 +338,29 @@ impl Ways {
         }
     }
 
-    async fn status_of(&self, node: NodeId) -> Option<wire::Status> {
+    /// Why nothing is done, in words, if it is that too few of the voters answer.
+    async fn no_majority(&self) -> Option<String> {
+        let known = self.known.lock().voters.clone();
+        let asked = known.iter().map(|voter| self.status_of(*voter, PATIENCE));
+        let answered: Vec<wire::Status> = join_all(asked).await.into_iter().flatten().collect();
+        // Whoever has more knows better who votes.
+        let best = answered.iter().max_by_key(|status| (status.term, status.applied))?;
+        let voters = &best.members.voters;
+        let there = answered.iter().filter(|status| voters.contains(&status.member)).count();
+        let (all, needed) = (voters.len(), voters.len() / 2 + 1);
+        let why = || {
+            format!("there is no majority: {there} of {all} voters answer, and {needed} are needed")
+        };
+        (there < needed).then(why)
+    }
+
+    /// How it stands with the member of a node; none if it does not say in time.
+    pub(super) async fn status_of(&self, node: NodeId, within: Duration) -> Option<wire::Status> {
+        if let Some(local) = self.parts.local.as_ref().filter(|_| node == self.parts.node) {
+            return local.status();
+        }
         let question = wire::write(&Ask::Status).ok()?;
-        let answer = self.parts.call.call(node, question, PATIENCE).await.ok()?;
+        let answer = self.parts.call.call(node, question, within).await.ok()?;
         match wire::read(&answer) {
             Ok(Reply::Status(status)) => Some(*status),
             _ => None,

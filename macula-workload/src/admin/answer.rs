@@ -13,7 +13,7 @@ use macula_infra::pubsub::{PublishOptions, Qos};
 use macula_platform::consensus::Consensus;
 use serde_json::{Value, json};
 
-use super::{About, Declined, Request, topics};
+use super::{About, Declined, Request, WITHIN_MAX, topics};
 use crdt::Terms;
 use kv::Deed;
 
@@ -40,21 +40,26 @@ pub(super) async fn answer(about: &About, request: Request) -> Result<Value, Dec
         Request::RpcList {} => Ok(rpc::list(mesh)),
         Request::RpcProviders { procedure } => rpc::providers(mesh, &procedure).await,
         Request::RpcCall { procedure, question, within_ms } => {
-            rpc::call(mesh, &procedure, &question, Duration::from_millis(within_ms)).await
+            let within = waited(Some(within_ms))?.unwrap_or(WITHIN_MAX);
+            rpc::call(mesh, &procedure, &question, within).await
         }
         Request::Publish { topic, value, at_least_once, retain, keep } => {
             let qos = if at_least_once { Qos::AtLeastOnce } else { Qos::AtMostOnce };
             let options = PublishOptions { qos, retain, keep, ..PublishOptions::default() };
             topics::publish(mesh, &topic, value, options).await
         }
-        Request::KvGet { key, level } => kv::get(kv, key, &level).await,
-        Request::KvPut { key, value, expected, lease, ttl_ms } => {
-            let ttl = ttl_ms.map(Duration::from_millis);
-            kv::put(kv, key, value, (expected, lease, ttl)).await
+        Request::KvGet { key, level, within_ms } => {
+            kv::get(&kv::waiting(kv, within_ms)?, key, &level).await
         }
-        Request::KvDelete { key, expected } => kv::delete(kv, key, expected).await,
-        Request::KvRange { prefix, from, max, level } => {
-            kv::range(kv, prefix, from, (max, &level)).await
+        Request::KvPut { key, value, expected, lease, ttl_ms, within_ms } => {
+            let ttl = ttl_ms.map(Duration::from_millis);
+            kv::put(&kv::waiting(kv, within_ms)?, key, value, (expected, lease, ttl)).await
+        }
+        Request::KvDelete { key, expected, within_ms } => {
+            kv::delete(&kv::waiting(kv, within_ms)?, key, expected).await
+        }
+        Request::KvRange { prefix, from, max, level, within_ms } => {
+            kv::range(&kv::waiting(kv, within_ms)?, prefix, from, (max, &level)).await
         }
         Request::CrdtGet { key, level, within_ms } => {
             crdt::get(crdts, &key, Terms::read(&level, within_ms)?).await
@@ -70,16 +75,16 @@ pub(super) async fn answer(about: &About, request: Request) -> Result<Value, Dec
         Request::CrdtRetire { bucket, node } => crdt::retire(crdts, &bucket, &node).await,
         Request::ElectionList { after } => election::list(elections, after.as_deref()).await,
         Request::ElectionResign { name, within_ms } => {
-            election::resign(elections, &name, within_ms.map(Duration::from_millis)).await
+            election::resign(elections, &name, waited(within_ms)?).await
         }
         Request::RaftStatus { node } => kv::status(kv, node).await,
-        Request::RaftAddVoter { node } => kv::operate(kv, Deed::AddVoter(node)).await,
-        Request::RaftAddLearner { node } => kv::operate(kv, Deed::AddLearner(node)).await,
-        Request::RaftRemove { node } => kv::operate(kv, Deed::Remove(node)).await,
-        Request::RaftReplace { old, new } => kv::operate(kv, Deed::Replace(old, new)).await,
+        Request::RaftAddVoter { node } => kv::operate(agreement, Deed::AddVoter(node)).await,
+        Request::RaftAddLearner { node } => kv::operate(agreement, Deed::AddLearner(node)).await,
+        Request::RaftRemove { node } => kv::operate(agreement, Deed::Remove(node)).await,
+        Request::RaftReplace { old, new } => kv::operate(agreement, Deed::Replace(old, new)).await,
         Request::RaftRebuild {} => kv::rebuild(agreement).await,
-        Request::RaftTransfer { node } => kv::operate(kv, Deed::Transfer(node)).await,
-        Request::RaftSnapshot { node } => kv::operate(kv, Deed::Snapshot(node)).await,
+        Request::RaftTransfer { node } => kv::operate(agreement, Deed::Transfer(node)).await,
+        Request::RaftSnapshot { node } => kv::operate(agreement, Deed::Snapshot(node)).await,
         Request::KvWatch { .. }
         | Request::CrdtWatch { .. }
         | Request::Subscribe { .. }
@@ -88,6 +93,19 @@ pub(super) async fn answer(about: &About, request: Request) -> Result<Value, Dec
             Err(Declined::wrong("it is no question with one answer"))
         }
     }
+}
+
+/// For how long others are waited for, if it is said.
+///
+/// # Errors
+///
+/// [`Declined::Wrong`] if that is longer than who asks waits.
+fn waited(within_ms: Option<u64>) -> Result<Option<Duration>, Declined> {
+    let within = within_ms.map(Duration::from_millis);
+    if within.is_some_and(|within| within > WITHIN_MAX) {
+        return Err(Declined::wrong(format!("others are waited for at most {WITHIN_MAX:?}")));
+    }
+    Ok(within)
 }
 
 fn audit(mesh: &Mesh) -> Value {

@@ -1,12 +1,13 @@
 //! `macula peers`, `macula audit` and `macula dht`: questions to a node that runs, through its admin socket.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::Context as _;
-use macula_workload::admin::{self, Request};
+use macula_workload::admin::{self, Request, WITHIN_MAX};
 use serde_json::Value;
 
-use super::{Failure, home, load, print};
+use super::{Failure, home, load, print, some_time};
 
 /// Which node is asked, and how the answer is told.
 #[derive(Debug, Clone, clap::Args)]
@@ -102,6 +103,18 @@ pub(super) enum DhtCommand {
 fn seconds(text: &str) -> Result<std::time::Duration, String> {
     let span = humantime::parse_duration(text).map_err(|error| error.to_string())?;
     if span.as_secs() > 0 { Ok(span) } else { Err("it has to last a second at least".to_owned()) }
+}
+
+/// A span of time for which the node is to wait for others.
+pub(super) fn within(text: &str) -> Result<Duration, String> {
+    let span = some_time(text)?;
+    let max = || humantime::format_duration(WITHIN_MAX);
+    if span <= WITHIN_MAX { Ok(span) } else { Err(format!("it is at most {}", max())) }
+}
+
+/// A span of time as it is said to a node.
+pub(super) fn millis(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }
 
 pub(super) fn peers(args: &PeersArgs) -> Result<(), Failure> {

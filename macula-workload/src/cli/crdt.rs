@@ -7,7 +7,7 @@ use macula_workload::admin::{Deed, Request};
 use serde_json::Value;
 
 use super::Failure;
-use super::ask::{Whom, ask, fields, list, table, tell};
+use super::ask::{Whom, ask, fields, list, millis, table, tell, within};
 use super::follow::{Told, follow};
 
 /// How many members have to have or to say something, and how long they are waited for.
@@ -167,14 +167,6 @@ pub(super) enum CrdtCommand {
     },
 }
 
-/// The longest wait: the answer has to come before the client of the socket gives up.
-const WITHIN_MAX: Duration = Duration::from_secs(50);
-
-fn within(text: &str) -> Result<Duration, String> {
-    let span = humantime::parse_duration(text).map_err(|error| error.to_string())?;
-    if span <= WITHIN_MAX { Ok(span) } else { Err("it is at most 50s".to_owned()) }
-}
-
 fn level(text: &str) -> Result<String, String> {
     let is_word = ["local", "majority", "all"].contains(&text);
     if is_word || text.parse::<u32>().is_ok_and(|number| number > 0) {
@@ -183,13 +175,9 @@ fn level(text: &str) -> Result<String, String> {
     Err("it is local, majority, all, or a number of members from 1".to_owned())
 }
 
-fn millis(span: Option<Duration>) -> Option<u64> {
-    span.map(|span| u64::try_from(span.as_millis()).unwrap_or(u64::MAX))
-}
-
 impl Terms {
     fn within_ms(&self) -> Option<u64> {
-        millis(self.within)
+        self.within.map(millis)
     }
 }
 
@@ -244,7 +232,7 @@ pub(super) fn run(command: &CrdtCommand) -> Result<(), Failure> {
         }
         CrdtCommand::Release { bucket, level, within, whom } => {
             let (bucket, level) = (bucket.clone(), level.clone());
-            let asked = Request::CrdtRelease { bucket, level, within_ms: millis(*within) };
+            let asked = Request::CrdtRelease { bucket, level, within_ms: within.map(millis) };
             expect(&asked, "was_held", "the node does not hold the bucket", whom)
         }
         CrdtCommand::Retire { bucket, node, whom } => {
@@ -329,6 +317,6 @@ mod tests {
     fn levels_and_waits_have_bounds() {
         assert!(level("2").is_ok() && level("all").is_ok());
         assert!(level("0").is_err() && level("most").is_err());
-        assert!(within("50s").is_ok() && within("51s").is_err());
+        assert!(within("50s").is_ok() && within("51s").is_err() && within("0s").is_err());
     }
 }

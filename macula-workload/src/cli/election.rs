@@ -7,7 +7,7 @@ use macula_workload::admin::Request;
 use serde_json::Value;
 
 use super::Failure;
-use super::ask::{Whom, ask, fields, list, table, tell};
+use super::ask::{Whom, ask, fields, list, millis, table, tell, within};
 use super::follow::{Told, follow};
 
 #[derive(Debug, clap::Subcommand)]
@@ -43,7 +43,7 @@ pub(super) enum ElectionCommand {
         #[arg(value_name = "NAME")]
         name: String,
         /// Wait for so long until it leads no more, 50 s at most, and fail if it still does.
-        #[arg(long, value_name = "DURATION", value_parser = wait)]
+        #[arg(long, value_name = "DURATION", value_parser = within)]
         wait: Option<Duration>,
         #[command(flatten)]
         whom: Whom,
@@ -66,19 +66,6 @@ pub(super) enum ElectionCommand {
         #[command(flatten)]
         whom: Whom,
     },
-}
-
-/// The longest wait for somebody to resign: the answer has to come before the client of the socket gives
-/// up.
-const WAIT_MAX: Duration = Duration::from_secs(50);
-
-fn wait(text: &str) -> Result<Duration, String> {
-    let span = humantime::parse_duration(text).map_err(|error| error.to_string())?;
-    if span <= WAIT_MAX { Ok(span) } else { Err("it is at most 50s".to_owned()) }
-}
-
-fn millis(span: Duration) -> u64 {
-    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }
 
 pub(super) fn run(command: &ElectionCommand) -> Result<(), Failure> {

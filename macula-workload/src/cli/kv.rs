@@ -7,9 +7,20 @@ use macula_workload::admin::Request;
 use macula_workload::kv::limits::VALUE_LEN_MAX;
 use serde_json::Value;
 
-use super::ask::{Whom, ask, fields, list, table, tell};
+use super::ask::{Whom, ask, fields, list, millis, table, tell, within};
 use super::follow::{Told, follow};
 use super::{Failure, input};
+
+/// Which node is asked, and how long it waits for the group.
+#[derive(Debug, Clone, clap::Args)]
+pub(super) struct Asked {
+    /// How long an answer of the group is waited for, 50s at most. Without it, as long as the node is
+    /// configured to.
+    #[arg(long, value_name = "DURATION", value_parser = within)]
+    within: Option<Duration>,
+    #[command(flatten)]
+    whom: Whom,
+}
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum KvCommand {
@@ -23,7 +34,7 @@ pub(super) enum KvCommand {
         #[arg(long, default_value = "linearizable", value_parser = LEVELS)]
         level: String,
         #[command(flatten)]
-        whom: Whom,
+        asked: Asked,
     },
     /// Give a key a value.
     Put {
@@ -43,7 +54,7 @@ pub(super) enum KvCommand {
         #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
         ttl: Option<Duration>,
         #[command(flatten)]
-        whom: Whom,
+        asked: Asked,
     },
     /// Delete a key. Fails if it is not there.
     Delete {
@@ -54,7 +65,7 @@ pub(super) enum KvCommand {
         #[arg(long, value_name = "REVISION")]
         expected: Option<u64>,
         #[command(flatten)]
-        whom: Whom,
+        asked: Asked,
     },
     /// Print the keys that begin with a prefix, in their order, with their values.
     Range {
@@ -71,7 +82,7 @@ pub(super) enum KvCommand {
         #[arg(long, default_value = "linearizable", value_parser = LEVELS)]
         level: String,
         #[command(flatten)]
-        whom: Whom,
+        asked: Asked,
     },
     /// Print what happens to the keys that begin with a prefix, as it happens.
     ///
@@ -96,28 +107,30 @@ const LEVELS: [&str; 3] = ["linearizable", "lease", "stale"];
 
 pub(super) fn run(command: &KvCommand) -> Result<(), Failure> {
     match command {
-        KvCommand::Get { key, level, whom } => {
-            let asked = Request::KvGet { key: key.clone(), level: level.clone() };
-            let found = ask(whom, &asked)?;
+        KvCommand::Get { key, level, asked: Asked { within, whom } } => {
+            let (level, within_ms) = (level.clone(), within.map(millis));
+            let found = ask(whom, &Request::KvGet { key: key.clone(), level, within_ms })?;
             if found.is_null() {
                 return Err(Failure::Ran(anyhow!("there is no key {key:?}")));
             }
             tell(whom, &found, || text(&found, "value"))
         }
-        KvCommand::Put { key, value, expected, lease, ttl, whom } => {
-            let (key, value) =
-                (key.clone(), value.clone().map_or_else(|| input(VALUE_LEN_MAX), Ok)?);
-            let ttl_ms = ttl.map(|ttl| u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX));
+        KvCommand::Put { key, value, expected, lease, ttl, asked: Asked { within, whom } } => {
+            let value = value.clone().map_or_else(|| input(VALUE_LEN_MAX), Ok)?;
+            let (ttl_ms, within_ms) = (ttl.map(millis), within.map(millis));
             let (expected, lease) = (*expected, *lease);
-            done(whom, &Request::KvPut { key, value, expected, lease, ttl_ms })
+            let put = Request::KvPut { key: key.clone(), value, expected, lease, ttl_ms, within_ms };
+            done(whom, key, expected, &put)
         }
-        KvCommand::Delete { key, expected, whom } => {
-            let asked = Request::KvDelete { key: key.clone(), expected: *expected };
-            done(whom, &asked)
+        KvCommand::Delete { key, expected, asked: Asked { within, whom } } => {
+            let (expected, within_ms) = (*expected, within.map(millis));
+            let delete = Request::KvDelete { key: key.clone(), expected, within_ms };
+            done(whom, key, expected, &delete)
         }
-        KvCommand::Range { prefix, from, max, level, whom } => {
+        KvCommand::Range { prefix, from, max, level, asked: Asked { within, whom } } => {
             let (prefix, from, level) = (prefix.clone(), from.clone(), level.clone());
-            let found = ask(whom, &Request::KvRange { prefix, from, max: *max, level })?;
+            let (max, within_ms) = (*max, within.map(millis));
+            let found = ask(whom, &Request::KvRange { prefix, from, max, level, within_ms })?;
             tell(whom, &found, || {
                 let rows: Vec<Value> = list(&found, "items").iter().map(row).collect();
                 let columns = ["key", "value", "modified", "version", "lease"];
@@ -131,18 +144,31 @@ pub(super) fn run(command: &KvCommand) -> Result<(), Failure> {
     }
 }
 
-/// Changes something, on a condition that may not hold.
-fn done(whom: &Whom, asked: &Request) -> Result<(), Failure> {
+/// Changes a key, on a condition that may not hold.
+fn done(whom: &Whom, key: &str, expected: Option<u64>, asked: &Request) -> Result<(), Failure> {
     let told = ask(whom, asked)?;
     let is = |name: &str| told.get(name).and_then(Value::as_bool);
     let (is_done, was_there) = (is("done"), is("was_there"));
     if whom.json || (is_done == Some(true) && was_there != Some(false)) {
         tell(whom, &told, || fields(&told))?;
     }
-    match (is_done, was_there) {
-        (Some(true), Some(false)) => Err(Failure::Ran(anyhow!("there was no such key"))),
-        (Some(true), _) => Ok(()),
-        _ => Err(Failure::Ran(anyhow!("the key is not as it was expected to be: nothing changed"))),
+    let modified = told.get("modified").and_then(Value::as_u64).unwrap_or(0);
+    let why = match (is_done, was_there) {
+        (Some(true), Some(false)) => format!("there is no key {key:?}"),
+        (Some(true), _) => return Ok(()),
+        _ => format!("{}: nothing changed", unexpected(key, expected.unwrap_or(0), modified)),
+    };
+    Err(Failure::Ran(anyhow!(why)))
+}
+
+/// How a key is not as it was expected to be; 0 is the revision of one that is not there.
+fn unexpected(key: &str, expected: u64, modified: u64) -> String {
+    match (expected, modified) {
+        (_, 0) => format!("there is no key {key:?}"),
+        (0, modified) => format!("{key:?} is there, and was changed last at revision {modified}"),
+        (expected, modified) => {
+            format!("{key:?} was changed last at revision {modified}, and not at {expected}")
+        }
     }
 }
 

@@ -2,6 +2,8 @@
 
 use macula_workload::admin::Request;
 
+use serde_json::Value;
+
 use super::Failure;
 use super::ask::{Whom, ask, fields, list, table, tell};
 
@@ -65,7 +67,8 @@ pub(super) fn run(command: &RaftCommand) -> Result<(), Failure> {
     let (whom, asked) = command.question();
     let status = ask(whom, &asked)?;
     tell(whom, &status, || {
-        let members = table(&["node", "life", "role", "leads"], list(&status, "members"));
+        let columns = ["node", "life", "role", "leads", "answers", "in_touch", "applied"];
+        let members = table(&columns, list(&status, "members"));
         let others = list(&status, "other_groups");
         let split = if others.is_empty() {
             String::new()
@@ -75,7 +78,13 @@ pub(super) fn run(command: &RaftCommand) -> Result<(), Failure> {
                 "\n\nTHERE IS ANOTHER GROUP IN THIS REALM, whose keys are not those of this one:\n{others}"
             )
         };
-        format!("{members}\n{}{split}", fields(&status))
+        let has_majority = status.get("has_majority").and_then(Value::as_bool);
+        let lost = if has_majority == Some(false) {
+            "\n\nTHERE IS NO MAJORITY: too few voters answer, and nothing can be agreed upon until more do."
+        } else {
+            ""
+        };
+        format!("{members}\n{}{lost}{split}", fields(&status))
     })
 }
 

@@ -6,8 +6,8 @@ use anyhow::Context as _;
 use macula_workload::admin::Request;
 use serde_json::{Value, json};
 
-use super::ask::{Whom, ask, list, table, tell};
-use super::{Failure, print, some_time};
+use super::ask::{Whom, ask, list, millis, table, tell, within};
+use super::{Failure, print};
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum RpcCommand {
@@ -19,7 +19,7 @@ pub(super) enum RpcCommand {
         /// The question, in JSON.
         #[arg(value_name = "JSON")]
         question: String,
-        /// How long to wait for the answer: at most 55 seconds.
+        /// How long to wait for the answer: at most 50s.
         #[arg(long, value_name = "DURATION", default_value = "5s",
               value_parser = within)]
         within: Duration,
@@ -38,25 +38,13 @@ pub(super) enum RpcCommand {
     },
 }
 
-/// The longest that a call may wait: whoever asks the node waits a little longer.
-const WITHIN_MAX: Duration = Duration::from_secs(55);
-
-fn within(text: &str) -> Result<Duration, String> {
-    let within = some_time(text)?;
-    if within > WITHIN_MAX {
-        let max = humantime::format_duration(WITHIN_MAX);
-        return Err(format!("at most {max} are waited for"));
-    }
-    Ok(within)
-}
-
 pub(super) fn run(command: &RpcCommand) -> Result<(), Failure> {
     match command {
         RpcCommand::Call { procedure, question, within, whom } => {
             let question: Value = serde_json::from_str(question)
                 .with_context(|| format!("the question is no JSON: {question}"))
                 .map_err(Failure::Usage)?;
-            let within_ms = u64::try_from(within.as_millis()).unwrap_or(u64::MAX);
+            let within_ms = millis(*within);
             let call = Request::RpcCall { procedure: procedure.clone(), question, within_ms };
             Ok(print(&ask(whom, &call)?.to_string())?)
         }

@@ -1,11 +1,15 @@
 //! The routing table on disk: what finds the mesh again when all seeds are gone.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use macula_core::identity::NodeId;
 use macula_core::identity::file::{read_public, write_public};
-use macula_infra::dht::Dht;
-use macula_infra::dht::proto::table::Snapshot;
+use macula_infra::dht::proto::table::{Saved, Snapshot};
+use macula_infra::membership::update::Status;
+use macula_infra::membership::proto::SEEDS_MAX;
+use macula_infra::mesh::Mesh;
 use tokio::task::AbortHandle;
 
 /// How often the table is written, though it has as many entries as before.
@@ -33,39 +37,52 @@ pub(super) fn read(path: Option<&Path>) -> Snapshot {
 #[derive(Debug)]
 pub(super) struct Keeper {
     path: PathBuf,
-    dht: Dht,
+    mesh: Mesh,
     task: AbortHandle,
 }
 
 impl Drop for Keeper {
     fn drop(&mut self) {
         self.task.abort();
-        write(&self.path, &self.dht);
+        write(&self.path, &self.mesh);
     }
 }
 
 impl Keeper {
-    pub(super) fn start(path: PathBuf, dht: Dht) -> Self {
-        let (to, of) = (path.clone(), dht.clone());
+    pub(super) fn start(path: PathBuf, mesh: Mesh) -> Self {
+        let (to, of) = (path.clone(), mesh.clone());
         let task = tokio::spawn(async move {
             let (mut written, mut waited) = (0, Duration::ZERO);
             loop {
                 tokio::time::sleep(LOOK_EVERY).await;
                 waited += LOOK_EVERY;
-                let entries = of.saved().entries.len();
+                let entries = of.dht().saved().entries.len();
                 if entries != written || waited >= WRITE_EVERY {
                     write(&to, &of);
                     (written, waited) = (entries, Duration::ZERO);
                 }
             }
         });
-        Self { path, dht, task: task.abort_handle() }
+        Self { path, mesh, task: task.abort_handle() }
     }
 }
 
+/// What finds the mesh again: the table, and members that are not in it yet, as those who joined
+/// just before the node stops.
+fn table(mesh: &Mesh) -> Snapshot {
+    let mut table = mesh.dht().saved();
+    let known: HashSet<NodeId> = table.entries.iter().map(|saved| saved.contact.node).collect();
+    let members = mesh.membership().members().into_iter();
+    let missing = members
+        .filter(|member| member.status == Status::Alive && !known.contains(&member.contact.node))
+        .map(|member| Saved { contact: member.contact, seen_ago_s: 0 });
+    table.entries.extend(missing.take(SEEDS_MAX));
+    table
+}
+
 /// A table without entries says less than the one that is there.
-fn write(path: &Path, dht: &Dht) {
-    let table = dht.saved();
+fn write(path: &Path, mesh: &Mesh) {
+    let table = table(mesh);
     if table.entries.is_empty() {
         return;
     }

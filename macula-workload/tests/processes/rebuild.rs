@@ -23,7 +23,7 @@ fn a_voter_with_damaged_files_gets_all_anew_from_the_others_by_command() {
     c.signal("TERM");
     c.says("the node has stopped");
     drop(c);
-    let log = folders.0.join("c/consensus/log.redb");
+    let log = folders.path.join("c/consensus/log.redb");
     let mut bytes = std::fs::read(&log).unwrap();
     let found = bytes.windows(12).enumerate().filter(|(_, window)| *window == b"acknowledged");
     let found: Vec<usize> = found.map(|(at, _)| at).collect();
@@ -43,7 +43,7 @@ fn a_voter_with_damaged_files_gets_all_anew_from_the_others_by_command() {
     let voters = rebuilt["members"].as_array().unwrap();
     assert_eq!(voters.len(), 3, "{rebuilt}");
     assert!(voters.iter().all(|member| member["role"] == json!("voter")), "{rebuilt}");
-    let files = std::fs::read_dir(folders.0.join("c/consensus")).unwrap();
+    let files = std::fs::read_dir(folders.path.join("c/consensus")).unwrap();
     let names: Vec<String> =
         files.map(|file| file.unwrap().file_name().into_string().unwrap()).collect();
     assert!(names.iter().any(|name| name.starts_with("log.redb.damaged-")), "{names:?}");

@@ -135,14 +135,65 @@ async fn one_change_is_made_at_a_time_and_the_last_voter_stays() {
     soon(|| member.members().voters.len() == 3 && !member.members().is_changing).await;
     // What is so already is made at once.
     operator.add_voter(node(3)).await.unwrap();
-    operator.remove(node(8)).await.unwrap();
-    operator.add_learner(node(2)).await.unwrap();
     // A snapshot is made by whoever is asked.
     kv.put("a", "x").await.unwrap();
     operator.snapshot(Some(node(1))).await.unwrap();
     soon(|| member.snapshot_index().is_some()).await;
     let status = operator.status(Some(node(2))).await.unwrap();
     assert_eq!(status.member, world.group.members[&2].id());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_meant_is_told_and_nothing_changes() {
+    let mut world = World::of(2, base()).await;
+    for number in 3..=4 {
+        world.start(number).await.unwrap();
+    }
+    let operator = world.client().operator();
+    operator.add_learner(node(3)).await.unwrap();
+    let before = operator.status(None).await.unwrap().members;
+    let refused = [
+        (operator.add_learner(node(2)).await, "votes, and has all"),
+        (operator.remove(node(8)).await, "is not in the group"),
+        (operator.replace(node(3), node(4)).await, "does not vote"),
+        (operator.replace(node(8), node(2)).await, "does not vote"),
+        (operator.replace(node(1), node(2)).await, "votes already"),
+    ];
+    for (told, why) in refused {
+        assert!(matches!(&told, Err(Error::NoChange(said)) if said.contains(why)), "{told:?}");
+    }
+    assert_eq!(operator.status(None).await.unwrap().members, before);
+    // What is so already is made at once.
+    operator.add_learner(node(3)).await.unwrap();
+    operator.add_voter(node(2)).await.unwrap();
+    operator.remove(node(3)).await.unwrap();
+    assert!(operator.status(None).await.unwrap().members.learners.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_does_not_answer_is_seen_and_that_there_is_no_majority_is_told() {
+    let mut world = World::of(3, base()).await;
+    let kv = world.client();
+    kv.put("a", "x").await.unwrap();
+    let operator = kv.operator();
+    let members = operator.status(None).await.unwrap().members;
+    let silent = async || {
+        let said = operator.survey(&members).await;
+        let silent = said.into_iter().filter(|(_, said)| said.is_none());
+        silent.map(|(member, _)| member.node().unwrap()).collect::<Vec<_>>()
+    };
+    assert_eq!(silent().await, []);
+    world.kill(2).await;
+    assert_eq!(silent().await, [node(2)]);
+    // One of three is no matter, and nobody speaks of it.
+    kv.put("a", "y").await.unwrap();
+    world.kill(3).await;
+    assert_eq!(silent().await, [node(2), node(3)]);
+    let told = kv.within(Duration::from_secs(3)).get("a").await.unwrap_err();
+    let why = "there is no majority: 1 of 3 voters answer, and 2 are needed";
+    assert_eq!(told, Error::NotDone(why.to_owned()));
+    world.start_all(3).await.unwrap();
+    assert_eq!(kv.get("a").await.unwrap().unwrap().value, "y");
 }
 
 #[tokio::test(start_paused = true)]

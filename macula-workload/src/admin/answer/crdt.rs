@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 
 use super::super::{Declined, Deed};
 use super::kv::node_of;
+use super::waited;
 use shown::value_of;
 
 /// How long the first comparison with another member is waited for, when the node has just begun to hold a
@@ -28,9 +29,6 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// How long members are waited for when a bucket is let go of, unless it is said.
 const RELEASED_WITHIN: Duration = Duration::from_secs(30);
-
-/// The longest that members are waited for: the answer has to come before the client of the socket gives up.
-const WITHIN_MAX: Duration = Duration::from_secs(50);
 
 impl From<Error> for Declined {
     fn from(error: Error) -> Self {
@@ -67,11 +65,7 @@ impl Terms {
         };
         let wrong = "a level is local, majority, all, or a number of members from 1";
         let level = level.ok_or_else(|| Declined::Wrong(wrong.to_owned()))?;
-        let within = within_ms.map(Duration::from_millis);
-        if within.is_some_and(|within| within > WITHIN_MAX) {
-            return Err(Declined::Wrong("members are waited for at most 50s".to_owned()));
-        }
-        Ok(Self { level, within })
+        Ok(Self { level, within: waited(within_ms)? })
     }
 
     fn of<C: Crdt, T>(self, key: Key<C, T>) -> Key<C, T> {

@@ -12,13 +12,18 @@ use macula_platform::raft::types::MemberId;
 use serde_json::{Map, Value, json};
 
 use super::super::Declined;
+use super::waited;
 
 impl From<Error> for Declined {
     fn from(error: Error) -> Self {
         match error {
             // It is more than may ever be asked for.
             Error::Refused(
-                Refusal::TooLong { .. } | Refusal::TooMany { .. } | Refusal::Claim { .. },
+                Refusal::NoKey
+                | Refusal::TooLong { .. }
+                | Refusal::TooMany { .. }
+                | Refusal::NoTtl { .. }
+                | Refusal::Claim { .. },
             ) => Self::wrong(error),
             _ => Self::failed(error),
         }
@@ -58,6 +63,11 @@ fn level(name: &str) -> Result<Level, Declined> {
     }
 }
 
+/// The group's keys, whose answers are waited for so long, if it is said.
+pub(super) fn waiting(kv: &Kv, within_ms: Option<u64>) -> Result<Kv, Declined> {
+    Ok(waited(within_ms)?.map_or_else(|| kv.clone(), |within| kv.within(within)))
+}
+
 /// What a key has.
 pub(super) async fn get(kv: &Kv, key: String, of: &str) -> Result<Value, Declined> {
     let found = kv.get_at(key.clone(), level(of)?).await?;
@@ -77,7 +87,8 @@ pub(super) async fn put(
         None => lease,
     };
     let put = Op::Put { key: key.clone().into(), value: value.into(), lease };
-    let txn = Txn { conditions: conditions(key, expected), then: vec![put], otherwise: Vec::new() };
+    let otherwise = vec![Op::Get(key.clone().into())];
+    let txn = Txn { conditions: conditions(key, expected), then: vec![put], otherwise };
     let done = kv.txn(txn).await;
     let is_put = done.as_ref().is_ok_and(|done| done.held);
     if let (Some(_own), Some(lease), false) = (ttl, lease, is_put) {
@@ -85,19 +96,33 @@ pub(super) async fn put(
         drop(kv.revoke(lease).await);
     }
     let done = done?;
-    Ok(json!({ "done": done.held, "revision": done.revision, "lease": lease }))
+    let mut told = json!({ "done": done.held, "revision": done.revision, "lease": lease });
+    if !done.held {
+        told["modified"] = modified(&done.found);
+    }
+    Ok(told)
 }
 
 /// Deletes a key, on such a condition.
 pub(super) async fn delete(kv: &Kv, key: String, expected: Option<u64>) -> Result<Value, Declined> {
-    let then = vec![Op::Delete(Bytes::from(key.clone()))];
-    let txn = Txn { conditions: conditions(key, expected), then, otherwise: Vec::new() };
-    let done = kv.txn(txn).await?;
+    let key = Bytes::from(key);
+    let (then, otherwise) = (vec![Op::Delete(key.clone())], vec![Op::Get(key.clone())]);
+    let done = kv.txn(Txn { conditions: conditions(key, expected), then, otherwise }).await?;
     let was_there = done.found.iter().any(Option::is_some);
-    Ok(json!({ "done": done.held, "was_there": was_there, "revision": done.revision }))
+    let mut told =
+        json!({ "done": done.held, "was_there": was_there, "revision": done.revision });
+    if !done.held {
+        told["modified"] = modified(&done.found);
+    }
+    Ok(told)
 }
 
-fn conditions(key: String, expected: Option<u64>) -> Vec<Condition> {
+/// When what was found was changed last; 0 if it is not there, as in a condition.
+fn modified(found: &[Option<Item>]) -> Value {
+    found.first().and_then(Option::as_ref).map_or(0, |item| item.modified).into()
+}
+
+fn conditions(key: impl Into<Bytes>, expected: Option<u64>) -> Vec<Condition> {
     let holds = expected.map(|revision| match revision {
         0 => Holds::Absent,
         revision => Holds::ModifiedAt(revision),
@@ -165,17 +190,29 @@ fn node(member: &MemberId) -> String {
     member.node().map_or_else(|_none| member.to_string(), |node| node.to_string())
 }
 
-/// How it stands with a member, or with the leader.
+/// How it stands with a member, or with the leader; and what all members say of themselves.
 pub(super) async fn status(kv: &Kv, of: Option<String>) -> Result<Value, Declined> {
     let of = of.map(|of| node_of(&of)).transpose()?;
     let status = kv.operator().status(of).await?;
+    let said = kv.operator().survey(&status.members).await;
     let all = |members: &std::collections::BTreeSet<MemberId>, role: &str| {
         let told = |of: &MemberId| {
-            let leads = status.leader == Some(*of);
-            json!({ "node": node(of), "life": of.life(), "role": role, "leads": leads })
+            let said = said.get(of).and_then(Option::as_ref);
+            json!({
+                "node": node(of),
+                "life": of.life(),
+                "role": role,
+                "leads": status.leader == Some(*of),
+                "answers": said.is_some(),
+                "in_touch": said.map(|said| said.is_in_touch),
+                "applied": said.map(|said| said.applied),
+            })
         };
         members.iter().map(told).collect::<Vec<_>>()
     };
+    let voters = &status.members.voters;
+    let silent = said.iter().filter(|(of, said)| said.is_none() && voters.contains(of)).count();
+    let has_majority = voters.len().saturating_sub(silent) > voters.len() / 2;
     let voters = all(&status.members.voters, "voter");
     let members = [voters, all(&status.members.learners, "learner")].concat();
     let others = status.strangers.iter().map(|stranger| {
@@ -191,6 +228,8 @@ pub(super) async fn status(kv: &Kv, of: Option<String>) -> Result<Value, Decline
         "revision": status.revision,
         "snapshot": status.snapshot,
         "in_touch": status.is_in_touch,
+        "silent_voters": silent,
+        "has_majority": has_majority,
         "changing": status.members.is_changing,
         "members": members,
         "other_groups": others.collect::<Vec<_>>(),
@@ -209,7 +248,8 @@ pub(super) enum Deed {
 }
 
 /// Does it, and says how it stands then.
-pub(super) async fn operate(kv: &Kv, deed: Deed) -> Result<Value, Declined> {
+pub(super) async fn operate(agreement: &Consensus, deed: Deed) -> Result<Value, Declined> {
+    let Consensus { kv, node: own, .. } = agreement;
     let operator = kv.operator();
     match deed {
         Deed::AddVoter(node) => operator.add_voter(node_of(&node)?).await?,
@@ -220,8 +260,7 @@ pub(super) async fn operate(kv: &Kv, deed: Deed) -> Result<Value, Declined> {
         Deed::Snapshot(node) => {
             let node = node.map(|node| node_of(&node)).transpose()?;
             operator.snapshot(node).await?;
-            let node = node.map(|node| node.to_string());
-            return status(kv, node).await;
+            return status(kv, Some(node.unwrap_or(*own).to_string())).await;
         }
     }
     status(kv, None).await

@@ -229,6 +229,8 @@ pub enum Request {
         bucket: String,
         /// The member.
         node: String,
+        /// Also if it is in the mesh.
+        even_if_alive: bool,
     },
     /// The elections in which somebody leads.
     ElectionList {

@@ -90,7 +90,7 @@ pub enum Error {
     /// Another process runs as the node.
     #[error(
         "{}: another process on this machine runs as this node, and the two would end each other's \
-         connections; use the identity of another node (macula init --join)", path.display()
+         connections: stop it, or use the identity of another node (macula init --join)", path.display()
     )]
     InUse {
         /// The key that it has locked.

@@ -21,9 +21,10 @@ use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Command, Output, Stdio};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::time::{Duration, Instant};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::time::Duration;
 
+use macula_core::clock::{Clock as _, TokioClock};
 use serde_json::{Value, json};
 
 fn macula(arguments: &[&str]) -> Command {
@@ -49,8 +50,9 @@ const HANGS: Duration = Duration::from_mins(5);
 
 /// Ends all tests if this one hangs, and says which it was: a test that waits for a process waits for
 /// ever if that never answers.
-fn end_if_it_hangs(name: &str) -> Sender<()> {
-    let (over, is_over) = channel();
+#[expect(clippy::print_stderr, reason = "it is the last that is said")]
+fn end_if_it_hangs(name: &str) -> SyncSender<()> {
+    let (over, is_over) = sync_channel(1);
     let name = name.to_owned();
     std::thread::spawn(move || {
         if is_over.recv_timeout(HANGS) == Err(RecvTimeoutError::Timeout) {
@@ -65,7 +67,7 @@ fn end_if_it_hangs(name: &str) -> Sender<()> {
 struct Folders {
     path: PathBuf,
     /// Dropped with the test.
-    _over: Sender<()>,
+    _over: SyncSender<()>,
 }
 
 impl Folders {
@@ -121,14 +123,17 @@ struct Running {
 /// the node said.
 const SILENT: Duration = Duration::from_mins(3);
 
+/// How many lines of a node wait for its test. More are lost.
+const LINES_MAX: usize = 65_536;
+
 /// The lines that a node writes. They are read whether a test wants them or not, for a node does
 /// not go on once nobody takes them.
 fn lines_of(stderr: ChildStderr) -> Receiver<String> {
-    let (lines, log) = channel();
+    let (lines, log) = sync_channel(LINES_MAX);
     std::thread::spawn(move || {
         for line in BufReader::new(stderr).lines() {
-            // A test that is over reads no more.
-            drop(lines.send(line.unwrap()));
+            // A test that is over reads no more, and one that reads none needs no more.
+            drop(lines.try_send(line.unwrap()));
         }
     });
     log
@@ -169,11 +174,11 @@ impl Running {
     }
 
     /// Waits until the log says something.
-    fn says(&mut self, words: &str) -> String {
-        let until = Instant::now() + SILENT;
+    fn says(&self, words: &str) -> String {
+        let until = TokioClock.now() + SILENT;
         let mut said = Vec::new();
         loop {
-            match self.log.recv_timeout(until.saturating_duration_since(Instant::now())) {
+            match self.log.recv_timeout(until.saturating_duration_since(TokioClock.now())) {
                 Ok(line) if line.contains(words) => return line,
                 Ok(line) => said.push(line),
                 Err(why) => panic!("{why}: never said: {words}; but:\n{}", said.join("\n")),
@@ -210,7 +215,7 @@ fn two_nodes_of_a_realm_call_each_other_and_a_stranger_is_refused() {
     folders.init("stranger", None);
     folders.init("guest", Some("a"));
     let a = Running::start(&folders, "a", a);
-    let mut b = Running::start(&folders, "b", b);
+    let b = Running::start(&folders, "b", b);
 
     // A node that runs is not asked with its own identity.
     let twin = folders.ping("a", &b, "7");
@@ -237,8 +242,8 @@ fn a_node_takes_a_new_certificate_and_a_revocation_while_it_runs() {
     let folders = Folders::new("reload");
     let (a, b) = (folders.init("a", None), folders.init("b", Some("a")));
     let guest = folders.init("guest", Some("a"));
-    let mut a = Running::start(&folders, "a", a);
-    let mut b = Running::start(&folders, "b", b);
+    let a = Running::start(&folders, "a", a);
+    let b = Running::start(&folders, "b", b);
     let (home, away) = (folders.at("a"), folders.at("b"));
     let rotated = told(&["identity", "rotate", "--dir", &away, "--realm-dir", &home, "--json"]);
     assert_eq!(rotated["node"], b.node.as_str());
@@ -281,7 +286,7 @@ fn a_node_takes_other_pins_while_it_runs() {
     let a = folders.init("a", None);
     folders.init("friend", Some("a"));
     folders.init("other", Some("a"));
-    let mut a = Running::start(&folders, "a", a);
+    let a = Running::start(&folders, "a", a);
     answered(&folders.ping("other", &a, "1"), &a, &json!(1));
 
     let file = folders.path.join("a/macula.toml");
@@ -309,8 +314,8 @@ fn what_was_put_is_found_when_the_node_through_which_all_met_has_gone() {
     let c = folders.init("c", Some("a"));
     let a = Running::start(&folders, "a", a);
     let seed = format!("mesh.seeds={}", a.address);
-    let mut b = Running::start_with(&folders, "b", b, &[&seed]);
-    let mut c = Running::start_with(&folders, "c", c, &[&seed]);
+    let b = Running::start_with(&folders, "b", b, &[&seed]);
+    let c = Running::start_with(&folders, "c", c, &[&seed]);
     let (b_joins, c_joins) = (format!("joined node={}", b.node), format!("joined node={}", c.node));
     b.says(&c_joins);
     c.says(&b_joins);
@@ -366,11 +371,11 @@ fn a_node_that_has_kept_its_table_finds_the_mesh_again_without_seeds() {
     let (joined, id) = (format!("joined node={}", a.node), b.clone());
     let table = format!("mesh.table_file={}", folders.at("b/table.json"));
     let seed = format!("mesh.seeds={}", a.address);
-    let mut b = Running::start_with(&folders, "b", b, &[&seed, &table]);
+    let b = Running::start_with(&folders, "b", b, &[&seed, &table]);
     b.says(&joined);
     b.stop();
     // It listens elsewhere now, so the other cannot be who finds it.
-    let mut b = Running::start_with(&folders, "b", id, &[&table]);
+    let b = Running::start_with(&folders, "b", id, &[&table]);
     b.says(&joined);
     b.stop();
     a.stop();
@@ -449,7 +454,7 @@ fn what_is_published_at_one_node_is_followed_at_another() {
     let (a, b) = (folders.init("a", None), folders.init("b", Some("a")));
     let a = Running::start(&folders, "a", a);
     let seed = format!("mesh.seeds={}", a.address);
-    let mut b = Running::start_with(&folders, "b", b, &[&seed]);
+    let b = Running::start_with(&folders, "b", b, &[&seed]);
     b.says(&format!("joined node={}", a.node));
     let (at_a, at_b) = (folders.configuration("a"), folders.configuration("b"));
     let publish = ["pub", "room.1", "hello", "--retain", "--config", &at_a, "--json"];
@@ -486,7 +491,7 @@ fn what_rules_forbid_is_told_to_whoever_publishes_and_whoever_subscribes() {
     };
     let a = Running::start_with(&folders, "a", a, &[&deny("subscribe", "hidden.**")]);
     let seed = format!("mesh.seeds={}", a.address);
-    let mut b = Running::start_with(&folders, "b", b, &[&seed, &deny("publish", "secret.**")]);
+    let b = Running::start_with(&folders, "b", b, &[&seed, &deny("publish", "secret.**")]);
     b.says(&format!("joined node={}", a.node));
     let (at_a, at_b) = (folders.configuration("a"), folders.configuration("b"));
     let follow = |pattern: &str| {

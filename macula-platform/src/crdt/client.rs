@@ -13,7 +13,7 @@ use super::limits::Refused;
 use super::proto::{Change, Done, Event, Level, Stats};
 use super::session::Session;
 use super::types;
-use super::vault::{Lane, Vault};
+use super::vault::{Held, Lane, Vault};
 use super::write::Write;
 
 /// The replicated types of this node. Clones are cheap and the same.
@@ -110,6 +110,36 @@ impl Crdts {
         let (vault, bucket) = (self.0.clone(), Arc::from(bucket));
         let releasing = async move { vault.release(&bucket, level, within).await };
         tokio::spawn(releasing).await.unwrap_or(Err(Error::NoAnswer))
+    }
+
+    /// Holds a bucket no more if it was held for nothing: there is nothing in it, nothing was ever written here,
+    /// nobody [subscribes](Self::subscribe), and it is none of those that the node is to hold. Says whether
+    /// that was so. It is for whoever looks into buckets that may not exist.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Closed`] if it cannot be taken from disk.
+    ///
+    /// # Cancel safety
+    ///
+    /// It goes on if the future is dropped.
+    pub async fn release_unused(&self, bucket: &str) -> Result<bool, Error> {
+        let (vault, bucket) = (self.0.clone(), Arc::from(bucket));
+        let releasing = async move { vault.release_unused(&bucket).await };
+        tokio::spawn(releasing).await.unwrap_or(Err(Error::NoAnswer))
+    }
+
+    /// Whether a key can be used: it names a bucket, and neither is too long. It need not be there.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoBucket`], [`Error::BucketTooLong`]; [`Refused::KeyTooLong`] as [`Error::Failed`].
+    pub fn check(&self, key: &str) -> Result<(), Error> {
+        let Some((bucket, _)) = key.split_once('/') else {
+            return Err(Error::NoBucket { key: key.into() });
+        };
+        super::settings::check_bucket(bucket)?;
+        Ok(self.0.settings().bucket.limits.check_key(key)?)
     }
 
     /// The buckets that are held, in order.
@@ -250,7 +280,7 @@ impl<C: Crdt, T> Key<C, T> {
     /// [`Error`]: too few members answered, what the session had seen is not here in time, the key is of
     /// another type, or the bucket is not served.
     pub async fn read<R>(&self, look: impl FnOnce(&C) -> R) -> Result<R, Error> {
-        let held = self.vault.hold(&self.bucket).await?;
+        let held = self.held().await?;
         if let Some(token) = self.session.as_ref().and_then(|session| session.token(&self.bucket)) {
             let within = self.within;
             let cover = |ticket| Event::Cover { ticket, token, within };
@@ -297,8 +327,14 @@ impl<C: Crdt, T> Key<C, T> {
         self.write(Change::removal()).await
     }
 
+    /// The bucket, which is held from now on; unless the key can be none.
+    async fn held(&self) -> Result<Arc<Held>, Error> {
+        self.vault.settings().bucket.limits.check_key(&self.key)?;
+        self.vault.hold(&self.bucket).await
+    }
+
     async fn write(&self, change: Change) -> Result<Done, Error> {
-        let held = self.vault.hold(&self.bucket).await?;
+        let held = self.held().await?;
         let (key, level, within) = (Arc::clone(&self.key), self.level, self.within);
         let write = |ticket| Event::Write { ticket, key, change, level, within };
         let done = self.vault.ask(&held, within, write).await?;

@@ -19,6 +19,14 @@ pub enum Error {
         /// The key.
         key: Arc<str>,
     },
+    /// No bucket has so long a name. Nothing changed.
+    #[error("the name of the bucket has {len} bytes, and at most {len_max} are possible")]
+    BucketTooLong {
+        /// Its length in bytes.
+        len: usize,
+        /// The limit.
+        len_max: usize,
+    },
     /// The node holds as many buckets as it may. Nothing changed.
     #[error("{buckets_max} buckets are held, and {bucket:?} would be one more")]
     BucketsMax {

@@ -85,6 +85,7 @@ impl Limits {
         }
     }
 
+    /// Whether a key is neither empty nor too long.
     pub(super) const fn check_key(&self, key: &str) -> Result<(), Refused> {
         let (len, len_max) = (key.len(), self.key_len_max);
         match len {
@@ -202,7 +203,7 @@ pub enum Refused {
         counter_max: u64,
     },
     /// The key is in use for something else.
-    #[error("{key:?} is a {there}, and a {asked} was asked for")]
+    #[error("{key:?} is of type {there}, and {asked} was asked for")]
     OtherKind {
         /// The key.
         key: Arc<str>,

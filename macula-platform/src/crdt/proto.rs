@@ -470,6 +470,7 @@ impl Replica {
                 self.wait_for_cover(now, ticket, token, within);
             }
             Event::Leave { ticket, level, within } => self.leave(now, ticket, (level, within)),
+            Event::LeaveUnused { ticket } => self.leave_unused(now, ticket),
             Event::Cancel(ticket) => {
                 self.waits.cancel(ticket);
                 self.leave_no_more(now, ticket);

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::config::{self, Config};
+use super::error::Error;
 
 /// The longest name of a bucket, in bytes.
 pub const BUCKET_LEN_MAX: usize = 256;
@@ -79,7 +80,20 @@ impl Settings {
 }
 
 /// Whether a bucket can have this name.
-pub(super) const fn is_bucket(name: &str) -> bool {
+/// Whether a bucket can be called so.
+///
+/// # Errors
+///
+/// [`Error::NoBucket`], [`Error::BucketTooLong`].
+pub(super) fn check_bucket(name: &str) -> Result<(), Error> {
+    match name.len() {
+        0 => Err(Error::NoBucket { key: name.into() }),
+        1..=BUCKET_LEN_MAX => Ok(()),
+        len => Err(Error::BucketTooLong { len, len_max: BUCKET_LEN_MAX }),
+    }
+}
+
+const fn is_bucket(name: &str) -> bool {
     !name.is_empty() && name.len() <= BUCKET_LEN_MAX
 }
 

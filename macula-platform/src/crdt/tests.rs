@@ -175,7 +175,10 @@ async fn keys_have_types_and_limits_and_errors_that_lose_nothing() {
     let other = crdts.counter("lobby/players").count(1).await.unwrap_err();
     assert!(matches!(other, Error::Failed(Failed::Refused(Refused::OtherKind { .. }))), "{other}");
     let other = crdts.counter("lobby/players").value().await.unwrap_err();
-    assert_eq!(other.to_string(), r#""lobby/players" is a or-set, and a pn-counter was asked for"#);
+    assert_eq!(
+        other.to_string(),
+        r#""lobby/players" is of type or-set, and pn-counter was asked for"#
+    );
     let unread = crdts.or_set::<u64>("lobby/players").elements().await.unwrap_err();
     assert!(matches!(unread, Error::Decode { .. }), "{unread}");
     let nowhere = crdts.counter("score").count(1).await.unwrap_err();
@@ -407,6 +410,43 @@ async fn a_bucket_stays_where_nobody_else_has_it() {
     assert!(node.crdts.buckets().is_empty());
     assert_eq!(score.value().await.unwrap(), 0);
     node.root.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_a_bucket_without_use_is_let_go_of_for_nothing() {
+    let mut mesh = Mesh::default();
+    let settings = Settings { hold: vec!["kept".to_owned()], ..settings() };
+    let (node, other) = (mesh.start(1, settings.clone()).await, mesh.start(2, settings).await);
+    let crdts = &node.crdts;
+    for bucket in ["kept", "written", "heard", "emptied", "typo", "theirs"] {
+        crdts.hold(bucket).await.unwrap();
+    }
+    crdts.counter("written/score").count(1).await.unwrap();
+    crdts.counter("emptied/score").count(1).await.unwrap();
+    crdts.counter("emptied/score").remove().await.unwrap();
+    other.crdts.counter("theirs/score").count(1).await.unwrap();
+    until(async || crdts.counter("theirs/score").value().await.unwrap() == 1).await;
+    let _heard = crdts.subscribe("heard", "").await.unwrap();
+    for bucket in ["kept", "written", "heard", "emptied", "theirs", "never"] {
+        assert!(!crdts.release_unused(bucket).await.unwrap(), "{bucket}");
+    }
+    assert!(crdts.release_unused("typo").await.unwrap());
+    let held = crdts.buckets();
+    let held: Vec<&str> = held.iter().map(|bucket| &**bucket).collect();
+    assert_eq!(held, ["emptied", "heard", "kept", "theirs", "written"]);
+    // What can be no key holds nothing either.
+    let long = format!("new/{}", "k".repeat(600));
+    let refused = crdts.counter(&long).count(1).await.unwrap_err();
+    assert!(matches!(refused, Error::Failed(Failed::Refused(Refused::KeyTooLong { .. }))));
+    assert_eq!(crdts.check(&long), Err(refused));
+    assert_eq!(
+        crdts.check(&format!("{}/key", "b".repeat(257))),
+        Err(Error::BucketTooLong { len: 257, len_max: 256 })
+    );
+    assert!(crdts.buckets().iter().all(|bucket| &**bucket != "new"));
+    for one in [node, other] {
+        one.root.stop().await;
+    }
 }
 
 #[tokio::test(start_paused = true)]

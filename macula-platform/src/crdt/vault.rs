@@ -20,12 +20,11 @@ use super::disk::Disk;
 use super::error::Error;
 use super::metrics;
 use super::proto::{Done, Event, Failed, Input, Level, Parts, Replica};
-use super::settings::{self, Settings, is_bucket};
+use super::settings::{self, Settings};
 use super::state::Kinds;
 use crate::raft::media::{Folder, Medium};
 
-use held::Held;
-pub(super) use held::Lane;
+pub(super) use held::{Held, Lane};
 
 /// A frame on its way to another node.
 #[derive(Debug)]
@@ -159,9 +158,7 @@ impl Vault {
         if let Some(held) = self.held(bucket) {
             return Ok(held);
         }
-        if !is_bucket(bucket) {
-            return Err(Error::NoBucket { key: Arc::clone(bucket) });
-        }
+        settings::check_bucket(bucket)?;
         if !self.0.settings.is_durable(bucket) {
             return self.open(bucket);
         }
@@ -219,6 +216,26 @@ impl Vault {
     ) -> Result<(), Error> {
         let Some(held) = self.held(bucket) else { return Ok(()) };
         self.ask(&held, within, |ticket| Event::Leave { ticket, level, within }).await?;
+        self.gone(bucket, &held).await
+    }
+
+    /// Holds a bucket no more if nothing is in it, nothing was written here, nobody listens, and it is not
+    /// one of those that are held from the start on. Says whether that was so.
+    pub(super) async fn release_unused(&self, bucket: &Arc<str>) -> Result<bool, Error> {
+        let Some(held) = self.held(bucket) else { return Ok(false) };
+        let is_kept = self.0.settings.hold.iter().any(|name| **name == **bucket);
+        if is_kept || held.is_listened_to() {
+            return Ok(false);
+        }
+        match self.ask(&held, PATIENCE, |ticket| Event::LeaveUnused { ticket }).await {
+            Ok(_left) => self.gone(bucket, &held).await.map(|()| true),
+            Err(Error::Failed(Failed::Used | Failed::Leaving)) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// What a bucket had here goes, after its replica has left.
+    async fn gone(&self, bucket: &Arc<str>, held: &Held) -> Result<(), Error> {
         held.close("it is being let go of".to_owned());
         held.erase().await?;
         // It may be held again, and must not write then as the one that it was.

@@ -322,7 +322,8 @@ impl Kv {
     async fn apply(&self, command: Command) -> Result<Answer, Error> {
         checks::command(&command)?;
         let until = self.until();
-        let draw = || u128::from(self.inner.ways.draw()) << 64 | u128::from(self.inner.ways.draw() | 1);
+        let draw =
+            || u128::from(self.inner.ways.draw()) << 64 | u128::from(self.inner.ways.draw() | 1);
         loop {
             let begun = self.inner.sessions.begin(draw);
             let Ok(ticket) = tokio::time::timeout_at(until.into(), begun).await else {
@@ -332,7 +333,8 @@ impl Kv {
             let Ticket { serial, done_below, .. } = ticket;
             let session = ticket.session.id;
             let once = Once { session, serial, done_below, command: command.clone() };
-            let answered = self.inner.ways.ask(&Ask::Apply(once), Goal::Leader, until, ZERO).await?;
+            let answered =
+                self.inner.ways.ask(&Ask::Apply(once), Goal::Leader, until, ZERO).await?;
             match applied(&answered.reply)? {
                 Answer::Refused(Refusal::Forgotten) => {
                     self.inner.sessions.forget(&ticket.session);

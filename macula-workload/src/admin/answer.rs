@@ -48,19 +48,10 @@ pub(super) async fn answer(about: &About, request: Request) -> Result<Value, Dec
             let options = PublishOptions { qos, retain, keep, ..PublishOptions::default() };
             topics::publish(mesh, &topic, value, options).await
         }
-        Request::KvGet { key, level, within_ms } => {
-            kv::get(&kv::waiting(kv, within_ms)?, key, &level).await
-        }
-        Request::KvPut { key, value, expected, lease, ttl_ms, within_ms } => {
-            let ttl = ttl_ms.map(Duration::from_millis);
-            kv::put(&kv::waiting(kv, within_ms)?, key, value, (expected, lease, ttl)).await
-        }
-        Request::KvDelete { key, expected, within_ms } => {
-            kv::delete(&kv::waiting(kv, within_ms)?, key, expected).await
-        }
-        Request::KvRange { prefix, from, max, level, within_ms } => {
-            kv::range(&kv::waiting(kv, within_ms)?, prefix, from, (max, &level)).await
-        }
+        Request::KvGet { .. }
+        | Request::KvPut { .. }
+        | Request::KvDelete { .. }
+        | Request::KvRange { .. } => kv::answer(kv, request).await,
         Request::CrdtGet { key, level, within_ms } => {
             crdt::get(crdts, &key, Terms::read(&level, within_ms)?).await
         }
@@ -72,7 +63,9 @@ pub(super) async fn answer(about: &About, request: Request) -> Result<Value, Dec
         Request::CrdtRelease { bucket, level, within_ms } => {
             crdt::release(crdts, &bucket, Terms::read(&level, within_ms)?).await
         }
-        Request::CrdtRetire { bucket, node } => crdt::retire(crdts, &bucket, &node).await,
+        Request::CrdtRetire { bucket, node, even_if_alive } => {
+            crdt::retire(about, &bucket, (&node, even_if_alive)).await
+        }
         Request::ElectionList { after } => election::list(elections, after.as_deref()).await,
         Request::ElectionResign { name, within_ms } => {
             election::resign(elections, &name, waited(within_ms)?).await
@@ -89,10 +82,21 @@ pub(super) async fn answer(about: &About, request: Request) -> Result<Value, Dec
         | Request::CrdtWatch { .. }
         | Request::Subscribe { .. }
         | Request::ElectionObserve { .. }
-        | Request::ElectionCampaign { .. } => {
-            Err(Declined::wrong("it is no question with one answer"))
-        }
+        | Request::ElectionCampaign { .. } => Err(no_answer()),
     }
+}
+
+/// It is something that is followed.
+fn no_answer() -> Declined {
+    Declined::wrong("it is no question with one answer")
+}
+
+/// An object with one more field, if that has a value.
+fn with(mut told: Value, name: &str, value: Option<impl Into<Value>>) -> Value {
+    if let (Some(fields), Some(value)) = (told.as_object_mut(), value) {
+        fields.insert(name.to_owned(), value.into());
+    }
+    told
 }
 
 /// For how long others are waited for, if it is said.

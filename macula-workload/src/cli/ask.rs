@@ -65,7 +65,7 @@ pub(super) enum DhtCommand {
         /// For how long.
         #[arg(long, value_name = "DURATION", default_value = "24h",
               value_parser = seconds)]
-        ttl: std::time::Duration,
+        ttl: Duration,
         /// Only if the value there has this sequence number; 0 if there may be none.
         #[arg(long, value_name = "SEQUENCE")]
         expected: Option<u64>,
@@ -100,7 +100,7 @@ pub(super) enum DhtCommand {
 }
 
 /// A span of time of a second at least.
-fn seconds(text: &str) -> Result<std::time::Duration, String> {
+fn seconds(text: &str) -> Result<Duration, String> {
     let span = humantime::parse_duration(text).map_err(|error| error.to_string())?;
     if span.as_secs() > 0 { Ok(span) } else { Err("it has to last a second at least".to_owned()) }
 }
@@ -133,7 +133,7 @@ pub(super) fn audit(args: &AuditArgs) -> Result<(), Failure> {
         let mut refused = list(&found, "refused").to_vec();
         for entry in &mut refused {
             let at_s = entry.get("at_s").and_then(Value::as_u64).unwrap_or(0);
-            let at = std::time::UNIX_EPOCH + std::time::Duration::from_secs(at_s);
+            let at = std::time::UNIX_EPOCH + Duration::from_secs(at_s);
             entry["at"] = humantime::format_rfc3339_seconds(at).to_string().into();
         }
         table(&["at", "node", "action", "name", "why"], &refused)

@@ -79,7 +79,8 @@ pub(super) enum CrdtCommand {
         #[arg(value_name = "KEY")]
         key: String,
         /// How much.
-        #[arg(value_name = "BY", default_value_t = 1, allow_negative_numbers = true)]
+        #[arg(value_name = "BY", default_value_t = 1, allow_negative_numbers = true,
+              value_parser = whole)]
         by: i64,
         /// The type, if there is nothing yet.
         #[arg(long = "type", value_name = "TYPE", value_parser = ["pn-counter", "g-counter"])]
@@ -162,9 +163,18 @@ pub(super) enum CrdtCommand {
         /// The member.
         #[arg(value_name = "NODE_ID")]
         node: String,
+        /// Also if it is in the mesh, and so would be a member again.
+        #[arg(long)]
+        alive: bool,
         #[command(flatten)]
         whom: Whom,
     },
+}
+
+fn whole(text: &str) -> Result<i64, String> {
+    text.parse().map_err(|_no_number| {
+        format!("a counter counts whole numbers, from {} to {}", i64::MIN, i64::MAX)
+    })
 }
 
 fn level(text: &str) -> Result<String, String> {
@@ -235,8 +245,9 @@ pub(super) fn run(command: &CrdtCommand) -> Result<(), Failure> {
             let asked = Request::CrdtRelease { bucket, level, within_ms: within.map(millis) };
             expect(&asked, "was_held", "the node does not hold the bucket", whom)
         }
-        CrdtCommand::Retire { bucket, node, whom } => {
-            let asked = Request::CrdtRetire { bucket: bucket.clone(), node: node.clone() };
+        CrdtCommand::Retire { bucket, node, alive, whom } => {
+            let (bucket, node, even_if_alive) = (bucket.clone(), node.clone(), *alive);
+            let asked = Request::CrdtRetire { bucket, node, even_if_alive };
             expect(&asked, "was_member", "it is no member of the bucket", whom)
         }
     }
@@ -246,6 +257,11 @@ pub(super) fn run(command: &CrdtCommand) -> Result<(), Failure> {
 fn expect(asked: &Request, was: &str, otherwise: &'static str, whom: &Whom) -> Result<(), Failure> {
     let told = ask(whom, asked)?;
     tell(whom, &told, || fields(&told))?;
+    there_was(&told, was, otherwise)
+}
+
+/// Fails if something was not so before.
+fn there_was(told: &Value, was: &str, otherwise: &'static str) -> Result<(), Failure> {
     match told.get(was).and_then(Value::as_bool) {
         Some(false) => Err(Failure::Ran(anyhow!(otherwise))),
         _ => Ok(()),
@@ -285,7 +301,18 @@ fn update(
     let (level, within_ms) = (terms.level.clone(), terms.within_ms());
     let (key, kind) = (key.to_owned(), kind.cloned());
     let asked = Request::CrdtUpdate { key, kind, deed, level, within_ms };
-    expect(&asked, "was_there", "there was nothing to remove", whom)
+    let told = ask(whom, &asked)?;
+    tell(whom, &told, || fields(&told))?;
+    let number = |name: &str| told.get(name).and_then(Value::as_u64);
+    if let (Some(wanted), Some(reached), Some(members)) =
+        (number("wanted"), number("reached"), number("members"))
+    {
+        return Err(Failure::Ran(anyhow!(
+            "{reached} of {members} members were reached in time, and {wanted} were wanted; it is \
+             written here and goes on to the others, so do not do it again"
+        )));
+    }
+    there_was(&told, "was_there", "there was nothing to remove")
 }
 
 fn line(change: &Value) -> String {

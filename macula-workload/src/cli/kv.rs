@@ -119,7 +119,8 @@ pub(super) fn run(command: &KvCommand) -> Result<(), Failure> {
             let value = value.clone().map_or_else(|| input(VALUE_LEN_MAX), Ok)?;
             let (ttl_ms, within_ms) = (ttl.map(millis), within.map(millis));
             let (expected, lease) = (*expected, *lease);
-            let put = Request::KvPut { key: key.clone(), value, expected, lease, ttl_ms, within_ms };
+            let put =
+                Request::KvPut { key: key.clone(), value, expected, lease, ttl_ms, within_ms };
             done(whom, key, expected, &put)
         }
         KvCommand::Delete { key, expected, asked: Asked { within, whom } } => {

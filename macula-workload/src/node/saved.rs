@@ -7,8 +7,8 @@ use std::time::Duration;
 use macula_core::identity::NodeId;
 use macula_core::identity::file::{read_public, write_public};
 use macula_infra::dht::proto::table::{Saved, Snapshot};
-use macula_infra::membership::update::Status;
 use macula_infra::membership::proto::SEEDS_MAX;
+use macula_infra::membership::update::Status;
 use macula_infra::mesh::Mesh;
 use tokio::task::AbortHandle;
 

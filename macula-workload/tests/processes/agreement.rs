@@ -133,3 +133,39 @@ fn who_may_not_change_the_group_is_refused_and_put_down_and_still_reads_and_writ
     assert_eq!(until_done(&folders, "b", &["kv", "get", "a"]), "1");
     [first, second, third].into_iter().for_each(Running::stop);
 }
+
+#[test]
+fn who_does_not_answer_and_that_too_few_do_is_told() {
+    let folders = Folders::new("silent");
+    let [a, b] = [folders.init("a", None), folders.init("b", Some("a"))];
+    let first = Running::start(&folders, "a", a);
+    let seed = format!("mesh.seeds={}", first.address);
+    let second = Running::start_with(&folders, "b", b.clone(), &[&seed, "consensus.role=voter"]);
+    until_done(&folders, "a", &["raft", "add-voter", &b]);
+    let status = || told(&["raft", "status", "--json", "--config", &folders.configuration("a")]);
+    let answers = |status: &Value, node: &str| {
+        let members = status["members"].as_array().unwrap();
+        let member = members.iter().find(|member| member["node"] == json!(node)).unwrap();
+        member["answers"].as_bool().unwrap()
+    };
+    let whole = status();
+    assert_eq!((&whole["silent_voters"], &whole["has_majority"]), (&json!(0), &json!(true)));
+    assert!(answers(&whole, &b), "{whole}");
+    // Whoever votes cannot listen, and nobody else goes.
+    let wrong = run(&folders, "a", &["raft", "add-learner", &b]);
+    assert_eq!(wrong.status.code(), Some(1));
+    assert!(text(&wrong.stderr).contains("votes, and has all"), "{}", text(&wrong.stderr));
+
+    second.signal("KILL");
+    drop(second);
+    let put = run(&folders, "a", &["kv", "put", "x", "1", "--within", "2s"]);
+    assert_eq!(put.status.code(), Some(1));
+    let why = "there is no majority: 1 of 2 voters answer, and 2 are needed";
+    assert!(text(&put.stderr).contains(why), "{}", text(&put.stderr));
+    let broken = status();
+    assert_eq!((&broken["silent_voters"], &broken["has_majority"]), (&json!(1), &json!(false)));
+    assert!(!answers(&broken, &b) && answers(&broken, &first.node), "{broken}");
+    let shown = run(&folders, "a", &["raft", "status"]);
+    assert!(text(&shown.stdout).contains("THERE IS NO MAJORITY"), "{}", text(&shown.stdout));
+    first.stop();
+}

@@ -52,10 +52,54 @@ fn start(folders: &Folders, a: String, b: String) -> [Running; 2] {
     }
 }
 
+/// Wrong calls, and what could be and is not, while there are two nodes.
+fn what_cannot_be_is_told(folders: &Folders, other: &str) {
+    // Wrong calls.
+    for words in [
+        &["crdt", "inc", "score"][..],
+        &["crdt", "get", "lobby/score", "--level", "most"],
+        &["crdt", "get", "lobby/score", "--level", "0"],
+        &["crdt", "inc", "lobby/x", "-1", "--type", "g-counter"],
+        &["crdt", "add", "lobby/x", "1", "--type", "pn-counter"],
+        &["crdt", "set", "lobby/x", "{", "--parse"],
+        &["crdt", "set", "lobby/x", "perhaps", "--type", "dw-flag"],
+        &["crdt", "add", "lobby/x", "ada", "--within", "2m"],
+        &["crdt", "inc", "lobby/score", "2.5"],
+        &["crdt", "get", "score"],
+        &["crdt", "keys", &"n".repeat(300)],
+        &["crdt", "inc", &format!("wrong/{}", "n".repeat(600))],
+    ] {
+        let complaint = fails(folders, words, 2);
+        assert!(complaint.len() < 700, "{complaint}");
+    }
+    // What could be, and is not.
+    assert!(fails(folders, &["crdt", "get", "lobby/x"], 1).contains("there is no key"));
+    assert!(fails(folders, &["crdt", "inc", "lobby/players"], 1).contains("is of type or-set"));
+    fails(folders, &["crdt", "remove", "lobby/x"], 1);
+    fails(folders, &["crdt", "remove", "lobby/players", "ada"], 1);
+    // A bucket that somebody has mistyped is held by nobody then.
+    fails(folders, &["crdt", "get", "loby/score"], 1);
+    fails(folders, &["crdt", "remove", "loby/score"], 1);
+    fails(folders, &["crdt", "inc", "loby/score", "-1", "--type", "g-counter"], 2);
+    until_done(folders, "a", &["crdt", "keys", "loby"]);
+    assert!(fails(folders, &["crdt", "retire", "loby", other], 1).contains("does not hold"));
+    let held = told(&["crdt", "keys", "--json", "--config", &folders.configuration("a")]);
+    let held =
+        held.get("buckets").and_then(Value::as_array).unwrap().iter().map(|row| &row["bucket"]);
+    assert_eq!(held.collect::<Vec<_>>(), ["disk", "lobby"]);
+    let many = ["crdt", "inc", "lobby/score", "--level", "3", "--within", "100ms"];
+    let late = fails(folders, &many, 1);
+    assert!(late.contains("2 of 2 members were reached"), "{late}");
+    let late = run(folders, "a", &[&many[..], &["--json"]].concat());
+    let late: Value = serde_json::from_slice(&late.stdout).unwrap();
+    assert_eq!(late, json!({ "reached": 2, "members": 2, "wanted": 3 }));
+}
+
 #[test]
 fn what_one_node_is_told_all_have() {
     let folders = Folders::new("crdt");
-    let (a, b) = (folders.init("a", None), folders.init("b", Some("a")));
+    let ids = [folders.init("a", None), folders.init("b", Some("a"))];
+    let [a, b] = ids.clone();
     let nodes = start(&folders, a, b);
 
     until_done(&folders, "a", &["crdt", "inc", "lobby/score", "5", "--level", "all"]);
@@ -90,36 +134,17 @@ fn what_one_node_is_told_all_have() {
     assert_eq!(heard.get("local"), Some(&json!(false)));
     assert!(heard.get("value").and_then(Value::as_i64) > Some(3), "{heard}");
 
-    // Wrong calls.
-    for words in [
-        &["crdt", "inc", "score"][..],
-        &["crdt", "get", "lobby/score", "--level", "most"],
-        &["crdt", "get", "lobby/score", "--level", "0"],
-        &["crdt", "inc", "lobby/x", "-1", "--type", "g-counter"],
-        &["crdt", "add", "lobby/x", "1", "--type", "pn-counter"],
-        &["crdt", "set", "lobby/x", "{", "--parse"],
-        &["crdt", "set", "lobby/x", "perhaps", "--type", "dw-flag"],
-        &["crdt", "add", "lobby/x", "ada", "--within", "2m"],
-    ] {
-        fails(&folders, words, 2);
-    }
-    // What could be, and is not.
-    assert!(fails(&folders, &["crdt", "get", "lobby/x"], 1).contains("there is no key"));
-    assert!(fails(&folders, &["crdt", "inc", "lobby/players"], 1).contains("is a or-set"));
-    fails(&folders, &["crdt", "remove", "lobby/x"], 1);
-    fails(&folders, &["crdt", "remove", "lobby/players", "ada"], 1);
-    let many = ["crdt", "inc", "lobby/score", "--level", "3", "--within", "100ms"];
-    let late = fails(&folders, &many, 1);
-    assert!(late.contains("2 of 2 members were reached"), "{late}");
+    what_cannot_be_is_told(&folders, &ids[1]);
 
     // One lets go, and what it had stays; the other one is alone then, and has nobody to leave it to.
     fails(&folders, &["crdt", "release", "nothing"], 1);
     fails(&folders, &["crdt", "retire", "lobby", "nobody"], 2);
+    let alive = fails(&folders, &["crdt", "retire", "lobby", &ids[1]], 1);
+    assert!(alive.contains("it is in the mesh"), "{alive}");
     until_done(&folders, "b", &["crdt", "release", "lobby"]);
     until_said(&folders, "a", &["crdt", "get", "lobby/players"], "7");
-    let alone = ["crdt", "release", "lobby", "--within", "100ms"];
-    let alone = fails(&folders, &alone, 1);
-    assert!(alone.contains("1 of 1 members were reached"), "{alone}");
+    let alone = fails(&folders, &["crdt", "release", "lobby"], 1);
+    assert!(alone.contains("nobody else holds the bucket"), "{alone}");
     until_said(&folders, "b", &["crdt", "get", "lobby/topic"], "cheese");
     drop(nodes);
 }

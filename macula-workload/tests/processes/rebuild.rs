@@ -9,7 +9,7 @@ use super::{Folders, Running, text};
 fn a_voter_with_damaged_files_gets_all_anew_from_the_others_by_command() {
     let folders = Folders::new("rebuild");
     let ids = [folders.init("a", None), folders.init("b", Some("a")), folders.init("c", Some("a"))];
-    let [a, b, mut c] = start(&folders, &ids);
+    let [a, b, c] = start(&folders, &ids);
     for voter in &ids[1..] {
         until_done(&folders, "a", &["raft", "add-voter", voter]);
     }

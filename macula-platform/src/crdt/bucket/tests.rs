@@ -124,7 +124,7 @@ fn a_key_has_one_kind_unless_two_used_it_who_did_not_hear_each_other() {
     let (mut here, mut there) = (bucket(1), bucket(2));
     let set = add(&mut here, "key", "ada").unwrap();
     let refused = here.update("key", NOW, |flag: &EwFlag, write| flag.enable(write)).unwrap_err();
-    insta::assert_snapshot!(refused, @r#""key" is a or-set, and a ew-flag was asked for"#);
+    insta::assert_snapshot!(refused, @r#""key" is of type or-set, and ew-flag was asked for"#);
     assert_eq!(here.read::<EwFlag>("key").unwrap_err(), refused);
     assert_eq!(here.counter().0, 1);
 

@@ -38,12 +38,24 @@ impl Replica {
         if self.is_leaving() {
             return self.end(ticket, Err(Failed::Leaving));
         }
+        let members = self.members_at(level);
+        if level != Level::Local && members < 2 {
+            // Nobody is there to leave it to, or may be.
+            return self.end(ticket, Err(Failed::NotReached { reached: 1, wanted: 2, members }));
+        }
         self.leaving = Some(Leaving { ticket, level, until: now + within, step: Step::Hands });
         if level != Level::Local {
             self.links.values_mut().for_each(|link| link.behind = true);
             self.sync_soon(now, 0);
         }
         self.leave_on(now);
+    }
+
+    pub(super) fn leave_unused(&mut self, now: Instant, ticket: u64) {
+        if !self.bucket.is_empty() || self.buffer.last() > 0 {
+            return self.end(ticket, Err(Failed::Used));
+        }
+        self.leave(now, ticket, (Level::Local, Config::ms(self.config.step_ms)));
     }
 
     /// Whether it takes no more changes of its users.

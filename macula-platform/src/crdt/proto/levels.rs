@@ -96,6 +96,9 @@ pub enum Failed {
     /// The bucket is being let go of here. Nothing changed.
     #[error("this node is letting go of the bucket")]
     Leaving,
+    /// The bucket has something in it, or had. It is held as it was.
+    #[error("the bucket is in use")]
+    Used,
 }
 
 #[derive(Debug)]

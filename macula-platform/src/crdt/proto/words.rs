@@ -114,6 +114,13 @@ pub enum Event {
         /// How long to wait for them at most.
         within: Duration,
     },
+    /// The bucket is to be held no more if nothing is in it and nothing was ever written here.
+    /// [`Output::Done`], as of [`Leave`](Self::Leave) at [`Level::Local`]; or
+    /// [`Failed::Used`](super::Failed::Used), and all is as it was.
+    LeaveUnused {
+        /// It comes back with the output.
+        ticket: u64,
+    },
     /// Nobody waits any more.
     Cancel(u64),
     /// A node is there and takes no frames.

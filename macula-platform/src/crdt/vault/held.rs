@@ -69,6 +69,11 @@ impl Held {
         lane
     }
 
+    /// Whether somebody hears of changes.
+    pub(super) fn is_listened_to(&self) -> bool {
+        self.lane.receiver_count() > 0
+    }
+
     /// Takes what it has from disk.
     pub(super) async fn erase(&self) -> Result<(), Error> {
         let Some(disk) = &self.disk else { return Ok(()) };

@@ -14,9 +14,9 @@ use macula_platform::crdt::types::{
 use macula_platform::crdt::{Crdt, Crdts, Error, Failed, Key, Level, Subscription};
 use serde_json::{Value, json};
 
-use super::super::{Declined, Deed};
+use super::super::{About, Declined, Deed};
 use super::kv::node_of;
-use super::waited;
+use super::{waited, with};
 use shown::value_of;
 
 /// How long the first comparison with another member is waited for, when the node has just begun to hold a
@@ -35,6 +35,7 @@ impl From<Error> for Declined {
         match error {
             // It can never be asked for here.
             Error::NoBucket { .. }
+            | Error::BucketTooLong { .. }
             | Error::Encode { .. }
             | Error::Failed(Failed::Refused(
                 Refused::KeyEmpty
@@ -85,14 +86,20 @@ fn bucket_of(key: &str) -> Result<&str, Error> {
     }
 }
 
-/// Why a change has no answer. What was written and not acknowledged is not to be written again.
-fn unchanged(error: Error) -> Declined {
-    match error {
-        Error::Failed(Failed::NotReached { .. }) => Declined::Failed(format!(
-            "{error}; it is written here and goes on to the others, so do not do it again"
-        )),
-        error => error.into(),
+/// Does something with a bucket, which is held for it, and let go of if there is nothing in it: a name that
+/// somebody has mistyped takes no room.
+async fn visiting<T>(
+    crdts: &Crdts,
+    bucket: &str,
+    visit: impl Future<Output = Result<T, Declined>>,
+) -> Result<T, Declined> {
+    let is_new = crdts.buckets().iter().all(|held| **held != *bucket);
+    hold(crdts, bucket).await?;
+    let done = visit.await;
+    if is_new && let Err(error) = crdts.release_unused(bucket).await {
+        tracing::warn!(%error, bucket, "a bucket without use is held");
     }
+    done
 }
 
 /// Holds a bucket. If that is new, what the others have is waited for.
@@ -122,7 +129,11 @@ async fn kinds_of(crdts: &Crdts, key: &str) -> Result<Vec<Kind>, Error> {
 
 /// What a key has, of each type for which it is used: more than one only after two have used it at one time.
 pub(super) async fn get(crdts: &Crdts, key: &str, terms: Terms) -> Result<Value, Declined> {
-    hold(crdts, bucket_of(key)?).await?;
+    crdts.check(key)?;
+    visiting(crdts, bucket_of(key)?, got(crdts, key, terms)).await
+}
+
+async fn got(crdts: &Crdts, key: &str, terms: Terms) -> Result<Value, Declined> {
     // Whatever its type, the members are asked.
     match terms.of(crdts.key::<EwFlag, ()>(key)).read(|_flag| ()).await {
         Ok(()) | Err(Error::Failed(Failed::Refused(Refused::OtherKind { .. }))) => {}
@@ -153,8 +164,8 @@ pub(super) async fn keys(
         }
         return Ok(json!({ "buckets": rows }));
     };
-    hold(crdts, &bucket).await?;
-    let keys = crdts.keys(&bucket, prefix).await?;
+    let keys = async { Ok(crdts.keys(&bucket, prefix).await?) };
+    let keys = visiting(crdts, &bucket, keys).await?;
     let row = |(key, kind): (_, Kind)| {
         let key: std::sync::Arc<str> = key;
         json!({ "key": &*key, "type": kind.as_str() })
@@ -185,7 +196,7 @@ impl Deed {
         };
         known(name).ok_or_else(|| match there {
             true => Declined::Failed(format!(
-                "the key is a {name}, and what was asked can be done to {}",
+                "the key is of type {name}, and what was asked can be done to {}",
                 kinds.join(", ")
             )),
             false => Declined::Wrong(format!("a type is here one of {}", kinds.join(", "))),
@@ -200,7 +211,16 @@ pub(super) async fn update(
     deed: Deed,
     terms: Terms,
 ) -> Result<Value, Declined> {
-    hold(crdts, bucket_of(key)?).await?;
+    crdts.check(key)?;
+    visiting(crdts, bucket_of(key)?, updated(crdts, (key, said), deed, terms)).await
+}
+
+async fn updated(
+    crdts: &Crdts,
+    (key, said): (&str, Option<&str>),
+    deed: Deed,
+    terms: Terms,
+) -> Result<Value, Declined> {
     let there = kinds_of(crdts, key).await?;
     let was_there = match &deed {
         Deed::Remove {} => Some(!there.is_empty()),
@@ -209,31 +229,54 @@ pub(super) async fn update(
     };
     if let Deed::Remove {} = deed {
         let done = terms.of(crdts.key::<EwFlag, ()>(key)).remove().await;
-        return Ok(told(&done.map_err(unchanged)?, was_there));
+        return told(done, was_there);
     }
     let kind = deed.kind(said, &there)?;
     let keys = Keys { crdts, key, terms };
     let done = match deed {
         Deed::Count { by } => keys.count(kind, by).await?,
-        Deed::Add { value } => keys.add(kind, &value).await.map_err(unchanged)?,
+        Deed::Add { value } => keys.add(kind, &value).await,
         Deed::Set { value } => keys.set(kind, &value).await?,
-        Deed::Take { value } => keys.take(kind, &value).await.map_err(unchanged)?,
+        Deed::Take { value } => keys.take(kind, &value).await,
         Deed::Remove {} => return Err(Declined::wrong("it is no change of a value")),
     };
-    Ok(told(&done, was_there))
+    told(done, was_there)
 }
 
 /// Lets go of a bucket.
 pub(super) async fn release(crdts: &Crdts, bucket: &str, terms: Terms) -> Result<Value, Declined> {
     let was_held = crdts.buckets().iter().any(|held| **held == *bucket);
-    crdts.release(bucket, terms.level, terms.within.unwrap_or(RELEASED_WITHIN)).await?;
+    let within = terms.within.unwrap_or(RELEASED_WITHIN);
+    match crdts.release(bucket, terms.level, within).await {
+        Err(Error::Failed(Failed::NotReached { members: ..=1, .. })) => {
+            return Err(Declined::failed(
+                "nobody else holds the bucket, and what is in it would be lost: it is held still \
+                 (--level local lets go of it all the same)",
+            ));
+        }
+        released => released?,
+    }
     Ok(json!({ "bucket": bucket, "was_held": was_held }))
 }
 
-/// Gives up a member of a bucket.
-pub(super) async fn retire(crdts: &Crdts, bucket: &str, node: &str) -> Result<Value, Declined> {
-    let number = number_of(node_of(node)?);
-    hold(crdts, bucket).await?;
+/// Gives up a member of a bucket: one that is in the mesh only if `even_if_alive`, as it would be a member
+/// again at once.
+pub(super) async fn retire(
+    About { mesh, crdts, .. }: &About,
+    bucket: &str,
+    (node, even_if_alive): (&str, bool),
+) -> Result<Value, Declined> {
+    let id = node_of(node)?;
+    let number = number_of(id);
+    if crdts.buckets().iter().all(|held| **held != *bucket) {
+        return Err(Declined::failed("the node does not hold the bucket"));
+    }
+    if !even_if_alive && mesh.membership().is_member(id) {
+        return Err(Declined::failed(
+            "it is in the mesh, and would be a member again: have it let go of the bucket itself \
+             (macula crdt release), or say --alive",
+        ));
+    }
     let was_member = crdts.members(bucket).await?.contains(&number);
     crdts.retire(bucket, number).await?;
     let members = crdts.members(bucket).await?;
@@ -243,14 +286,17 @@ pub(super) async fn retire(crdts: &Crdts, bucket: &str, node: &str) -> Result<Va
     Ok(json!({ "bucket": bucket, "was_member": was_member, "members": members.len() }))
 }
 
-fn told(done: &Done, was_there: Option<bool>) -> Value {
-    let Done { reached, members, .. } = done;
-    match was_there {
-        Some(was_there) => {
-            json!({ "reached": reached, "members": members, "was_there": was_there })
+/// What came of a change. One that has reached too few is written all the same, and says how many it was to
+/// reach.
+fn told(done: Result<Done, Error>, was_there: Option<bool>) -> Result<Value, Declined> {
+    let told = match done {
+        Ok(Done { reached, members, .. }) => json!({ "reached": reached, "members": members }),
+        Err(Error::Failed(Failed::NotReached { reached, wanted, members })) => {
+            json!({ "reached": reached, "members": members, "wanted": wanted })
         }
-        None => json!({ "reached": reached, "members": members }),
-    }
+        Err(error) => return Err(error.into()),
+    };
+    Ok(with(told, "was_there", was_there))
 }
 
 /// Whether a set has an element.
@@ -274,15 +320,14 @@ impl Keys<'_> {
         self.terms.of(self.crdts.key(self.key))
     }
 
-    async fn count(&self, kind: &str, by: i64) -> Result<Done, Declined> {
+    async fn count(&self, kind: &str, by: i64) -> Result<Result<Done, Error>, Declined> {
         if kind == "pn-counter" {
-            let counted = self.terms.of(self.crdts.counter(self.key)).count(by).await;
-            return counted.map_err(unchanged);
+            return Ok(self.terms.of(self.crdts.counter(self.key)).count(by).await);
         }
         let grown = u64::try_from(by);
         let by = grown.map_err(|_less| Declined::wrong("a g-counter does not shrink"))?;
         let key = self.of::<GCounter>();
-        key.update(move |counter, write| counter.increment(by, write)).await.map_err(unchanged)
+        Ok(key.update(move |counter, write| counter.increment(by, write)).await)
     }
 
     async fn add(&self, kind: &str, value: &Value) -> Result<Done, Error> {
@@ -300,10 +345,10 @@ impl Keys<'_> {
         }
     }
 
-    async fn set(&self, kind: &str, value: &Value) -> Result<Done, Declined> {
+    async fn set(&self, kind: &str, value: &Value) -> Result<Result<Done, Error>, Declined> {
         match kind {
-            "mv-register" => return self.of::<MvRegister>().set(value).await.map_err(unchanged),
-            "lww-register" => return self.of::<LwwRegister>().set(value).await.map_err(unchanged),
+            "mv-register" => return Ok(self.of::<MvRegister>().set(value).await),
+            "lww-register" => return Ok(self.of::<LwwRegister>().set(value).await),
             _ => {}
         }
         let on = match value {
@@ -311,13 +356,12 @@ impl Keys<'_> {
             value => value.as_str().and_then(|text| text.parse().ok()),
         };
         let on = on.ok_or_else(|| Declined::wrong("a flag is true or false"))?;
-        let done = match (kind, on) {
+        Ok(match (kind, on) {
             ("dw-flag", true) => self.of::<DwFlag>().update(|flag, _| Ok(flag.enable())).await,
             ("dw-flag", false) => self.of::<DwFlag>().update(DwFlag::disable).await,
             (_, true) => self.of::<EwFlag>().update(EwFlag::enable).await,
             (_, false) => self.of::<EwFlag>().update(|flag, _| Ok(flag.disable())).await,
-        };
-        done.map_err(unchanged)
+        })
     }
 }
 

@@ -7,12 +7,12 @@ use macula_core::identity::NodeId;
 use macula_platform::consensus::Consensus;
 use macula_platform::kv::command::{Condition, Event, Holds, Item, LeaseId, Op, Refusal, Txn};
 use macula_platform::kv::state::after_prefix;
-use macula_platform::kv::{Error, Kv, Level, Watch, WatchError};
+use macula_platform::kv::{Done, Error, Kv, Level, Watch, WatchError};
 use macula_platform::raft::types::MemberId;
 use serde_json::{Map, Value, json};
 
-use super::super::Declined;
-use super::waited;
+use super::super::{Declined, Request};
+use super::{no_answer, waited, with};
 
 impl From<Error> for Declined {
     fn from(error: Error) -> Self {
@@ -63,20 +63,37 @@ fn level(name: &str) -> Result<Level, Declined> {
     }
 }
 
-/// The group's keys, whose answers are waited for so long, if it is said.
-pub(super) fn waiting(kv: &Kv, within_ms: Option<u64>) -> Result<Kv, Declined> {
-    Ok(waited(within_ms)?.map_or_else(|| kv.clone(), |within| kv.within(within)))
+/// Answers a question about keys and values.
+pub(super) async fn answer(kv: &Kv, request: Request) -> Result<Value, Declined> {
+    let waiting = |within_ms| {
+        let within = waited(within_ms)?;
+        Ok::<_, Declined>(within.map_or_else(|| kv.clone(), |within| kv.within(within)))
+    };
+    match request {
+        Request::KvGet { key, level, within_ms } => get(&waiting(within_ms)?, key, &level).await,
+        Request::KvPut { key, value, expected, lease, ttl_ms, within_ms } => {
+            let ttl = ttl_ms.map(Duration::from_millis);
+            put(&waiting(within_ms)?, key, value, (expected, lease, ttl)).await
+        }
+        Request::KvDelete { key, expected, within_ms } => {
+            delete(&waiting(within_ms)?, key, expected).await
+        }
+        Request::KvRange { prefix, from, max, level, within_ms } => {
+            range(&waiting(within_ms)?, prefix, from, (max, &level)).await
+        }
+        _ => Err(no_answer()),
+    }
 }
 
 /// What a key has.
-pub(super) async fn get(kv: &Kv, key: String, of: &str) -> Result<Value, Declined> {
+async fn get(kv: &Kv, key: String, of: &str) -> Result<Value, Declined> {
     let found = kv.get_at(key.clone(), level(of)?).await?;
     Ok(found.map_or(Value::Null, |item| told(key.as_bytes(), &item)))
 }
 
 /// Gives a key a value, on condition that it was changed last at a revision, if that is said; 0 means
 /// that it is not there. With a TTL it hangs on a lease of its own.
-pub(super) async fn put(
+async fn put(
     kv: &Kv,
     key: String,
     value: String,
@@ -96,30 +113,24 @@ pub(super) async fn put(
         drop(kv.revoke(lease).await);
     }
     let done = done?;
-    let mut told = json!({ "done": done.held, "revision": done.revision, "lease": lease });
-    if !done.held {
-        told["modified"] = modified(&done.found);
-    }
-    Ok(told)
+    let told = json!({ "done": done.held, "revision": done.revision, "lease": lease });
+    Ok(with(told, "modified", unexpected(&done)))
 }
 
 /// Deletes a key, on such a condition.
-pub(super) async fn delete(kv: &Kv, key: String, expected: Option<u64>) -> Result<Value, Declined> {
+async fn delete(kv: &Kv, key: String, expected: Option<u64>) -> Result<Value, Declined> {
     let key = Bytes::from(key);
     let (then, otherwise) = (vec![Op::Delete(key.clone())], vec![Op::Get(key.clone())]);
     let done = kv.txn(Txn { conditions: conditions(key, expected), then, otherwise }).await?;
     let was_there = done.found.iter().any(Option::is_some);
-    let mut told =
-        json!({ "done": done.held, "was_there": was_there, "revision": done.revision });
-    if !done.held {
-        told["modified"] = modified(&done.found);
-    }
-    Ok(told)
+    let told = json!({ "done": done.held, "was_there": was_there, "revision": done.revision });
+    Ok(with(told, "modified", unexpected(&done)))
 }
 
-/// When what was found was changed last; 0 if it is not there, as in a condition.
-fn modified(found: &[Option<Item>]) -> Value {
-    found.first().and_then(Option::as_ref).map_or(0, |item| item.modified).into()
+/// When a key was changed last that is not as it was expected to be; 0 if it is not there, as in a condition.
+fn unexpected(done: &Done) -> Option<u64> {
+    let modified = || done.found.first()?.as_ref().map(|item| item.modified);
+    (!done.held).then(|| modified().unwrap_or(0))
 }
 
 fn conditions(key: impl Into<Bytes>, expected: Option<u64>) -> Vec<Condition> {
@@ -132,7 +143,7 @@ fn conditions(key: impl Into<Bytes>, expected: Option<u64>) -> Vec<Condition> {
 }
 
 /// The keys that begin with a prefix, from one on: as many as are wanted and go into a page.
-pub(super) async fn range(
+async fn range(
     kv: &Kv,
     prefix: String,
     from: Option<String>,

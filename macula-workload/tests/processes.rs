@@ -17,6 +17,8 @@ mod rebuild;
 #[path = "processes/relay.rs"]
 mod relay;
 
+use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -117,6 +119,8 @@ struct Running {
     address: SocketAddr,
     process: Child,
     log: Receiver<String>,
+    /// What it said before it was up: it may have met others by then.
+    early: RefCell<VecDeque<String>>,
 }
 
 /// How long a node may be silent about what a test waits for, before the test fails and tells what
@@ -139,6 +143,21 @@ fn lines_of(stderr: ChildStderr) -> Receiver<String> {
     log
 }
 
+/// Waits until a log says something. What it says before that is put to the rest.
+fn heard(log: &Receiver<String>, words: &str, rest: &mut VecDeque<String>) -> String {
+    let until = TokioClock.now() + SILENT;
+    loop {
+        match log.recv_timeout(until.saturating_duration_since(TokioClock.now())) {
+            Ok(line) if line.contains(words) => return line,
+            Ok(line) => rest.push_back(line),
+            Err(why) => {
+                let rest: Vec<String> = rest.drain(..).collect();
+                panic!("{why}: never said: {words}; but:\n{}", rest.join("\n"));
+            }
+        }
+    }
+}
+
 impl Running {
     /// Starts the node of a folder on a free port, and waits until it is up.
     fn start(folders: &Folders, name: &str, node: String) -> Self {
@@ -157,14 +176,13 @@ impl Running {
     fn run(mut command: Command, node: String) -> Self {
         let mut process = command.stderr(Stdio::piped()).spawn().unwrap();
         let log = lines_of(process.stderr.take().unwrap());
-        let address = SocketAddr::from(([0, 0, 0, 0], 0));
-        let mut running = Self { node, address, process, log };
-        let up = running.says("the node is up");
-        assert!(up.contains(&running.node), "{up}");
+        let mut early = VecDeque::new();
+        let up = heard(&log, "the node is up", &mut early);
+        assert!(up.contains(&node), "{up}");
         let address = up.split("listening=[").nth(1).unwrap().split(']').next().unwrap();
         // One that listens nowhere has no address.
-        running.address = address.parse().unwrap_or(running.address);
-        running
+        let address = address.parse().unwrap_or_else(|_none| SocketAddr::from(([0, 0, 0, 0], 0)));
+        Self { node, address, process, log, early: RefCell::new(early) }
     }
 
     fn signal(&self, name: &str) {
@@ -175,15 +193,14 @@ impl Running {
 
     /// Waits until the log says something.
     fn says(&self, words: &str) -> String {
-        let until = TokioClock.now() + SILENT;
-        let mut said = Vec::new();
-        loop {
-            match self.log.recv_timeout(until.saturating_duration_since(TokioClock.now())) {
-                Ok(line) if line.contains(words) => return line,
-                Ok(line) => said.push(line),
-                Err(why) => panic!("{why}: never said: {words}; but:\n{}", said.join("\n")),
+        let mut said = VecDeque::new();
+        while let Some(line) = self.early.borrow_mut().pop_front() {
+            if line.contains(words) {
+                return line;
             }
+            said.push_back(line);
         }
+        heard(&self.log, words, &mut said)
     }
 
     /// Stops the node in order.

@@ -329,10 +329,11 @@ impl Kv {
             let Ok(ticket) = tokio::time::timeout_at(until.into(), begun).await else {
                 return Err(Error::NotDone("too many commands are in flight".to_owned()));
             };
-            self.open(&ticket, until).await?;
+            let opened = self.open(&ticket, until).await?;
             let Ticket { serial, done_below, .. } = ticket;
             let session = ticket.session.id;
-            let once = Once { session, serial, done_below, command: command.clone() };
+            let command = command.clone();
+            let once = Once { session, opened, serial, done_below, command };
             let answered =
                 self.inner.ways.ask(&Ask::Apply(once), Goal::Leader, until, ZERO).await?;
             match applied(&answered.reply)? {
@@ -348,14 +349,14 @@ impl Kv {
         }
     }
 
-    /// Makes a session known, if it is not.
-    async fn open(&self, ticket: &Ticket<'_>, until: Instant) -> Result<(), Error> {
+    /// Makes a session known, if it is not. Says when that was.
+    async fn open(&self, ticket: &Ticket<'_>, until: Instant) -> Result<u64, Error> {
         let open = || async {
             let (session, serial, command) = (ticket.session.id, OPENING, Command::Open);
-            let once = Once { session, serial, done_below: OPENING, command };
+            let once = Once { session, opened: 0, serial, done_below: OPENING, command };
             match self.inner.ways.ask(&Ask::Apply(once), Goal::Leader, until, ZERO).await {
                 Ok(answered) => match applied(&answered.reply)? {
-                    Answer::Opened => Ok(()),
+                    Answer::Opened { at } => Ok(at),
                     // Another one had it. A new one is drawn.
                     Answer::Refused(Refusal::Forgotten) => {
                         self.inner.sessions.forget(&ticket.session);

@@ -18,6 +18,10 @@ pub struct Once {
     /// Which client: a random number that it has for its life, and that a [`Command::Open`] has made
     /// known. Or [`NOBODY`], whose commands are applied as often as they are proposed.
     pub session: u128,
+    /// When the session was opened, as [`Answer::Opened`] has said; 0 in a [`Command::Open`] and for
+    /// [`NOBODY`]. A session that was forgotten and, by a late copy of its opening, is opened again is
+    /// another one: what was meant for the first is not applied once more.
+    pub opened: u64,
     /// Which of its commands, from 1. It is applied once, however often it is proposed.
     pub serial: u64,
     /// It has the answers of all commands before this one.
@@ -147,8 +151,11 @@ pub struct Event {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Answer {
-    /// The session is known.
-    Opened,
+    /// The session is known from now on.
+    Opened {
+        /// The entry that has opened it.
+        at: u64,
+    },
     /// What a transaction did.
     Done {
         /// Whether its conditions held.

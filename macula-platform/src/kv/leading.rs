@@ -161,7 +161,7 @@ impl Counting {
                     return not_revoked;
                 }
                 let command = Command::Revoke { lease };
-                let once = Once { session: NOBODY, serial: 0, done_below: 0, command };
+                let once = Once { session: NOBODY, opened: 0, serial: 0, done_below: 0, command };
                 let Ok(command) = wire::write(&once) else { return not_revoked };
                 match tokio::time::timeout(APPLY_WITHIN, member.propose(command)).await {
                     Ok(Ok(_)) => {

@@ -27,8 +27,8 @@ pub(super) struct Sessions {
 #[derive(Debug)]
 pub(super) struct Session {
     pub(super) id: u128,
-    /// Set once the group knows it.
-    pub(super) opened: OnceCell<()>,
+    /// When it was opened. Set once the group knows it.
+    pub(super) opened: OnceCell<u64>,
     flight: Mutex<Flight>,
 }
 

@@ -28,7 +28,7 @@ impl State {
             Known::Fresh => {}
         }
         let answer = match &once.command {
-            Command::Open => Ok(Answer::Opened),
+            Command::Open => Ok(Answer::Opened { at: index }),
             Command::Txn(txn) => self.txn(index, txn),
             Command::Grant { ttl_ms } => self.grant(index, *ttl_ms),
             Command::Revoke { lease } => self.revoke(index, *lease),

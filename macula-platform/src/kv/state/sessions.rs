@@ -20,6 +20,7 @@ pub(super) struct Sessions {
 /// What is remembered of one client.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Session {
+    opened: u64,
     heard_at: u64,
     /// Answers before this one are forgotten, because the client has them.
     done_below: u64,
@@ -47,6 +48,9 @@ impl Sessions {
             let is_new = once.command == Command::Open;
             return if is_new { Known::Fresh } else { Known::Forgotten };
         };
+        if once.command != Command::Open && once.opened != session.opened {
+            return Known::Forgotten;
+        }
         if let Some(answer) = session.answers.get(&once.serial) {
             return Known::Answered(answer.clone());
         }
@@ -58,7 +62,8 @@ impl Sessions {
         if once.session == NOBODY {
             return;
         }
-        let mut session = self.take(once.session).unwrap_or_default();
+        let opened = || Session { opened: index, ..Session::default() };
+        let mut session = self.take(once.session).unwrap_or_else(opened);
         session.heard_at = index;
         session.done_below = session.done_below.max(once.done_below.min(once.serial));
         session.answers.insert(once.serial, answer);

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use proptest::prelude::*;
 
 use crate::kv::command::{Answer, Command, Condition, Event, Holds, Item, Once, Op, Refusal, Txn};
-use crate::kv::limits::{ANSWERS_MAX, VALUE_LEN_MAX};
+use crate::kv::limits::{ANSWERS_MAX, SESSIONS_MAX, VALUE_LEN_MAX};
 use crate::kv::state::{Events, State, after_prefix};
 use crate::raft::Replicated as _;
 
@@ -24,18 +24,22 @@ struct Client {
     state: State,
     index: u64,
     serial: u64,
+    opened: u64,
 }
 
 impl Client {
     fn give(&mut self, command: Command) -> Answer {
         if self.serial == 0 {
             self.serial += 1;
-            let (session, serial, done_below) = (7, 1, 0);
-            let open = Once { session, serial, done_below, command: Command::Open };
-            assert_eq!(self.apply(open), Answer::Opened);
+            let (session, opened, serial, done_below) = (7, 0, 1, 0);
+            let open = Once { session, opened, serial, done_below, command: Command::Open };
+            let at = self.index + 1;
+            assert_eq!(self.apply(open), Answer::Opened { at });
+            self.opened = at;
         }
         self.serial += 1;
-        self.apply(Once { session: 7, serial: self.serial, done_below: self.serial, command })
+        let (opened, serial, done_below) = (self.opened, self.serial, self.serial);
+        self.apply(Once { session: 7, opened, serial, done_below, command })
     }
 
     fn apply(&mut self, once: Once) -> Answer {
@@ -184,31 +188,56 @@ fn a_command_that_is_given_again_is_not_done_again() {
     let mut client = Client::default();
     let add = |serial| Once {
         session: 1,
+        opened: 2,
         serial,
         done_below: 0,
         command: Command::Txn(Txn { then: vec![put(1, "x")], ..Txn::default() }),
     };
     // Before its session is known it may be one that was forgotten.
-    assert_eq!(client.apply(add(1)), Answer::Refused(Refusal::Forgotten));
-    let open = Once { command: Command::Open, ..add(0) };
-    assert_eq!(client.apply(open.clone()), Answer::Opened);
-    assert_eq!(client.apply(open), Answer::Opened);
-    let first = client.apply(add(1));
-    assert_eq!(client.apply(add(1)), first);
+    assert_eq!(client.apply(add(2)), Answer::Refused(Refusal::Forgotten));
+    let open = Once { command: Command::Open, ..add(1) };
+    assert_eq!(client.apply(open.clone()), Answer::Opened { at: 2 });
+    assert_eq!(client.apply(open), Answer::Opened { at: 2 });
+    let first = client.apply(add(2));
+    assert_eq!(client.apply(add(2)), first);
     assert_eq!(client.state.get(&key(1)).unwrap().version, 1);
     // As over a snapshot.
     client.state = client.restored();
-    assert_eq!(client.apply(add(1)), first);
+    assert_eq!(client.apply(add(2)), first);
     // A client that is not known any more cannot be told.
     let stranger = Once { session: 2, ..add(5) };
     assert_eq!(client.apply(stranger), Answer::Refused(Refusal::Forgotten));
-    for serial in 2..=u64::try_from(ANSWERS_MAX).unwrap() + 1 {
+    for serial in 3..=u64::try_from(ANSWERS_MAX).unwrap() + 2 {
         client.apply(add(serial));
     }
-    assert_eq!(client.apply(add(1)), Answer::Refused(Refusal::Forgotten));
+    assert_eq!(client.apply(add(2)), Answer::Refused(Refusal::Forgotten));
     // What the client says it has is forgotten at once.
     client.apply(Once { done_below: 1_000, ..add(1_000) });
     assert_eq!(client.apply(add(999)), Answer::Refused(Refusal::Forgotten));
+}
+
+#[test]
+fn late_copies_of_a_session_that_is_forgotten_do_nothing_again() {
+    let mut client = Client::default();
+    let of = |session, opened, command| Once { session, opened, serial: 2, done_below: 2, command };
+    let open = |session| Once { serial: 1, ..of(session, 0, Command::Open) };
+    let add = Command::Txn(Txn { then: vec![put(1, "x")], ..Txn::default() });
+    assert_eq!(client.apply(open(1)), Answer::Opened { at: 1 });
+    assert!(matches!(client.apply(of(1, 1, add.clone())), Answer::Done { .. }));
+    // So many others come that it is forgotten.
+    for other in 2..=u128::try_from(SESSIONS_MAX).unwrap() + 1 {
+        client.apply(open(other));
+    }
+    let late = of(1, 1, add);
+    assert_eq!(client.apply(late.clone()), Answer::Refused(Refusal::Forgotten));
+    // Its opening was on its way twice. What it opens now is another session.
+    let Answer::Opened { at } = client.apply(open(1)) else { panic!() };
+    assert!(at > 1);
+    assert_eq!(client.apply(late.clone()), Answer::Refused(Refusal::Forgotten));
+    assert_eq!(client.state.get(&key(1)).unwrap().version, 1);
+    client.state = client.restored();
+    assert_eq!(client.apply(late.clone()), Answer::Refused(Refusal::Forgotten));
+    assert!(matches!(client.apply(Once { opened: at, ..late }), Answer::Done { .. }));
 }
 
 #[test]

@@ -51,7 +51,8 @@ pub trait Medium: Debug + Send + Sync + 'static {
     fn rename(&self, name: &str, to: Option<&str>) -> std::io::Result<()>;
 }
 
-/// Gives files other names, under which nothing looks for them. Those that are not there need none.
+/// Gives files other names, under which nothing looks for them and nothing was before. Those that are not
+/// there need none.
 ///
 /// # Errors
 ///
@@ -59,10 +60,25 @@ pub trait Medium: Debug + Send + Sync + 'static {
 pub(super) fn set_aside(medium: &dyn Medium, names: &[&str], mark: &str) -> std::io::Result<()> {
     for name in names {
         if medium.has(name)? {
-            medium.rename(name, Some(&format!("{name}.{mark}")))?;
+            medium.rename(name, Some(&free_name(medium, name, mark)?))?;
         }
     }
     Ok(())
+}
+
+/// How often files of one mark are set aside.
+const ASIDE_MAX: u32 = 100;
+
+fn free_name(medium: &dyn Medium, name: &str, mark: &str) -> std::io::Result<String> {
+    let first = std::iter::once(format!("{name}.{mark}"));
+    for free in first.chain((2..=ASIDE_MAX).map(|number| format!("{name}.{mark}-{number}"))) {
+        if !medium.has(&free)? {
+            return Ok(free);
+        }
+    }
+    let why =
+        format!("{name} was set aside {ASIDE_MAX} times as {mark}: remove what is not needed");
+    Err(std::io::Error::other(why))
 }
 
 /// Files in a folder, which is made if it is not there.

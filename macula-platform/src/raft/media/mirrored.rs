@@ -13,7 +13,7 @@ use std::ops::Bound;
 use parking_lot::Mutex;
 use redb::{BackendError, StorageBackend};
 
-use super::super::sealed;
+use super::super::sealed::{self, Damage};
 
 /// How many bytes the page before the file has.
 const PAGE_LEN: u64 = 4_096;
@@ -44,15 +44,25 @@ impl Mirrored {
             file.read(PAGE_LEN, &mut header)?;
             let mut row = [0; ROW_LEN];
             file.read(0, &mut row)?;
-            let copy = sealed::open_bytes(WHAT, KEY, &row).ok();
-            if let Some(copy) = copy.filter(|copy| **copy != header) {
-                tracing::warn!(
-                    file = name,
-                    "the header was not what its copy says, and was put right"
-                );
-                header.copy_from_slice(copy);
-                file.write(PAGE_LEN, &header)?;
-                file.sync_data()?;
+            match sealed::open_bytes(WHAT, KEY, &row) {
+                Ok(copy) if *copy == header => {}
+                Ok(copy) => {
+                    tracing::warn!(
+                        file = name,
+                        "the header was not what its copy says, and was put right"
+                    );
+                    header.copy_from_slice(copy);
+                    file.write(PAGE_LEN, &header)?;
+                    file.sync_data()?;
+                }
+                // A later version has its own.
+                Err(Damage::Version { .. }) => {}
+                // The power went while it was written, or a bit of it is another one.
+                Err(error) => {
+                    tracing::warn!(file = name, %error, "the copy of the header is written anew");
+                    file.write(0, &sealed::seal_bytes(KEY, &header))?;
+                    file.sync_data()?;
+                }
             }
         }
         Ok(Self { file, header: Mutex::new(header) })

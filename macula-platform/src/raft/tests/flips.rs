@@ -5,6 +5,8 @@ use openraft::storage::{RaftLogStorage as _, RaftLogStorageExt as _, RaftStateMa
 
 use super::super::machine::Machine;
 use super::super::media::faulty::Faulty;
+use super::super::media::{Medium as _, set_aside};
+use super::super::sealed;
 use super::super::snapshots::Snapshots;
 use super::super::types::{Entry, Vote};
 use super::{Sum, all, entry, open, vote};
@@ -59,6 +61,41 @@ async fn a_log_with_another_bit_is_refused_or_is_what_it_was() {
         }
     }
     assert!(refused > 20, "{refused} were refused");
+}
+
+#[tokio::test]
+async fn a_copy_of_the_header_with_another_bit_is_made_again() {
+    let (disk, entries, _) = written().await;
+    let whole = disk.bytes("log.redb");
+    let is_sound = |bytes: &[u8]| {
+        sealed::open_bytes("copy", b"header", &bytes[..512 + sealed::OVERHEAD]).is_ok()
+    };
+    assert!(is_sound(&whole));
+    for at in (0..512 + sealed::OVERHEAD).step_by(37) {
+        let mut bytes = whole.clone();
+        // The version of the copy is not checked, but its checksum is.
+        let at = at.max(1);
+        bytes[at] ^= 1;
+        disk.put("log.redb", &bytes);
+        disk.reboot();
+        assert_eq!(all(&mut open(&disk).unwrap()).await, entries, "byte {at}");
+        // The writer still holds the file for a moment.
+        disk.reboot();
+        assert!(is_sound(&disk.bytes("log.redb")), "byte {at}");
+    }
+}
+
+#[test]
+fn what_was_set_aside_stays_whatever_is_set_aside_after_it() {
+    let disk = Faulty::new(1);
+    for content in ["first", "second", "third"] {
+        disk.put("log.redb", content.as_bytes());
+        set_aside(&disk, &["log.redb", "never.redb"], "damaged-7").unwrap();
+    }
+    let names = ["log.redb.damaged-7", "log.redb.damaged-7-2", "log.redb.damaged-7-3"];
+    let kept = names.map(|name| disk.bytes(name));
+    assert_eq!(kept, [&b"first"[..], b"second", b"third"]);
+    assert!(!disk.has("log.redb").unwrap());
 }
 
 #[tokio::test]

@@ -67,13 +67,15 @@ impl Sessions {
         session.heard_at = index;
         session.done_below = session.done_below.max(once.done_below.min(once.serial));
         session.answers.insert(once.serial, answer);
-        let (_, _, kept) = session.answers.split_lookup(&session.done_below.saturating_sub(1));
-        session.answers = kept;
-        while session.answers.len() > ANSWERS_MAX {
-            if let Some((serial, _)) = session.answers.get_min().cloned() {
-                session.answers.remove(&serial);
-                session.done_below = serial + 1;
+        // One by one: a map that is split is built anew.
+        while let Some(serial) = session.answers.get_min().map(|(serial, _)| *serial) {
+            if session.answers.len() > ANSWERS_MAX {
+                session.done_below = session.done_below.max(serial + 1);
             }
+            if serial >= session.done_below {
+                break;
+            }
+            session.answers.remove(&serial);
         }
         self.put(once.session, session);
         let is_full = |sessions: &Self| {

@@ -285,8 +285,6 @@ fn tree(
     if is_bootstrap && !workloads.is_empty() {
         return Err(Error::Workloads(workloads.len()));
     }
-    let [a, b, c, d, e, f, g, h, ..] = *infrastructure.credentials.node().as_bytes();
-    let number = u64::from_be_bytes([a, b, c, d, e, f, g, h]);
     let mut dice = infrastructure.seed.map_or_else(Entropy::from_process, Entropy::from_seed);
     let new_life = infrastructure.incarnation;
     let (infrastructure_spec, infrastructure) = macula_infra::tier::spec(infrastructure)?;

@@ -53,7 +53,6 @@ const PURE_ROOMS: [&str; 43] = [
     "macula-platform/src/kv/state",
     "macula-platform/src/raft/acks.rs",
     "macula-platform/src/raft/elector.rs",
-    "macula-platform/src/registers/proto",
 ];
 
 /// What no pure room says.

@@ -103,6 +103,14 @@ fn what_is_under_way_when_the_network_parts_is_lost() {
 }
 
 #[test]
+fn the_trace_of_a_seed_is_the_same_on_every_machine_and_in_every_process() {
+    let mut sim = sim(Faults::STORM, false);
+    sim.run_until(Duration::from_secs(30)).unwrap();
+    assert!(sim.events() > 10, "{} events", sim.events());
+    assert_eq!(format!("{:016x}", sim.hash()), "ba7a87b6cfd77b10");
+}
+
+#[test]
 fn a_machine_that_acts_before_it_is_due_is_accused() {
     let faults = Faults { early_wake: 1.0, ..Faults::NONE };
     let mut good = sim(faults, false);

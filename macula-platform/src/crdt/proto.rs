@@ -77,6 +77,8 @@ pub(in crate::crdt) enum Bug {
     EarlyClaim,
     /// A replica that has forgotten its dots goes on as if it was another.
     ReusedDots,
+    /// Whoever has compared its state once never looks again for what it has missed.
+    NeverLooks,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

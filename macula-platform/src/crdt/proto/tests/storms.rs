@@ -85,6 +85,11 @@ fn a_reused_dot_is_found() {
 }
 
 #[test]
+fn a_replica_that_never_looks_for_what_it_lost_is_found() {
+    catches(Bug::NeverLooks, 20, with_disks);
+}
+
+#[test]
 fn a_context_that_is_claimed_too_early_is_found() {
     catches(Bug::EarlyClaim, 20, with_disks);
 }

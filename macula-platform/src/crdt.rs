@@ -82,4 +82,4 @@ pub use settings::Settings;
 pub use tree::Replicator;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -1,39 +1,30 @@
-//! Last-writer-wins registers: a table of values under keys that needs nobody's consent to write.
+//! The registers of a node: last-writer-wins values behind an actor that takes typed messages.
 //!
-//! A write is taken at once and stamped with a hybrid logical clock and the name of this replica.
-//! Two replicas that have seen the same writes, in whatever order and however often, hold the same
-//! table: of two writes the one with the greater stamp stays ([`Register::merge`]). What is lost is
-//! the other one. State that must not lose a write under concurrency belongs to consensus.
+//! They are [`LwwRegister`]s of the replicated types, in the bucket [`BUCKET`]: the register `rooms/7` is the
+//! key `registers/rooms/7` there, so `node.crdt().register::<T>("registers/rooms/7")` and `macula crdt get
+//! registers/rooms/7` have the same. All nodes that use their registers share them, and they are on disk
+//! where `[crdt] durable` names the bucket. A write is taken at once, at [`Level::Local`]; of two that did not
+//! see each other the later one is read by all.
 //!
-//! The rooms: [`proto`] is the table as a machine, told of everything and asking for nothing; a
-//! [`Vault`] holds the machine, so that it outlives the actor; the actor takes one [`Message`] at a
-//! time; [`Registers`] is the client. A removed register leaves its stamp behind, so that an older
-//! write that is still on its way cannot bring it back; these stamps count for `keys_max`.
+//! What is here is only the way to ask for them: [`Registers`] sends a [`Message`] to the actor, which answers
+//! one after the other. A workload that wants other types, levels or sessions has them of
+//! [`Crdts`](crate::crdt::Crdts).
 //!
-//! Replication stands behind [`Registers::deltas`], the lane of local changes, and
-//! [`Registers::merge`], where those of others come in. Both may be repeated and reordered, and a
-//! delta that is lost is found again by comparing tables.
-//!
-//! On registers and their convergence: Shapiro, Preguiça, Baquero and Zawirski, *A comprehensive
-//! study of Convergent and Commutative Replicated Data Types* (INRIA RR-7506, 2011), section 3.2.1.
+//! [`LwwRegister`]: crate::crdt::types::LwwRegister
+//! [`Level::Local`]: crate::crdt::Level::Local
 
 mod actor;
+mod changes;
 mod client;
-mod config;
 mod error;
-pub mod proto;
-mod register;
-mod table;
-mod vault;
 
 pub use actor::{Message, worker};
-pub use client::{Changes, Delivery, Registers};
-pub use config::{Config, InvalidConfig};
-pub use error::{Error, Refused};
-pub use proto::Stats;
-pub use register::{Change, Origin, Register};
-pub use table::Page;
-pub use vault::Vault;
+pub use changes::{Change, Changes, Delivery, Origin};
+pub use client::{Register, Registers};
+pub use error::Error;
+
+/// The bucket in which they are.
+pub const BUCKET: &str = "registers";
 
 #[cfg(test)]
 mod tests;

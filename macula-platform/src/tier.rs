@@ -10,14 +10,12 @@
 
 use std::time::Duration;
 
-use macula_core::clock::{Clock, TokioClock};
 use macula_core::path::InvalidId;
-use macula_core::replica::ReplicaId;
 use macula_core::supervision::{ChildSpec, Strategy, Supervisor, SupervisorHandle};
 
 use crate::consensus::{self, Consensus};
 use crate::crdt::{self, Replicator};
-use crate::registers::{self, InvalidConfig, Registers, Vault};
+use crate::registers::{self, Registers};
 
 /// How many restarts each of the tier's supervisors allows in [`PERIOD`].
 const INTENSITY: u32 = 10;
@@ -44,9 +42,6 @@ pub struct Platform {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A limit of the registers makes no sense.
-    #[error("registers: {0}")]
-    Registers(#[from] InvalidConfig),
     /// What the node does for agreement makes no sense.
     #[error("consensus: {0}")]
     Consensus(#[from] consensus::Error),
@@ -60,25 +55,17 @@ pub enum Error {
 
 /// The child `platform` for a root's list, and the handles to what it will hold.
 ///
-/// `node` is the node's number, unique in its mesh. The registers live in memory, so each process
-/// is another replica of its node: its first incarnation is the time of this call, in milliseconds
-/// since the Unix epoch.
-///
 /// # Errors
 ///
 /// [`Error`] if one of the configurations makes no sense.
 pub fn spec(
-    registers: registers::Config,
-    node: u64,
     config: &consensus::Config,
     parts: consensus::Parts,
     types: crdt::tree::Parts,
 ) -> Result<(ChildSpec, Platform), Error> {
     let (consensus, agreement) = consensus::supervisor(config, parts)?;
-    let born_ms = u64::try_from(TokioClock.since_epoch().as_millis()).unwrap_or(u64::MAX);
-    let vault = Vault::new(registers, ReplicaId { node, incarnation: born_ms })?;
-    let (worker, registers) = registers::worker(vault, TokioClock)?;
     let (crdt, types) = crdt::tree::worker(types)?;
+    let (worker, registers) = registers::worker(types.crdts.clone())?;
     let (consensus, consensus_handle) = consensus.split();
     let (replicator, replicator_handle) =
         supervisor("replicator", Strategy::OneForOne)?.child(worker).child(crdt).split();
@@ -104,7 +91,6 @@ mod tests {
     use crate::crdt;
     use crate::kv::tests::world::Board;
     use crate::raft::tests::harness::{From, Lane, Wires, node};
-    use crate::registers::Config;
     use macula_core::supervision::{Root, Supervisor, TreeNode, TreeOptions};
     use std::sync::Arc;
 
@@ -134,7 +120,7 @@ mod tests {
     }
 
     async fn start() -> (Root, super::Platform) {
-        let built = spec(Config::default(), 7, &<_>::default(), alone(), types());
+        let built = spec(&<_>::default(), alone(), types());
         let (spec, platform) = built.unwrap();
         let root = Supervisor::new("root").unwrap().child(spec);
         (root.start(TreeOptions::default()).await.unwrap(), platform)
@@ -177,7 +163,6 @@ mod tests {
     async fn registers_outlive_their_supervisors() {
         let (root, platform) = start().await;
         platform.registers.put("kept", &1).await.unwrap();
-        let before = platform.registers.stats().await.unwrap().replica;
         let mut events = root.events();
         platform.replicator.cell().unwrap().kill();
         while !events.recv().await.unwrap().path.as_str().ends_with("registers") {}
@@ -188,7 +173,6 @@ mod tests {
             kept = platform.registers.get::<u32>("kept").await;
         }
         assert_eq!(kept.unwrap(), Some(1));
-        assert!(platform.registers.stats().await.unwrap().replica > before);
         root.stop().await;
     }
 

@@ -46,7 +46,7 @@ use macula_core::supervision::{ChildSpec, Overrides};
 use macula_infra::bounds::Invalid;
 use macula_infra::membership::update::Role;
 use macula_infra::{access, bootstrap, dht, membership, pool, pubsub, relay, transport};
-use macula_platform::{consensus, crdt, registers};
+use macula_platform::{consensus, crdt};
 
 use crate::admin::{SOCKET, SOCKET_LEN_MAX};
 pub use crate::identity::Tls;
@@ -102,8 +102,6 @@ pub struct Config {
     pub crdt: Crdt,
     /// How a node that runs is asked.
     pub admin: Admin,
-    /// The platform tier.
-    pub platform: Platform,
     supervision: BTreeMap<Path, Section>,
     /// Where the keys stand that can contradict one another.
     places: BTreeMap<String, Place>,
@@ -194,13 +192,6 @@ pub enum Spot {
     None,
     /// Here.
     At(PathBuf),
-}
-
-/// What holds for the platform tier.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Platform {
-    /// The limits of the registers.
-    pub registers: registers::Config,
 }
 
 impl Config {

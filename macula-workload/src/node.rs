@@ -302,9 +302,7 @@ fn tree(
     let wiring =
         crdt::tree::Wiring { call: Arc::new(mesh.asking(CRDT)), near: mesh.membership().peers() };
     let types = crdt::tree::Parts { settings, kinds, origin, wiring };
-    let registers = config.platform.registers;
-    let (platform_spec, platform) =
-        macula_platform::tier::spec(registers, number, &consensus, parts, types)?;
+    let (platform_spec, platform) = macula_platform::tier::spec(&consensus, parts, types)?;
     if !is_bootstrap {
         mesh.answering(CRDT, Arc::clone(&platform.types.service))?.keep();
     }
@@ -537,8 +535,8 @@ impl Node {
         self.infrastructure.mesh.pubsub()
     }
 
-    /// The platform's last-writer-wins registers, which a bootstrap node does not run. They are this node's
-    /// own: registers that nodes share are those of [`crdt`](Self::crdt).
+    /// The platform's last-writer-wins registers, which a bootstrap node does not run: the bucket `registers`
+    /// of [`crdt`](Self::crdt), behind an actor that takes typed messages. Nodes that use theirs share them.
     #[must_use]
     pub const fn registers(&self) -> &Registers {
         &self.platform.registers

@@ -56,26 +56,26 @@ impl Call for From {
     }
 }
 
-struct Node {
-    root: Root,
-    crdts: Crdts,
+pub(crate) struct Node {
+    pub(crate) root: Root,
+    pub(crate) crdts: Crdts,
     actor: Handle<minder::Ended>,
 }
 
 #[derive(Default)]
-struct Mesh {
+pub(crate) struct Mesh {
     wires: Arc<Wires>,
     lives: u64,
     disks: BTreeMap<u8, Memory>,
 }
 
-fn settings() -> Settings {
+pub(crate) fn settings() -> Settings {
     let bucket = Config { greet_ms: 50, greet_ms_max: 500, sync_ms: 500, ..Config::default() };
     Settings { durable: vec!["disk".to_owned()], within_ms: 2_000, bucket, ..Settings::default() }
 }
 
 impl Mesh {
-    async fn start(&mut self, number: u8, settings: Settings) -> Node {
+    pub(crate) async fn start(&mut self, number: u8, settings: Settings) -> Node {
         self.lives += 1;
         let origin = Origin { node: node(number), new_life: self.lives, seed: self.lives };
         let disk = self.disks.entry(number).or_default().clone();
@@ -111,17 +111,17 @@ impl Mesh {
         nodes
     }
 
-    fn cut(&self, number: u8) {
+    pub(crate) fn cut(&self, number: u8) {
         self.wires.cut.lock().insert(node(number));
     }
 
-    fn mend(&self) {
+    pub(crate) fn mend(&self) {
         self.wires.cut.lock().clear();
     }
 }
 
 /// Waits for something to be so.
-async fn until(mut holds: impl AsyncFnMut() -> bool) {
+pub(crate) async fn until(mut holds: impl AsyncFnMut() -> bool) {
     let all = async {
         while !holds().await {
             tokio::time::sleep(Duration::from_millis(5)).await;

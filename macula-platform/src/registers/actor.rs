@@ -1,22 +1,23 @@
-//! The actor that serves a table: it takes one message at a time and answers it.
+//! The actor that is asked for registers: it takes one message at a time.
 
-use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Duration;
 
-use macula_core::clock::Clock;
+use futures_util::FutureExt as _;
 use macula_core::hlc::Stamp;
 use macula_core::path::InvalidId;
-use macula_core::supervision::{Absence, ChildSpec, Mailbox, Start, Worker};
+use macula_core::supervision::{Absence, ChildSpec, Mailbox, Worker};
+use parking_lot::Mutex;
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
-use tokio::sync::broadcast;
 
-use super::client::Registers;
-use super::error::Refused;
-use super::proto::{Reply, Request, Stats};
-use super::register::{Change, Register};
-use super::table::Page;
-use super::vault::Vault;
+use super::changes::Changes;
+use super::client::{Register, Registers};
+use super::error::Error;
+use super::{BUCKET, client};
+use crate::crdt::limits::Refused;
+use crate::crdt::proto::Stats;
+use crate::crdt::types::LwwRegister;
+use crate::crdt::{Crdts, Key};
 
 /// The id of the actor among its siblings.
 const ID: &str = "registers";
@@ -28,55 +29,45 @@ const LIVENESS: Duration = Duration::from_secs(5);
 const ABSENCE_MAX: Duration = Duration::from_secs(2);
 
 /// Where an answer goes.
-type Port<T> = RpcReplyPort<Result<T, Refused>>;
+type Port<T> = RpcReplyPort<Result<T, Error>>;
 
 /// What the actor can be asked. [`Registers`] is the comfortable way to do so.
 #[derive(Debug)]
 pub enum Message {
     /// Give a register a value.
     Write(Arc<str>, Arc<[u8]>, Port<Stamp>),
-    /// Take a register's value away.
-    Remove(Arc<str>, Port<Stamp>),
+    /// Take a register's value away, as far as it is known here.
+    Remove(Arc<str>, Port<()>),
     /// Give a register's value.
     Read(Arc<str>, Port<Option<Register>>),
-    /// List keys that begin with a prefix, from after a key.
-    Keys(Arc<str>, Option<Arc<str>>, Port<Page>),
-    /// Take a register from another replica, and say whether it won.
-    Merge(Arc<str>, Register, Port<bool>),
-    /// Open a lane with the changes of keys that begin with a prefix.
-    Subscribe(Arc<str>, Port<broadcast::Receiver<Change>>),
-    /// Open the lane with local changes, for the one replicator; an earlier one ends.
-    Deltas(Port<broadcast::Receiver<Change>>),
-    /// Say how full the table is.
+    /// List the keys that begin with a prefix.
+    Keys(Arc<str>, Port<Vec<Arc<str>>>),
+    /// Tell of the changes of keys that begin with a prefix.
+    Subscribe(Arc<str>, Port<Changes>),
+    /// Say how full the bucket is.
     Stats(Port<Stats>),
 }
 
-/// The child that serves a vault, with the id `registers`, and a client for it.
+/// The child with the id `registers`, and a client for it.
 ///
-/// It is permanent, and counts as hung after five seconds in one message. Callers wait up to two
-/// seconds for one that is being restarted.
+/// It is permanent, and counts as hung after five seconds in one message. Callers wait up to two seconds for
+/// one that is being restarted. All that lasts is in `crdts`.
 ///
 /// # Errors
 ///
 /// None in practice: the id is a constant.
-pub fn worker<C: Clock>(vault: Vault, clock: C) -> Result<(ChildSpec, Registers), InvalidId> {
-    let make = move |_: &_| {
-        let (clock, vault) = (clock.clone(), vault.clone());
-        Ok(Start::Run(Keeper { clock, vault }, ()))
-    };
+pub fn worker(crdts: Crdts) -> Result<(ChildSpec, Registers), InvalidId> {
     let mailbox = Mailbox { absence: Absence::Wait(ABSENCE_MAX), ..Mailbox::default() };
-    let (spec, handle) = Worker::with(ID, make)?.liveness(LIVENESS).mailbox(mailbox).split();
+    let worker = Worker::new(ID, move || (Keeper(crdts.clone()), ()))?;
+    let (spec, handle) = worker.liveness(LIVENESS).mailbox(mailbox).split();
     Ok((spec, Registers::new(handle)))
 }
 
-/// One life of the actor. All that lasts is in the vault.
+/// One life of the actor.
 #[derive(Debug)]
-struct Keeper<C> {
-    vault: Vault,
-    clock: C,
-}
+struct Keeper(Crdts);
 
-impl<C: Clock> Actor for Keeper<C> {
+impl Actor for Keeper {
     type Msg = Message;
     type State = ();
     type Arguments = ();
@@ -86,7 +77,6 @@ impl<C: Clock> Actor for Keeper<C> {
         _myself: ActorRef<Message>,
         (): (),
     ) -> Result<(), ActorProcessingErr> {
-        self.vault.begin_life();
         Ok(())
     }
 
@@ -96,65 +86,69 @@ impl<C: Clock> Actor for Keeper<C> {
         message: Message,
         (): &mut (),
     ) -> Result<(), ActorProcessingErr> {
+        // Once the bucket is held, what a message asks for is done at once. Why it is not held is told by
+        // what was asked for.
+        drop(self.0.hold(BUCKET).await);
         self.serve(message);
         Ok(())
     }
 }
 
-impl<C: Clock> Keeper<C> {
+impl Keeper {
     fn serve(&self, message: Message) {
-        let (now, wall) = (self.clock.now(), self.clock.since_epoch());
+        let crdts = self.0.clone();
         match message {
-            Message::Write(key, value, port) => {
-                self.answer(Request::Write { key, value }, port, |reply| match reply {
-                    Reply::Written(stamp) => Some(stamp),
-                    _ => None,
-                });
-            }
+            Message::Write(key, value, port) => answer(port, write(self.key(&key), value)),
             Message::Remove(key, port) => {
-                self.answer(Request::Remove { key }, port, |reply| match reply {
-                    Reply::Written(stamp) => Some(stamp),
-                    _ => None,
-                });
+                let key = self.key(&key);
+                answer(port, async move { Ok(key?.remove().await.map(drop)?) });
             }
             Message::Read(key, port) => {
-                self.answer(Request::Read { key }, port, |reply| match reply {
-                    Reply::Register(register) => Some(register),
-                    _ => None,
-                });
+                let key = self.key(&key);
+                answer(port, async move { Ok(key?.read(client::register).await?) });
             }
-            Message::Keys(prefix, after, port) => {
-                self.answer(Request::Keys { prefix, after }, port, |reply| match reply {
-                    Reply::Keys(page) => Some(page),
-                    _ => None,
-                });
-            }
-            Message::Merge(key, register, port) => {
-                self.answer(Request::Merge { key, register }, port, |reply| match reply {
-                    Reply::Merged(won) => Some(won),
-                    _ => None,
-                });
-            }
-            Message::Subscribe(prefix, port) => {
-                give(port, self.vault.subscribe(now, wall, prefix));
-            }
-            Message::Deltas(port) => give(port, Some(Ok(self.vault.deltas()))),
-            Message::Stats(port) => self.answer(Request::Stats, port, |reply| match reply {
-                Reply::Stats(stats) => Some(stats),
-                _ => None,
+            Message::Keys(prefix, port) => answer(port, async move {
+                let keys = crdts.keys(BUCKET, &client::key_of(&prefix)).await?;
+                Ok(keys.iter().filter_map(|(key, _kind)| client::name_of(key)).collect())
             }),
+            Message::Subscribe(prefix, port) => answer(port, async move {
+                let changes = crdts.subscribe(BUCKET, &client::key_of(&prefix)).await?;
+                Ok(Changes::new(changes, crdts))
+            }),
+            Message::Stats(port) => answer(port, async move { Ok(crdts.stats(BUCKET).await?) }),
         }
     }
 
-    fn answer<T>(&self, request: Request, port: Port<T>, pick: impl FnOnce(Reply) -> Option<T>) {
-        let reply = self.vault.ask(self.clock.now(), self.clock.since_epoch(), request);
-        give(port, reply.and_then(|reply| reply.map(pick).transpose()));
+    fn key(&self, name: &str) -> Result<Key<LwwRegister, ()>, Error> {
+        match name {
+            "" => Err(Error::Refused(Refused::KeyEmpty)),
+            name => Ok(self.0.register(&client::key_of(name))),
+        }
     }
 }
 
-/// A caller that has gone away is no matter; one whose answer is missing sees the port close.
-fn give<T>(port: Port<T>, answer: Option<Result<T, Refused>>) {
-    if let Some(answer) = answer {
-        drop(port.send(answer));
+async fn write(key: Result<Key<LwwRegister, ()>, Error>, value: Arc<[u8]>) -> Result<Stamp, Error> {
+    let (key, stamp) = (key?, Arc::new(Mutex::new(None)));
+    let told = Arc::clone(&stamp);
+    let done = key.update(move |register, write| {
+        let delta = register.set(value, write)?;
+        *told.lock() = delta.state.stamp();
+        Ok(delta)
+    });
+    done.await?;
+    let stamp = *stamp.lock();
+    stamp.ok_or(Error::Types(crate::crdt::Error::NoAnswer))
+}
+
+/// Answers a caller; one that has gone away is no matter. What is asked for is done before the next message
+/// is; if its answer has to wait for the disk, the next message has not.
+fn answer<T: Send + 'static>(
+    port: Port<T>,
+    asked: impl Future<Output = Result<T, Error>> + Send + 'static,
+) {
+    let mut asked = Box::pin(asked);
+    match asked.as_mut().now_or_never() {
+        Some(answer) => drop(port.send(answer)),
+        None => drop(tokio::spawn(async move { drop(port.send(asked.await)) })),
     }
 }

@@ -6,38 +6,54 @@ use macula_core::hlc::Stamp;
 use macula_core::supervision::Handle;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio::sync::broadcast;
-use tokio::sync::broadcast::error::RecvError;
 
+use super::BUCKET;
 use super::actor::Message;
+use super::changes::Changes;
 use super::error::Error;
-use super::proto::Stats;
-use super::register::{Change, Register};
+use crate::crdt::proto::Stats;
+use crate::crdt::types::LwwRegister;
+
+/// A value with the stamp of its write.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Register {
+    /// When it was written, and by whom.
+    pub stamp: Stamp,
+    /// The bytes.
+    pub value: Arc<[u8]>,
+}
+
+/// The key of a register in its bucket.
+pub(super) fn key_of(name: &str) -> String {
+    format!("{BUCKET}/{name}")
+}
+
+/// The register that has a key in the bucket.
+pub(super) fn name_of(key: &str) -> Option<Arc<str>> {
+    key.strip_prefix(BUCKET)?.strip_prefix('/').map(Arc::from)
+}
+
+/// What a register has; none if it was never written, or was removed.
+pub(super) fn register(state: &LwwRegister) -> Option<Register> {
+    let (stamp, value) = state.stamp().zip(state.get())?;
+    Some(Register { stamp, value: Arc::clone(value) })
+}
 
 /// The registers of this node. Clones are cheap and the same registers.
 ///
 /// A call waits up to two seconds for an actor that is being restarted, and five seconds in all.
-/// All methods are cancel safe in that the table stays whole; a request whose future was dropped
+/// All methods are cancel safe in that the registers stay whole; a request whose future was dropped
 /// may have been carried out.
 ///
 /// ```
-/// # use macula_core::clock::TokioClock;
-/// # use macula_core::replica::ReplicaId;
-/// # use macula_core::supervision::{Supervisor, TreeOptions};
-/// # use macula_platform::registers::{self, Vault};
-/// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// let vault = Vault::new(registers::Config::default(), ReplicaId { node: 1, incarnation: 1 })?;
-/// let (spec, registers) = registers::worker(vault, TokioClock)?;
-/// let root = Supervisor::new("root")?.child(spec).start(TreeOptions::default()).await?;
-///
+/// # use macula_platform::registers::Registers;
+/// # async fn example(registers: Registers) -> Result<(), Box<dyn std::error::Error>> {
 /// registers.put("rooms/7/topic", &"weather").await?;
 /// assert_eq!(registers.get::<String>("rooms/7/topic").await?.as_deref(), Some("weather"));
 ///
-/// // The bad day: the key has no bytes, and the table is as it was.
+/// // The bad day: the key has no bytes, and the registers are as they were.
 /// let refused = registers.put("", &1).await.unwrap_err();
 /// assert_eq!(refused.to_string(), "the key is empty");
-/// # root.stop().await;
 /// # Ok(())
 /// # }
 /// ```
@@ -61,7 +77,8 @@ impl Registers {
     ///
     /// # Errors
     ///
-    /// [`Error::Refused`] if a limit is broken, [`Error::Call`] if there is no answer.
+    /// [`Error::Refused`] if a limit is broken, [`Error::Call`] if there is no answer, [`Error::Types`] if the
+    /// bucket cannot be served.
     pub async fn write(
         &self,
         key: impl Into<Arc<str>>,
@@ -71,12 +88,13 @@ impl Registers {
         Ok(self.handle.call(|port| Message::Write(key, value, port)).await??)
     }
 
-    /// Takes a register's value away. Its key goes on to count for the limit of keys.
+    /// Takes a register's value away, as far as it is known here: a write elsewhere that has not been seen
+    /// here stays. Nothing of the register is left behind.
     ///
     /// # Errors
     ///
     /// As [`write`](Self::write).
-    pub async fn remove(&self, key: impl Into<Arc<str>>) -> Result<Stamp, Error> {
+    pub async fn remove(&self, key: impl Into<Arc<str>>) -> Result<(), Error> {
         let key = key.into();
         Ok(self.handle.call(|port| Message::Remove(key, port)).await??)
     }
@@ -86,7 +104,7 @@ impl Registers {
     ///
     /// # Errors
     ///
-    /// [`Error::Refused`] if the key is too long, [`Error::Call`] if there is no answer.
+    /// As [`write`](Self::write).
     pub async fn read(&self, key: impl Into<Arc<str>>) -> Result<Option<Register>, Error> {
         let key = key.into();
         Ok(self.handle.call(|port| Message::Read(key, port)).await??)
@@ -119,33 +137,20 @@ impl Registers {
     ) -> Result<Option<T>, Error> {
         let key = key.into();
         let register = self.read(Arc::clone(&key)).await?;
-        let Some(bytes) = register.and_then(|register| register.value) else {
-            return Ok(None);
-        };
-        rmp_serde::from_slice(&bytes)
+        let Some(Register { value, .. }) = register else { return Ok(None) };
+        rmp_serde::from_slice(&value)
             .map(Some)
             .map_err(|error| Error::Decode { key, why: error.to_string() })
     }
 
     /// The keys of all registers that have a value and begin with `prefix`, in order.
     ///
-    /// It asks for a page at a time: a key that comes or goes meanwhile may or may not be in it.
-    ///
     /// # Errors
     ///
     /// As [`read`](Self::read).
     pub async fn keys(&self, prefix: impl Into<Arc<str>>) -> Result<Vec<Arc<str>>, Error> {
         let prefix = prefix.into();
-        let (mut keys, mut after) = (Vec::new(), None);
-        loop {
-            let (prefix, from) = (Arc::clone(&prefix), after.take());
-            let page = self.handle.call(|port| Message::Keys(prefix, from, port)).await??;
-            keys.extend(page.keys);
-            match page.next {
-                Some(next) => after = Some(next),
-                None => return Ok(keys),
-            }
-        }
+        Ok(self.handle.call(|port| Message::Keys(prefix, port)).await??)
     }
 
     /// Every change of a key that begins with `prefix`, from now on. Whoever wants the values too
@@ -153,78 +158,18 @@ impl Registers {
     ///
     /// # Errors
     ///
-    /// [`Error::Refused`] if there are too many subscribers, or the prefix is too long.
+    /// As [`read`](Self::read).
     pub async fn subscribe(&self, prefix: impl Into<Arc<str>>) -> Result<Changes, Error> {
         let prefix = prefix.into();
-        let lane = self.handle.call(|port| Message::Subscribe(prefix, port)).await??;
-        Ok(Changes { lane, lost: 0 })
+        Ok(self.handle.call(|port| Message::Subscribe(prefix, port)).await??)
     }
 
-    /// Every local change from now on: the lane of the replicator, of which there is one. An
-    /// earlier lane ends.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Call`] if there is no answer.
-    pub async fn deltas(&self) -> Result<Changes, Error> {
-        let lane = self.handle.call(Message::Deltas).await??;
-        Ok(Changes { lane, lost: 0 })
-    }
-
-    /// Takes a register from another replica, and says whether it won over what was here.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Refused`], of which a stamp too far in the future and a full table end with time
-    /// or with room: a replicator offers the register again later.
-    pub async fn merge(&self, key: impl Into<Arc<str>>, register: Register) -> Result<bool, Error> {
-        let key = key.into();
-        Ok(self.handle.call(|port| Message::Merge(key, register, port)).await??)
-    }
-
-    /// How full the table is.
+    /// How full the bucket of the registers is, and what was done in it.
     ///
     /// # Errors
     ///
     /// [`Error::Call`] if there is no answer.
     pub async fn stats(&self) -> Result<Stats, Error> {
         Ok(self.handle.call(Message::Stats).await??)
-    }
-}
-
-/// Changes as they come. It outlives restarts of the actor, and dropping it ends the subscription.
-#[derive(Debug)]
-pub struct Changes {
-    lane: broadcast::Receiver<Change>,
-    lost: u64,
-}
-
-/// A change, and how many before it were lost.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Delivery {
-    /// The change.
-    pub change: Change,
-    /// How many changes between the last delivery and this one were lost because the subscriber
-    /// was slow. Whoever needs all of them reads the registers anew.
-    pub lost: u64,
-}
-
-impl Changes {
-    /// The next change; none when the table, or this lane, has ended.
-    ///
-    /// # Cancel safety
-    ///
-    /// If the future is dropped, no change and no count of lost ones is lost with it.
-    pub async fn next(&mut self) -> Option<Delivery> {
-        loop {
-            match self.lane.recv().await {
-                Ok(change) => {
-                    let lost = std::mem::take(&mut self.lost);
-                    return Some(Delivery { change, lost });
-                }
-                Err(RecvError::Lagged(lost)) => self.lost = self.lost.saturating_add(lost),
-                Err(RecvError::Closed) => return None,
-            }
-        }
     }
 }

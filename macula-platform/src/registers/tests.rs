@@ -2,18 +2,37 @@
 
 use std::collections::BTreeMap;
 
-use macula_core::clock::TokioClock;
-use macula_core::replica::ReplicaId;
 use macula_core::supervision::{CallError, Presence, Root, Supervisor, TreeOptions};
 use serde::{Deserialize, Serialize};
 
-use super::{Config, Error, Origin, Refused, Registers, Vault, worker};
+use super::{Change, Error, Origin, Registers, worker};
+use crate::crdt::limits::Refused;
+use crate::crdt::tests::{Mesh, Node, settings, until};
+use crate::crdt::{Error as Types, Level, Settings};
 
-async fn start(config: Config, node: u64) -> (Root, Registers) {
-    let vault = Vault::new(config, ReplicaId { node, incarnation: 1 }).unwrap();
-    let (spec, registers) = worker(vault, TokioClock).unwrap();
-    let root = Supervisor::new("root").unwrap().child(spec);
-    (root.start(TreeOptions::default()).await.unwrap(), registers)
+/// A node with registers: its replicator is in one tree, and what is tested in another.
+struct Shared {
+    node: Node,
+    root: Root,
+    registers: Registers,
+}
+
+impl Shared {
+    async fn start(mesh: &mut Mesh, number: u8, settings: Settings) -> Self {
+        let node = mesh.start(number, settings).await;
+        let (spec, registers) = worker(node.crdts.clone()).unwrap();
+        let root = Supervisor::new("root").unwrap().child(spec);
+        Self { node, root: root.start(TreeOptions::default()).await.unwrap(), registers }
+    }
+
+    async fn alone() -> Self {
+        Self::start(&mut Mesh::default(), 1, settings()).await
+    }
+
+    async fn stop(self) {
+        self.root.stop().await;
+        self.node.root.stop().await;
+    }
 }
 
 async fn kill(registers: &Registers) {
@@ -32,99 +51,174 @@ struct Profile {
 
 #[tokio::test(start_paused = true)]
 async fn values_of_any_type_come_back_and_others_are_told_apart() {
-    let (root, registers) = start(Config::default(), 1).await;
-    let profile = Profile { name: "ada".into(), scores: BTreeMap::from([("chess".into(), 3)]) };
-    let stamp = registers.put("profile", &profile).await.unwrap();
-    assert_eq!(registers.get::<Profile>("profile").await.unwrap(), Some(profile));
+    let alone = Shared::alone().await;
+    let registers = &alone.registers;
+    let profile = || Profile { name: "ada".into(), scores: BTreeMap::from([("chess".into(), 3)]) };
+    let stamp = registers.put("profile", &profile()).await.unwrap();
+    assert_eq!(registers.get::<Profile>("profile").await.unwrap(), Some(profile()));
     assert_eq!(registers.read("profile").await.unwrap().unwrap().stamp, stamp);
     assert_eq!(registers.get::<Profile>("nobody").await.unwrap(), None);
     let error = registers.get::<u32>("profile").await.unwrap_err();
     assert!(matches!(&error, Error::Decode { key, .. } if &**key == "profile"), "{error}");
+    // It is a key of the replicated types as any other.
+    let same = alone.node.crdts.register::<Profile>("registers/profile");
+    assert_eq!(same.get().await.unwrap(), Some(profile()));
+    same.set(&Profile { name: "ben".into(), ..profile() }).await.unwrap();
+    assert_eq!(registers.get::<Profile>("profile").await.unwrap().unwrap().name, "ben");
     registers.remove("profile").await.unwrap();
     assert_eq!(registers.read("profile").await.unwrap(), None);
-    root.stop().await;
+    assert_eq!(registers.stats().await.unwrap().keys, 0);
+    alone.stop().await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn keys_of_many_pages_are_listed_in_order() {
-    let (root, registers) = start(Config { page_len_max: 3, ..Config::default() }, 1).await;
-    for n in 0..10 {
-        registers.put(format!("n/{n}"), &n).await.unwrap();
+async fn what_is_refused_changes_nothing() {
+    let alone = Shared::alone().await;
+    let registers = &alone.registers;
+    registers.put("kept", &1).await.unwrap();
+    let refused = registers.put("", &1).await.unwrap_err();
+    assert_eq!(
+        (refused.to_string().as_str(), refused),
+        ("the key is empty", Error::Refused(Refused::KeyEmpty))
+    );
+    // The name of the bucket is no part of what a user names.
+    let refused = registers.put("k".repeat(600), &1).await.unwrap_err();
+    assert_eq!(refused, Error::Refused(Refused::KeyTooLong { len: 600, len_max: 502 }));
+    let refused = registers.write("kept", vec![0; 1 << 20]).await.unwrap_err();
+    assert!(matches!(refused, Error::Refused(Refused::ValueTooLong { .. })), "{refused}");
+    // Somebody has the key for something else.
+    alone.node.crdts.counter("registers/sum").count(1).await.unwrap();
+    let refused = registers.put("sum", &1).await.unwrap_err();
+    assert!(matches!(refused, Error::Refused(Refused::OtherKind { .. })), "{refused}");
+    assert_eq!(registers.keys("").await.unwrap().len(), 2);
+    assert_eq!(registers.get::<u32>("kept").await.unwrap(), Some(1));
+    alone.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn keys_are_listed_in_order() {
+    let alone = Shared::alone().await;
+    for n in (0..10).rev() {
+        alone.registers.put(format!("n/{n}"), &n).await.unwrap();
     }
-    registers.put("other", &0).await.unwrap();
-    let keys = registers.keys("n/").await.unwrap();
+    alone.registers.put("other", &0).await.unwrap();
+    let keys = alone.registers.keys("n/").await.unwrap();
     let expected: Vec<String> = (0..10).map(|n| format!("n/{n}")).collect();
     assert!(keys.iter().map(|key| &**key).eq(expected.iter().map(String::as_str)), "{keys:?}");
-    root.stop().await;
+    alone.stop().await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_slow_subscriber_is_told_how_much_it_lost() {
-    let (root, registers) = start(Config { changes_len_max: 4, ..Config::default() }, 1).await;
-    let mut changes = registers.subscribe("a").await.unwrap();
+    let settings = Settings { changes_len_max: 4, ..settings() };
+    let alone = Shared::start(&mut Mesh::default(), 1, settings).await;
+    let mut changes = alone.registers.subscribe("a").await.unwrap();
     for n in 0..10_u8 {
-        registers.write("a", [n]).await.unwrap();
-        registers.write("b", [n]).await.unwrap();
+        alone.registers.write("a", [n]).await.unwrap();
+        alone.registers.write("b", [n]).await.unwrap();
     }
-    let first = changes.next().await.unwrap();
-    assert_eq!((first.lost, first.change.register.value.as_deref()), (6, Some(&[6_u8][..])));
-    let second = changes.next().await.unwrap();
-    assert_eq!((second.lost, second.change.register.value.as_deref()), (0, Some(&[7_u8][..])));
-    root.stop().await;
+    // Of 20 changes in the bucket the last 4 are left.
+    for (lost, value) in [(16, 8), (0, 9)] {
+        let told = changes.next().await.unwrap();
+        let register = told.change.register.unwrap();
+        assert_eq!((told.lost, &*register.value), (lost, &[value][..]));
+    }
+    alone.stop().await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_subscription_and_the_lane_of_deltas_outlive_the_actor() {
-    let (root, registers) = start(Config::default(), 1).await;
-    let (mut changes, mut deltas) =
-        (registers.subscribe("").await.unwrap(), registers.deltas().await.unwrap());
-    kill(&registers).await;
-    registers.write("a", *b"1").await.unwrap();
+async fn a_subscription_outlives_the_actor_and_hears_of_removals() {
+    let alone = Shared::alone().await;
+    let mut changes = alone.registers.subscribe("").await.unwrap();
+    kill(&alone.registers).await;
+    let stamp = alone.registers.write("a", *b"1").await.unwrap();
     let told = changes.next().await.unwrap().change;
-    assert_eq!(told, deltas.next().await.unwrap().change);
-    assert_eq!(told.register.stamp.replica, ReplicaId { node: 1, incarnation: 2 });
-    // A lane that is opened later takes the place of the first.
-    let second = registers.deltas().await.unwrap();
-    assert_eq!(deltas.next().await, None);
-    drop(second);
-    root.stop().await;
+    assert_eq!((&*told.key, told.origin), ("a", Origin::Local));
+    assert_eq!(told.register.unwrap().stamp, stamp);
+    alone.registers.remove("a").await.unwrap();
+    let told = changes.next().await.unwrap().change;
+    assert_eq!((&*told.key, told.register), ("a", None));
+    alone.stop().await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn subscribers_that_have_gone_make_room() {
-    let (root, registers) = start(Config { subscribers_max: 1, ..Config::default() }, 1).await;
-    let first = registers.subscribe("").await.unwrap();
-    let refused = registers.subscribe("").await.unwrap_err();
-    assert_eq!(
-        refused,
-        Error::Refused(Refused::SubscribersMax { subscribers: 1, subscribers_max: 1 })
-    );
-    drop(first);
-    registers.subscribe("").await.unwrap();
-    assert_eq!(registers.stats().await.unwrap().subscribers, 1);
-    root.stop().await;
+async fn nodes_that_use_their_registers_share_them() {
+    let mut mesh = Mesh::default();
+    let here = Shared::start(&mut mesh, 1, settings()).await;
+    let there = Shared::start(&mut mesh, 2, settings()).await;
+    assert!(here.node.crdts.buckets().is_empty());
+    let mut heard = there.registers.subscribe("a").await.unwrap();
+    let first = here.registers.write("a", *b"1").await.unwrap();
+    let told = heard.next().await.unwrap().change;
+    assert_eq!((told.origin, told.register.unwrap().stamp), (Origin::Remote, first));
+    // Apart, both write. The later one is read by both, and nobody hears of the other one.
+    mesh.cut(2);
+    here.registers.write("a", *b"2").await.unwrap();
+    let mut last = first;
+    for _ in 0..5 {
+        last = there.registers.write("a", *b"3").await.unwrap();
+        assert_eq!(heard.next().await.unwrap().change.register.unwrap().stamp, last);
+    }
+    here.registers.write("another", *b"4").await.unwrap();
+    mesh.mend();
+    until(async || here.registers.read("a").await.unwrap().unwrap().stamp == last).await;
+    until(async || there.registers.read("another").await.unwrap().is_some()).await;
+    there.registers.write("ab", *b"5").await.unwrap();
+    let mut rest = Vec::new();
+    while rest.last().is_none_or(|key| key != "ab") {
+        let Change { key, register, .. } = heard.next().await.unwrap().change;
+        // It may be told again, but never what has lost.
+        assert!(&*key != "a" || register.unwrap().stamp == last);
+        rest.push(key.to_string());
+    }
+    rest.retain(|key| key != "a");
+    assert_eq!(rest, ["another", "ab"]);
+    for shared in [here, there] {
+        shared.stop().await;
+    }
 }
 
 #[tokio::test(start_paused = true)]
-async fn deltas_of_one_node_merged_into_another_make_the_two_equal() {
-    let (here, ours) = start(Config::default(), 1).await;
-    let (there, theirs) = start(Config::default(), 2).await;
-    let mut deltas = ours.deltas().await.unwrap();
-    let mut heard = theirs.subscribe("").await.unwrap();
-    let stamp = ours.write("a", *b"1").await.unwrap();
-    let delta = deltas.next().await.unwrap().change;
-    assert_eq!(theirs.merge(delta.key, delta.register).await, Ok(true));
-    assert_eq!(heard.next().await.unwrap().change.origin, Origin::Remote);
-    assert_eq!(ours.read("a").await, theirs.read("a").await);
-    assert!(theirs.write("a", *b"2").await.unwrap() > stamp);
-    here.stop().await;
-    there.stop().await;
+async fn on_disk_they_are_there_after_the_process() {
+    let mut mesh = Mesh::default();
+    let durable = || Settings { durable: vec![super::BUCKET.to_owned()], ..settings() };
+    let before = Shared::start(&mut mesh, 1, durable()).await;
+    let writes = (0..20_u32).map(|n| {
+        let registers = before.registers.clone();
+        async move { registers.put("n", &n).await.unwrap() }
+    });
+    // They are taken in the order in which they were asked for, though each waits for the disk.
+    let stamps = futures_util::future::join_all(writes).await;
+    assert!(stamps.is_sorted());
+    before.stop().await;
+    let after = Shared::start(&mut mesh, 1, durable()).await;
+    assert_eq!(after.registers.get::<u32>("n").await.unwrap(), Some(19));
+    after.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_the_bucket_cannot_be_had_it_is_told_and_nobody_ends() {
+    let settings = Settings { buckets_max: 1, ..settings() };
+    let alone = Shared::start(&mut Mesh::default(), 1, settings).await;
+    alone.node.crdts.hold("other").await.unwrap();
+    let told = alone.registers.put("a", &1).await.unwrap_err();
+    assert!(matches!(told, Error::Types(Types::BucketsMax { .. })), "{told}");
+    alone
+        .node
+        .crdts
+        .release("other", Level::Local, std::time::Duration::from_secs(1))
+        .await
+        .unwrap();
+    alone.registers.put("a", &1).await.unwrap();
+    assert_eq!(alone.registers.handle().incarnation(), 1);
+    alone.stop().await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn after_the_end_of_the_tree_calls_fail_at_once() {
-    let (root, registers) = start(Config::default(), 1).await;
+    let Shared { node, root, registers } = Shared::alone().await;
     root.stop().await;
     let error = registers.write("a", *b"1").await.unwrap_err();
     assert_eq!(error, Error::Call(CallError::Unavailable(Presence::Down)));
+    node.root.stop().await;
 }

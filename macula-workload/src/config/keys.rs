@@ -20,17 +20,13 @@ use macula_core::supervision::{AutoShutdown, Backoff, Override, Restart, Shutdow
 
 use super::error::{Error, Fault, Place, Problem};
 use super::item::{Item, Key, Read, read_table};
-use super::{Config, Node, Spot, registers};
+use super::{Config, Node, Spot};
 
 pub(super) use access::ACCESS;
 #[cfg(test)]
 pub(super) use access::RULE;
-pub(super) use consensus::CONSENSUS;
-#[cfg(test)]
-pub(super) use consensus::KV;
-pub(super) use crdt::CRDT;
-#[cfg(test)]
-pub(super) use crdt::{BUCKET, TAKEN};
+pub(super) use consensus::{CONSENSUS, KV};
+pub(super) use crdt::{BUCKET, CRDT, TAKEN};
 pub(super) use dht::{CACHE, DHT, LIMITS, PROVIDERS, PUBLISHED, RECORDS, REQUESTS, TABLE};
 pub(super) use membership::MEMBERSHIP;
 pub(super) use mesh::{ADMIN, MESH};
@@ -42,15 +38,6 @@ pub(super) use transport::{ADMISSION, TRANSPORT};
 
 /// The most restarts that one period may allow: a supervisor remembers the time of each.
 const INTENSITY_MAX: u64 = 10_000;
-
-/// The most bytes of a key of the registers.
-const KEY_LEN_MAX: u64 = 65_536;
-
-/// The most bytes of a value of the registers.
-const VALUE_LEN_MAX: u64 = 16 * 1024 * 1024;
-
-/// The most of anything that the registers count.
-const COUNT_MAX: u64 = 10_000_000;
 
 /// How the root is written; its path is empty.
 const ROOT: &str = "root";
@@ -102,7 +89,6 @@ pub(super) static TOP: &[Key<Config>] = &[
         read: |config, item| said(config, item, |config| item.table(config, CRDT)),
     },
     Key { name: "admin", read: |config, item| item.table(&mut config.admin, ADMIN).map(drop) },
-    Key { name: "platform", read: |config, item| item.table(config, PLATFORM).map(drop) },
     Key { name: "supervision", read: |config, item| supervision(&mut config.supervision, item) },
 ];
 
@@ -118,31 +104,6 @@ pub(super) static NODE: &[Key<Node>] = &[
         },
     },
     Key { name: "shutdown", read: |node, item| put(&mut node.shutdown, item.duration()) },
-];
-
-/// The tables below `[platform]`.
-pub(super) static PLATFORM: &[Key<Config>] = &[Key {
-    name: "registers",
-    read: |config, item| item.table(&mut config.platform.registers, REGISTERS).map(drop),
-}];
-
-/// The keys of `[platform.registers]`.
-pub(super) static REGISTERS: &[Key<registers::Config>] = &[
-    Key { name: "key_len_max", read: |r, item| limit(&mut r.key_len_max, item, 1, KEY_LEN_MAX) },
-    Key {
-        name: "value_len_max",
-        read: |r, item| limit(&mut r.value_len_max, item, 1, VALUE_LEN_MAX),
-    },
-    Key { name: "keys_max", read: |r, item| limit(&mut r.keys_max, item, 1, COUNT_MAX) },
-    Key {
-        name: "subscribers_max",
-        read: |r, item| limit(&mut r.subscribers_max, item, 0, COUNT_MAX),
-    },
-    Key {
-        name: "changes_len_max",
-        read: |r, item| limit(&mut r.changes_len_max, item, 1, COUNT_MAX),
-    },
-    Key { name: "page_len_max", read: |r, item| limit(&mut r.page_len_max, item, 1, COUNT_MAX) },
 ];
 
 /// The keys that every child has.

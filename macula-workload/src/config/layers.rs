@@ -11,8 +11,9 @@ use super::Config;
 use super::error::{Error, Fault, Place, Problem};
 use super::item::{Key, read_table};
 use super::keys::{
-    ADMIN, ADMISSION, CACHE, DHT, LIMITS, MEMBERSHIP, MESH, NODE, POOL, PROVIDERS, PUBLISHED,
-    PUBSUB, RECORDS, REGISTERS, REQUESTS, TABLE, TLS, TOP, TRANSPORT,
+    ADMIN, ADMISSION, BUCKET, CACHE, CONSENSUS, CRDT, DHT, KV, LIMITS, MEMBERSHIP, MESH, NODE,
+    POOL, PROVIDERS, PUBLISHED, PUBSUB, RECORDS, RELAY, REQUESTS, TABLE, TAKEN, TLS, TOP,
+    TRANSPORT,
 };
 use super::near::nearest;
 use super::text::{Origin, Text};
@@ -117,8 +118,13 @@ fn variables() -> Vec<(String, String)> {
         .chain(below("dht.limits", LIMITS))
         .chain(below("dht.cache", CACHE))
         .chain(below("pubsub", PUBSUB))
-        .chain(below("admin", ADMIN))
-        .chain(below("platform.registers", REGISTERS));
+        .chain(below("relay", RELAY))
+        .chain(below("consensus", CONSENSUS))
+        .chain(below("consensus.kv", KV))
+        .chain(below("crdt", CRDT))
+        .chain(below("crdt.bucket", BUCKET))
+        .chain(below("crdt.limits", TAKEN))
+        .chain(below("admin", ADMIN));
     let keys: Vec<String> = keys.collect();
     let inner =
         |key: &str, other: &str| other.strip_prefix(key).is_some_and(|rest| rest.starts_with('.'));

@@ -14,8 +14,8 @@ use ractor::{Actor, ActorProcessingErr, ActorRef};
 
 use super::keys::{
     ACCESS, ADMIN, ADMISSION, BACKOFF, BUCKET, CACHE, CHILD, CONSENSUS, CRDT, DHT, FLAGS, KV,
-    LIMITS, MEMBERSHIP, MESH, NODE, PLATFORM, POOL, PROVIDERS, PUBLISHED, PUBSUB, RECORDS,
-    REGISTERS, RELAY, REQUESTS, RULE, SECTION, TABLE, TAKEN, TLS, TOP, TRANSPORT,
+    LIMITS, MEMBERSHIP, MESH, NODE, POOL, PROVIDERS, PUBLISHED, PUBSUB, RECORDS, RELAY, REQUESTS,
+    RULE, SECTION, TABLE, TAKEN, TLS, TOP, TRANSPORT,
 };
 use super::{Config, Error};
 
@@ -98,7 +98,7 @@ fn the_example_is_the_defaults() {
     let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/macula.toml");
     let config = Config::load(Some(&file), [], &[]).unwrap_or_else(|error| panic!("{error}"));
     let none = Config::default();
-    assert_eq!((&config.node, &config.platform), (&none.node, &none.platform));
+    assert_eq!(config.node, none.node);
     assert_eq!((&config.transport, &config.pool), (&none.transport, &none.pool));
     assert_eq!((&config.tls, &config.peers), (&none.tls, &none.peers));
     assert_eq!((&config.mesh, &config.admin), (&none.mesh, &none.admin));
@@ -137,7 +137,7 @@ fn the_example_has_every_key() {
             assert!(text.contains(&value) || text.contains(&table), "{key}");
         }
     };
-    has(&text, [names(NODE), names(REGISTERS), names(SECTION)].concat());
+    has(&text, [names(NODE), names(SECTION)].concat());
     has(&text, [names(TRANSPORT), names(ADMISSION), names(TLS), names(POOL)].concat());
     has(&text, [names(MESH), names(MEMBERSHIP), names(DHT), names(ADMIN), names(ACCESS)].concat());
     for (table, keys) in [
@@ -170,9 +170,6 @@ fn the_example_has_every_key() {
     for key in names(BACKOFF) {
         assert!(text.contains(&format!(" {key} = ")), "{key}");
     }
-    for key in names(PLATFORM) {
-        assert!(text.contains(&format!("\n[platform.{key}]")), "{key}");
-    }
     assert!(text.contains("\n[transport.admission]"));
     for key in names(TOP) {
         assert!(text.contains(&format!("\n[{key}")), "{key}");
@@ -197,9 +194,9 @@ fn later_layers_win_key_by_key() {
         [node]
         name = 'file'
         shutdown = '1s'
-        [platform.registers]
+        [crdt.limits]
         keys_max = 1
-        page_len_max = 1
+        spans_max = 1
         [supervision.workload]
         intensity = 1
         period = '1s'
@@ -209,7 +206,7 @@ fn later_layers_win_key_by_key() {
     let env = [
         ("MACULA_SET", "node.shutdown=3s; supervision.workload.intensity=3"),
         ("MACULA_NODE__SHUTDOWN", "2s"),
-        ("MACULA_PLATFORM__REGISTERS__KEYS_MAX", "2"),
+        ("MACULA_CRDT__LIMITS__KEYS_MAX", "2"),
         ("MACULA_LOG", "debug"),
         ("MACULA_HOME", "here"),
         ("MACULA_SEED", "7"),
@@ -222,8 +219,8 @@ fn later_layers_win_key_by_key() {
     ];
     let config = load(file, &env, &sets).unwrap_or_else(|error| panic!("{error}"));
     assert_eq!((config.node.name.as_str(), config.node.shutdown.as_secs()), ("flag", 3));
-    assert_eq!(config.platform.registers.keys_max, 2);
-    assert_eq!(config.platform.registers.page_len_max, 1);
+    let limits = config.crdt().bucket.limits;
+    assert_eq!((limits.keys_max, limits.spans_max), (2, 1));
     let said = config.overrides(&tree()).unwrap();
     let workload = said.get(&Path::parse("workload").unwrap());
     assert_eq!((workload.intensity, workload.period), (Some(4), Some(Duration::from_secs(1))));

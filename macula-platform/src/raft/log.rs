@@ -32,6 +32,7 @@
 //!
 //! When it is opened every row is looked at, and there may be no hole between them.
 
+mod bug;
 mod flushing;
 mod opening;
 mod writer;
@@ -52,6 +53,7 @@ use super::sealed::{self, Damage};
 use super::snapshots::Snapshots;
 use super::types::{Entry, LogId, MemberId, StorageError, Types, Vote};
 
+pub(crate) use bug::Bug;
 use flushing::Flushed;
 pub(super) use opening::open;
 use writer::Write;
@@ -98,6 +100,8 @@ struct Shared {
     flushed: watch::Sender<Flushed>,
     /// What has what is purged.
     snapshots: OnceLock<Snapshots>,
+    #[cfg(test)]
+    bug: OnceLock<Bug>,
 }
 
 /// What is known of the log without asking the disk.

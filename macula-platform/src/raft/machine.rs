@@ -9,7 +9,7 @@ use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder, Snapshot, Storag
 use parking_lot::{RwLock, RwLockReadGuard};
 use tokio::sync::watch;
 
-use super::log::LogStore;
+use super::log::{Bug, LogStore};
 use super::media::StoreError;
 use super::snapshots::{Image, Snapshots};
 use super::types::{Entry, LogId, Membership, Reply, SnapshotMeta, StorageError, Types};
@@ -120,6 +120,7 @@ impl<R: Replicated> Machine<R> {
 impl<R: Replicated> RaftSnapshotBuilder<Types> for Machine<R> {
     async fn build_snapshot(&mut self) -> Result<Snapshot<Types>, StorageError> {
         let (applied, snapshots) = (self.0.state.read().clone(), self.0.snapshots.clone());
+        snapshots.lag().await;
         let built = tokio::task::spawn_blocking(move || build(&applied, &snapshots)).await;
         let built = built.unwrap_or_else(|panic| {
             let why = panic.to_string();
@@ -161,7 +162,9 @@ impl<R: Replicated> RaftStateMachine<Types> for Machine<R> {
         I::IntoIter: OptionalSend,
     {
         let entries: Vec<Entry> = entries.into_iter().collect();
-        if let (Some(log), Some(last)) = (&self.0.log, entries.last()) {
+        if let (Some(log), Some(last)) = (&self.0.log, entries.last())
+            && !log.has(Bug::AppliesEarly)
+        {
             let flushed = log.flushed_to(last.log_id.index).await;
             flushed.map_err(|error| StorageIOError::apply(last.log_id, &error))?;
         }
@@ -204,6 +207,7 @@ impl<R: Replicated> RaftStateMachine<Types> for Machine<R> {
         image: Box<Image>,
     ) -> Result<(), StorageError> {
         let (machine, kept) = (self.clone(), meta.clone());
+        self.0.snapshots.lag().await;
         let installed = tokio::task::spawn_blocking(move || machine.install(&kept, &image)).await;
         let installed = installed.unwrap_or_else(|panic| {
             let why = panic.to_string();

@@ -15,6 +15,7 @@ use std::fs::{File, OpenOptions};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use macula_core::port::Answer;
 use parking_lot::{Mutex, RwLock};
 use redb::backends::{FileBackend, InMemoryBackend};
 use redb::{
@@ -49,6 +50,17 @@ pub trait Medium: Debug + Send + Sync + 'static {
     ///
     /// If it cannot. It has one of both names.
     fn rename(&self, name: &str, to: Option<&str>) -> std::io::Result<()>;
+
+    /// What is waited for before something is brought to disk. Real disks take their time by themselves.
+    fn lag(&self) -> Option<Arc<dyn Lag>> {
+        None
+    }
+}
+
+/// How long a disk takes where the time is virtual, in which what it does takes none.
+pub trait Lag: Debug + Send + Sync + 'static {
+    /// Waits as long as it takes to bring something to disk once.
+    fn wait(&self) -> Answer<'static, ()>;
 }
 
 /// Gives files other names, under which nothing looks for them and nothing was before. Those that are not
@@ -222,6 +234,7 @@ pub(crate) struct Store {
     pub(crate) name: &'static str,
     /// None once it is closed.
     database: RwLock<Option<Database>>,
+    lag: Option<Arc<dyn Lag>>,
 }
 
 impl Store {
@@ -255,13 +268,20 @@ impl Store {
         let backend = Mirrored::open(backend, at).map_err(|error| StoreError::io(name, &error))?;
         let database = builder.create_with_backend(backend);
         let database = database.map_err(|error| StoreError::of(name, error))?;
-        Ok(Self { name, database: RwLock::new(Some(database)) })
+        Ok(Self { name, database: RwLock::new(Some(database)), lag: medium.lag() })
     }
 
     /// Closes the file for whoever opens it next, though this lives on: nothing is read or written
     /// from now on. It waits until what is being written is on disk.
     pub(crate) fn close(&self) {
         drop(self.database.write().take());
+    }
+
+    /// Waits as long as the next commit takes in virtual time.
+    pub(crate) async fn lag(&self) {
+        if let Some(lag) = &self.lag {
+            lag.wait().await;
+        }
     }
 
     /// Does something with the file, which is not closed meanwhile.

@@ -394,6 +394,12 @@ impl<R: Replicated> Member<R> {
         self.barrier.rounds()
     }
 
+    /// Plants a bug in its log.
+    #[cfg(test)]
+    pub(super) fn plant(&self, bug: super::log::Bug) {
+        self.service.log.plant(bug);
+    }
+
     /// The position of its last entry.
     #[cfg(test)]
     pub(super) fn last_log(&self) -> Option<super::types::LogId> {

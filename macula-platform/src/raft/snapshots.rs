@@ -177,6 +177,11 @@ impl Snapshots {
         Ok(snapshots)
     }
 
+    /// Waits as long as the next commit takes in virtual time.
+    pub(super) async fn lag(&self) {
+        self.0.store.lag().await;
+    }
+
     /// The current one.
     #[must_use]
     pub fn current(&self) -> Option<(SnapshotMeta, Image)> {

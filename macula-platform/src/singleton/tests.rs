@@ -73,6 +73,28 @@ async fn a_child_that_does_not_stop_is_killed_before_the_lease_ends() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_child_that_is_long_in_starting_is_given_up_before_the_lease_ends() {
+    for is_careless in [false, true] {
+        let mut stage = Stage::new(10, None).await;
+        let slow = Habit { is_careless, starts_for: TTL * 20, ..Habit::default() };
+        stage.start(11, slow).await;
+        let first = stage.running().await;
+        stage.start(12, Habit::default()).await;
+        // It leads for as long as it hears of the group, however long its child starts.
+        tokio::time::sleep(TTL * 2).await;
+        assert_eq!(stage.running().await.number, first.number);
+        stage.nodes.cut(11);
+        let cut = timer::now();
+        soon(|| stage.seen().is_none_or(|seen| seen.number != first.number)).await;
+        let took = timer::now() - cut;
+        assert!(took < TTL, "{took:?}");
+        soon(|| stage.seen().is_some_and(|seen| seen.number == 12)).await;
+        assert!(timer::now() - cut > TTL * 9 / 10);
+        stage.tidy();
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_child_that_crashes_after_its_time_is_not_begun_again() {
     let mut stage = Stage::new(7, None).await;
     stage.start(11, Habit::default()).await;

@@ -4,6 +4,8 @@
 //! often.
 
 use std::process::Output;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::Duration;
 
 use macula_core::clock::{Clock as _, TokioClock};
@@ -14,8 +16,11 @@ use super::{Folders, Running, macula, text, told};
 /// How often all voters are killed if nothing else is said.
 const ROUNDS: usize = 3;
 
-/// How many values are written before each time.
+/// How many values are acknowledged before each time; more are being written then.
 const WRITES: usize = 20;
+
+/// How many write at one time.
+const WRITERS: usize = 6;
 
 /// A bound for the worst machine.
 const WITHIN: Duration = Duration::from_secs(120);
@@ -46,6 +51,51 @@ pub(super) fn start(folders: &Folders, ids: &[String; 3]) -> [Running; 3] {
     [a, b, c]
 }
 
+/// A key and what it has.
+type Pair = (String, String);
+
+/// Writes one value after the other until it is told to stop, and tells of each that is acknowledged.
+fn write(
+    folders: &Folders,
+    named: &str,
+    through: &str,
+    stops: &AtomicBool,
+    told: &SyncSender<Pair>,
+) {
+    for number in 0.. {
+        if stops.load(Ordering::Relaxed) {
+            return;
+        }
+        let (key, value) = (format!("{named}/{number}"), format!("value {number}"));
+        let is_done = run(folders, through, &["kv", "put", &key, &value]).status.success();
+        if is_done && told.send((key, value)).is_err() {
+            return;
+        }
+    }
+}
+
+/// Kills all nodes, without a word, while many write. Gives what was acknowledged.
+fn kill_in_mid_load(folders: &Folders, nodes: &[Running], round: usize) -> Vec<Pair> {
+    let stops = AtomicBool::new(false);
+    let (told, acknowledged) = sync_channel(WRITERS);
+    std::thread::scope(|scope| {
+        for writer in 0..WRITERS {
+            let (told, stops) = (told.clone(), &stops);
+            let (named, through) = (format!("{round}/{writer}"), ["a", "b", "c"][writer % 3]);
+            scope.spawn(move || write(folders, &named, through, stops, &told));
+        }
+        drop(told);
+        let pairs = (0..WRITES).map(|_| acknowledged.recv_timeout(WITHIN));
+        let pairs: Result<Vec<Pair>, _> = pairs.collect();
+        nodes.iter().for_each(|node| node.signal("KILL"));
+        stops.store(true, Ordering::Relaxed);
+        // What was acknowledged and not told of yet.
+        let rest: Vec<Pair> = acknowledged.iter().collect();
+        let pairs = pairs.expect("nothing is acknowledged");
+        pairs.into_iter().chain(rest).collect()
+    })
+}
+
 #[test]
 fn what_was_acknowledged_is_there_after_all_voters_were_killed() {
     let rounds = std::env::var("MACULA_POWER_ROUNDS").ok().and_then(|text| text.parse().ok());
@@ -62,19 +112,7 @@ fn what_was_acknowledged_is_there_after_all_voters_were_killed() {
     assert!(voters.iter().all(|member| member["role"] == json!("voter")), "{status}");
     let mut acknowledged = Vec::new();
     for round in 0..rounds.unwrap_or(ROUNDS) {
-        for number in 0..WRITES {
-            let (key, value) = (format!("{round}/{number}"), format!("value {number}"));
-            let through = ["a", "b", "c"][number % 3];
-            if run(&folders, through, &["kv", "put", &key, &value]).status.success() {
-                acknowledged.push((key, value));
-            }
-        }
-        // Without a word, while something is being written.
-        let last = macula(&["kv", "put", "last", "one", "--config", &folders.configuration("a")])
-            .spawn()
-            .unwrap();
-        nodes.iter().for_each(|node| node.signal("KILL"));
-        drop(last.wait_with_output());
+        acknowledged.extend(kill_in_mid_load(&folders, &nodes, round));
         drop(nodes);
         nodes = start(&folders, &ids);
         for (key, value) in &acknowledged {

@@ -17,7 +17,7 @@ use super::world::{Skewed, World};
 use crate::kv::command::Holds;
 use crate::kv::{Error, Kv, Level};
 use crate::raft::media::faulty::Faulty;
-use crate::raft::tests::harness::{SETTLED, node};
+use crate::raft::tests::harness::{self, SETTLED, node};
 use crate::raft::{Config, StartError};
 
 /// How many seeds are run if nothing else is said.
@@ -25,6 +25,9 @@ const SEEDS: u64 = 20;
 
 /// How long faults last.
 const STORM: Duration = Duration::from_secs(20);
+
+/// One of so many groups has one voter.
+const ALONE: u64 = 7;
 
 const CLIENTS: u64 = 4;
 const KEYS: u64 = 6;
@@ -38,7 +41,12 @@ enum Bug {
     SkippedSyncs,
     /// Clocks differ by more than leases allow for.
     WildClocks,
+    /// Members do not wait for their disks.
+    Hasty(harness::Bug),
 }
+
+/// How long a group has for itself after all have lost their power, before more happens.
+const DARK: Duration = Duration::from_secs(2);
 
 /// All that clients have seen.
 #[derive(Debug, Default)]
@@ -140,7 +148,7 @@ impl Client {
     }
 }
 
-/// Cuts, kills, changes who votes and who leads, and mends; and never has most of the nodes down.
+/// Cuts, kills, changes who votes and who leads, and mends; and never has most of the nodes down for long.
 async fn storm(
     world: &mut World,
     dice: &mut Entropy,
@@ -161,7 +169,7 @@ async fn storm(
             continue;
         }
         let down = usize::from(count) - world.group.members.len();
-        match dice.below(7) {
+        match dice.below(8) {
             0 => world.cut(victim),
             // The other members do not hear it, and clients do.
             5 => world.part(victim),
@@ -171,28 +179,54 @@ async fn storm(
             {
                 world.kill(victim).await;
             }
-            3 => {
+            3 if count > 1 => {
                 // Whether it can be made, and how far it gets, is a part of what may happen.
                 let operator = world.client().operator();
                 changes.spawn(async move { drop(operator.transfer(node(victim)).await) });
             }
-            4 => {
+            4 if count > 1 => {
                 let operator = world.client().operator();
                 changes.spawn(async move {
                     drop(operator.remove(node(victim)).await);
                     drop(operator.add_voter(node(victim)).await);
                 });
             }
+            7 => dark(world, count).await?,
             _ => world.start_all(count).await?,
         }
     }
     Ok(())
 }
 
+/// All lose their power at one moment, whatever was on its way to their disks. Who has led comes back
+/// later than the others, who go on without what it alone has.
+async fn dark(world: &mut World, count: u8) -> Result<(), StartError> {
+    let members = &world.group.members;
+    let leads = members.iter().find(|(_, member)| member.leader() == Some(member.id()));
+    let late = leads.map(|(number, _)| *number).filter(|_| count > 1);
+    let all: Vec<u8> = members.keys().copied().collect();
+    world.kill_all(&all).await;
+    world.mend();
+    for number in (1..=count).filter(|number| Some(*number) != late) {
+        world.start(number).await?;
+    }
+    tokio::time::sleep(DARK).await;
+    Ok(())
+}
+
+/// How many vote: three or five, and now and then one alone, whom its own disk has to be enough for.
+const fn voters(seed: u64) -> u8 {
+    match (seed % ALONE, seed % 2) {
+        (0, _) if seed > 0 => 1,
+        (_, 0) => 3,
+        _ => 5,
+    }
+}
+
 /// Runs a seed, and says what is wrong with what was seen.
 async fn run(seed: u64, bug: Option<Bug>) -> Result<usize, String> {
     let mut dice = Entropy::from_seed(seed);
-    let count = if seed.is_multiple_of(2) { 3 } else { 5 };
+    let count = voters(seed);
     let config = Config { snapshot_entries: 50, kept_entries: 10, ..Config::default() };
     let mut world = World::empty(config);
     world.config.within_ms = 2_000;
@@ -205,7 +239,11 @@ async fn run(seed: u64, bug: Option<Bug>) -> Result<usize, String> {
         let rate = if bug == Some(Bug::WildClocks) { wild } else { rate };
         world.group.timers.insert(number, Skewed::new(u32::try_from(rate).unwrap()));
     }
+    if let Some(Bug::Hasty(bug)) = bug {
+        world.group.bug = Some(bug);
+    }
     let mut world = world.grown(count).await;
+    world.group.disks.values().for_each(Faulty::slow_down);
     if bug == Some(Bug::SkippedSyncs) {
         world.group.disks.values().for_each(Faulty::skip_syncs);
     }
@@ -274,6 +312,26 @@ fn what_clients_see_is_one_register_for_each_key() {
 fn finds(bug: Bug) {
     let found = (0..40).find_map(|seed| in_virtual_time(run(seed, Some(bug))).err());
     assert!(found.is_some(), "{bug:?} is not found");
+}
+
+/// One that does not go on any more is not what is looked for: an answer has to be wrong.
+fn finds_hasty(bug: harness::Bug, mut seeds: impl Iterator<Item = u64>) {
+    let is_wrong = |why: &String| why.contains("linearizable");
+    let lies = |seed| in_virtual_time(run(seed, Some(Bug::Hasty(bug)))).err().filter(is_wrong);
+    assert!(seeds.find_map(lies).is_some(), "{bug:?} is not found");
+}
+
+#[test]
+fn members_that_acknowledge_what_is_not_on_disk_are_found() {
+    finds_hasty(harness::Bug::AcknowledgesEarly, 0..60);
+}
+
+/// Where others vote, what most have on disk is agreed upon, and nothing is lost if one that applies it has
+/// it later. So it shows where one votes alone.
+#[test]
+fn one_that_applies_what_is_not_on_disk_is_found() {
+    let alone = (0..).filter(|seed| voters(*seed) == 1).take(12);
+    finds_hasty(harness::Bug::AppliesEarly, alone);
 }
 
 #[test]

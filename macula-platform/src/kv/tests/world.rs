@@ -155,9 +155,16 @@ impl World {
 
     /// The power of a member goes.
     pub(crate) async fn kill(&mut self, number: u8) {
-        self.beside.remove(&number);
-        self.places[&number].put(None);
-        self.group.kill(number).await;
+        self.kill_all(&[number]).await;
+    }
+
+    /// The power of members goes at one moment.
+    pub(crate) async fn kill_all(&mut self, numbers: &[u8]) {
+        for number in numbers {
+            self.beside.remove(number);
+            self.places[number].put(None);
+        }
+        self.group.kill_all(numbers).await;
     }
 
     pub(crate) async fn start_all(&mut self, count: u8) -> Result<(), StartError> {

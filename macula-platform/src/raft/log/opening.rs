@@ -57,6 +57,8 @@ pub(in super::super) fn open(
         writes,
         flushed,
         snapshots: OnceLock::new(),
+        #[cfg(test)]
+        bug: OnceLock::new(),
     });
     let (store, log) = (Arc::clone(&shared.store), Arc::downgrade(&shared));
     tokio::spawn(writer::run(store, log, incoming));

@@ -44,6 +44,7 @@ pub(super) async fn run(store: Arc<Store>, log: Weak<Shared>, mut writes: mpsc::
         let to = Arc::clone(&store);
         let began = timer::now();
         ::metrics::histogram!(metrics::TOGETHER).record(metrics::real(batch.len() as u64));
+        store.lag().await;
         let written = tokio::task::spawn_blocking(move || {
             let committed = commit(&to, &batch);
             (batch, committed)

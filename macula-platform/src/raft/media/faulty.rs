@@ -2,20 +2,32 @@
 //!
 //! What was written since a file was last brought to disk may be there after the power is back, or
 //! a part of it, or nothing, write by write, as the seed has it. What was brought to disk is there.
+//!
+//! What a sync that fails was to bring there is not, and no later sync brings it: programs see it all the
+//! same, as with a system that takes pages for clean that it could not write (Rebello and others, *Can
+//! Applications Recover from fsync Failures?*, 2020).
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::io::{Error, Result};
 use std::sync::Arc;
+use std::time::Duration;
 
 use macula_core::entropy::Entropy;
+use macula_core::port::Answer;
 use parking_lot::{Condvar, Mutex};
 use redb::StorageBackend;
 
-use super::Medium;
+use super::{Lag, Medium};
 
 /// The smallest part of a write that is there or not, in bytes.
 const SECTOR: usize = 512;
+
+/// What a commit takes on a slow disk: from so long on, in 300 steps; and now and then so long.
+const LAG_MIN: Duration = Duration::from_micros(100);
+const LAG_STEP: Duration = Duration::from_micros(100);
+const LAG_LONG: Duration = Duration::from_millis(300);
+const LONG_CHANCE: f64 = 0.05;
 
 /// A disk. Clones are the same.
 #[derive(Debug, Clone)]
@@ -37,6 +49,12 @@ struct Disk {
     skips_syncs: bool,
     /// How often something was brought to disk.
     syncs: u64,
+    /// After how many more syncs one fails.
+    fails_after: Option<u64>,
+    /// Whether one has failed.
+    has_failed: bool,
+    /// Whether what is brought to disk takes a while, in virtual time.
+    is_slow: bool,
     /// Which boot it is: a file that was opened in another is closed.
     boot: u64,
 }
@@ -60,6 +78,27 @@ impl Disk {
         self.left = self.left.map(|left| left - 1);
         Ok(())
     }
+
+    /// What comes of the next sync.
+    fn next_sync(&mut self) -> Synced {
+        if self.fails_after == Some(0) {
+            (self.fails_after, self.has_failed) = (None, true);
+            return Synced::Fails;
+        }
+        self.fails_after = self.fails_after.map(|after| after - 1);
+        self.syncs += 1;
+        if self.skips_syncs { Synced::Lies } else { Synced::Brings }
+    }
+}
+
+/// What comes of a sync.
+enum Synced {
+    /// All is on disk.
+    Brings,
+    /// It says so, and nothing is.
+    Lies,
+    /// It says that it has failed, and nothing of it ever will be there.
+    Fails,
 }
 
 #[derive(Default)]
@@ -104,6 +143,9 @@ impl Faulty {
             is_off: false,
             skips_syncs: false,
             syncs: 0,
+            fails_after: None,
+            has_failed: false,
+            is_slow: false,
             boot: 0,
         }));
         Self(disk, Arc::default())
@@ -134,6 +176,28 @@ impl Faulty {
     /// Says that all is on disk, and does not bring it there.
     pub(crate) fn skip_syncs(&self) {
         self.0.lock().skips_syncs = true;
+    }
+
+    /// Has one sync fail, after so many more that do not. What was written before it is lost with the
+    /// power, though programs see it until then; what lengths files have is not.
+    pub(crate) fn fail_sync_after(&self, after: u64) {
+        self.0.lock().fails_after = Some(after);
+    }
+
+    /// Whether a sync has failed.
+    #[must_use]
+    pub(crate) fn has_failed(&self) -> bool {
+        self.0.lock().has_failed
+    }
+
+    /// Has all that is brought to disk take a while in virtual time, now and then a long one.
+    pub(crate) fn slow_down(&self) {
+        self.0.lock().is_slow = true;
+    }
+
+    /// Closes all files for whoever has them open. The power stays on.
+    pub(crate) fn close_all(&self) {
+        self.0.lock().boot += 1;
     }
 
     /// Cuts the power, if it is not cut, and puts it on again.
@@ -197,6 +261,30 @@ impl Medium for Faulty {
         }
         Ok(())
     }
+
+    fn lag(&self) -> Option<Arc<dyn Lag>> {
+        Some(Arc::new(self.clone()))
+    }
+}
+
+impl Lag for Faulty {
+    fn wait(&self) -> Answer<'static, ()> {
+        let lag = {
+            let mut disk = self.0.lock();
+            if !disk.is_slow {
+                None
+            } else if disk.random.chance(LONG_CHANCE) {
+                Some(LAG_LONG)
+            } else {
+                Some(LAG_MIN + LAG_STEP * u32::try_from(disk.random.below(300)).unwrap())
+            }
+        };
+        Box::pin(async move {
+            if let Some(lag) = lag {
+                tokio::time::sleep(lag).await;
+            }
+        })
+    }
 }
 
 #[derive(Debug)]
@@ -208,28 +296,28 @@ struct Open {
 
 impl Open {
     /// Does something to the file. What changes it is counted, and may be the last.
-    fn with<T>(&self, changes: bool, what: impl FnOnce(&mut File, bool) -> T) -> Result<T> {
+    fn with<T>(&self, changes: bool, what: impl FnOnce(&mut File) -> T) -> Result<T> {
         let mut disk = self.disk.0.lock();
+        self.begin(&mut disk, changes)?;
+        disk.files.get_mut(&self.name).map(what).ok_or_else(|| Error::other("no such file"))
+    }
+
+    fn begin(&self, disk: &mut Disk, changes: bool) -> Result<()> {
         if disk.is_off || disk.boot != self.boot {
             return Err(Error::other("the power is off"));
         }
-        if changes {
-            disk.change()?;
-        }
-        let skips_syncs = disk.skips_syncs;
-        let file = disk.files.get_mut(&self.name);
-        file.map(|file| what(file, skips_syncs)).ok_or_else(|| Error::other("no such file"))
+        if changes { disk.change() } else { Ok(()) }
     }
 }
 
 impl StorageBackend for Open {
     fn len(&self) -> Result<u64> {
-        self.with(false, |file, _| file.seen.len() as u64)
+        self.with(false, |file| file.seen.len() as u64)
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> Result<()> {
         let at = usize::try_from(offset).map_err(Error::other)?;
-        self.with(false, |file, _| {
+        self.with(false, |file| {
             let bytes = file.seen.get(at..at + out.len());
             bytes.map(|bytes| out.copy_from_slice(bytes))
         })?
@@ -238,7 +326,7 @@ impl StorageBackend for Open {
 
     fn set_len(&self, len: u64) -> Result<()> {
         let len = usize::try_from(len).map_err(Error::other)?;
-        self.with(true, |file, _| {
+        self.with(true, |file| {
             file.seen.resize(len, 0);
             file.since.push(Change::Len(len));
         })
@@ -251,19 +339,26 @@ impl StorageBackend for Open {
             goes_on.wait(&mut stalled);
         }
         drop(stalled);
-        self.with(true, |file, skips_syncs| {
-            if !skips_syncs {
-                file.since.clear();
-                file.kept.clone_from(&file.seen);
+        let mut disk = self.disk.0.lock();
+        self.begin(&mut disk, true)?;
+        let comes = disk.next_sync();
+        let file = disk.files.get_mut(&self.name);
+        let File { kept, since, .. } = file.ok_or_else(|| Error::other("no such file"))?;
+        match comes {
+            Synced::Brings => since.drain(..).for_each(|change| change.apply(kept)),
+            Synced::Lies => {}
+            Synced::Fails => {
+                let lens = since.drain(..).filter(|change| matches!(change, Change::Len(_)));
+                lens.for_each(|len| len.apply(kept));
+                return Err(Error::other("it could not be written"));
             }
-        })?;
-        self.disk.0.lock().syncs += 1;
+        }
         Ok(())
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> Result<()> {
         let at = usize::try_from(offset).map_err(Error::other)?;
-        self.with(true, |file, _| {
+        self.with(true, |file| {
             let change = Change::Write(at, data.to_vec());
             change.apply(&mut file.seen);
             file.since.push(change);

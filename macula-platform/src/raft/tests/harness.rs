@@ -10,6 +10,7 @@ use macula_core::identity::{Keypair, NodeId};
 use macula_core::port::{Answer, Call, CallError, Serve};
 use parking_lot::Mutex;
 
+pub(crate) use super::super::log::Bug;
 use super::super::machine::Replicated;
 use super::super::media::faulty::Faulty;
 use super::super::member::{Config, Member, Parts, StartError};
@@ -115,6 +116,8 @@ pub(crate) struct Group<R> {
     pub(crate) disks: BTreeMap<u8, Faulty>,
     /// The clocks of those whose clocks are not like all others'.
     pub(crate) timers: BTreeMap<u8, Arc<dyn Timer>>,
+    /// What is wrong with the logs of those that are started.
+    pub(crate) bug: Option<Bug>,
     config: Config,
     lives: u64,
 }
@@ -126,7 +129,7 @@ pub(crate) fn node(number: u8) -> NodeId {
 impl<R: Replicated> Group<R> {
     pub(crate) fn new(config: Config) -> Self {
         let (wires, members, disks, timers) = Default::default();
-        Self { wires, members, disks, timers, config, lives: 0 }
+        Self { wires, members, disks, timers, bug: None, config, lives: 0 }
     }
 
     pub(crate) async fn start(&mut self, number: u8) -> MemberId {
@@ -147,6 +150,7 @@ impl<R: Replicated> Group<R> {
         };
         let member = Member::start(parts).await?;
         let id = member.id();
+        self.bug.into_iter().for_each(|bug| member.plant(bug));
         self.wires.serve(node(number), Lane::Raft, member.serve());
         self.members.insert(number, Arc::new(member));
         Ok(id)
@@ -154,10 +158,18 @@ impl<R: Replicated> Group<R> {
 
     /// The power of a member goes; what it has not brought to disk may be gone.
     pub(crate) async fn kill(&mut self, number: u8) {
-        self.wires.serving.lock().retain(|(served, _), _| *served != node(number));
-        self.disks[&number].cut_after(0);
-        self.members.remove(&number).unwrap().stop().await;
-        self.disks[&number].reboot();
+        self.kill_all(&[number]).await;
+    }
+
+    /// The power of members goes at one moment.
+    pub(crate) async fn kill_all(&mut self, numbers: &[u8]) {
+        let nodes: BTreeSet<NodeId> = numbers.iter().map(|number| node(*number)).collect();
+        self.wires.serving.lock().retain(|(served, _), _| !nodes.contains(served));
+        numbers.iter().for_each(|number| self.disks[number].cut_after(0));
+        for number in numbers {
+            self.members.remove(number).unwrap().stop().await;
+        }
+        numbers.iter().for_each(|number| self.disks[number].reboot());
     }
 
     /// So many that vote.

@@ -26,6 +26,8 @@ pub(super) struct Habit {
     pub(super) is_stubborn: bool,
     /// It does not keep what it was told of its leadership.
     pub(super) is_careless: bool,
+    /// For how long it starts.
+    pub(super) starts_for: Duration,
     pub(super) restart: Restart,
 }
 
@@ -124,6 +126,9 @@ impl Actor for Child {
         let life = log.begins(number, self.token, is_excused);
         drop(log);
         let presence = Presence(Arc::clone(&runs), life);
+        if !self.habit.starts_for.is_zero() {
+            tokio::time::sleep(self.habit.starts_for).await;
+        }
         let mut acting = JoinSet::new();
         if let Some(leadership) = self.leadership.clone() {
             acting.spawn(self.gate.part(async move {

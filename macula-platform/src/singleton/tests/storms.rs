@@ -13,10 +13,14 @@ use crate::raft::timer;
 const STORMS: u64 = 6;
 
 const HABITS: [Habit; 3] = [
-    Habit { is_stubborn: true, is_careless: false, restart: Restart::Permanent },
-    Habit { is_stubborn: true, is_careless: true, restart: Restart::Permanent },
-    Habit { is_stubborn: false, is_careless: false, restart: Restart::Transient },
+    habit(true, false, Restart::Permanent),
+    habit(true, true, Restart::Permanent),
+    habit(false, false, Restart::Transient),
 ];
+
+const fn habit(is_stubborn: bool, is_careless: bool, restart: Restart) -> Habit {
+    Habit { is_stubborn, is_careless, starts_for: Duration::ZERO, restart }
+}
 
 /// Gives how many children have begun, or what is wrong.
 async fn storm(seed: u64, bug: Option<Bug>) -> Result<u64, String> {

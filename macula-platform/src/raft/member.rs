@@ -396,7 +396,7 @@ impl<R: Replicated> Member<R> {
 
     /// Plants a bug in its log.
     #[cfg(test)]
-    pub(super) fn plant(&self, bug: super::log::Bug) {
+    pub(super) fn plant(&self, bug: log::Bug) {
         self.service.log.plant(bug);
     }
 

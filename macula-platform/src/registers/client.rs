@@ -85,7 +85,7 @@ impl Registers {
         value: impl Into<Arc<[u8]>>,
     ) -> Result<Stamp, Error> {
         let (key, value) = (key.into(), value.into());
-        Ok(self.handle.call(|port| Message::Write(key, value, port)).await??)
+        self.handle.call(|port| Message::Write(key, value, port)).await?
     }
 
     /// Takes a register's value away, as far as it is known here: a write elsewhere that has not been seen
@@ -96,7 +96,7 @@ impl Registers {
     /// As [`write`](Self::write).
     pub async fn remove(&self, key: impl Into<Arc<str>>) -> Result<(), Error> {
         let key = key.into();
-        Ok(self.handle.call(|port| Message::Remove(key, port)).await??)
+        self.handle.call(|port| Message::Remove(key, port)).await?
     }
 
     /// A register with its stamp; none if it was never written, or was removed. It is what this
@@ -107,7 +107,7 @@ impl Registers {
     /// As [`write`](Self::write).
     pub async fn read(&self, key: impl Into<Arc<str>>) -> Result<Option<Register>, Error> {
         let key = key.into();
-        Ok(self.handle.call(|port| Message::Read(key, port)).await??)
+        self.handle.call(|port| Message::Read(key, port)).await?
     }
 
     /// Writes a value as `MessagePack`, with the names of its fields.
@@ -150,7 +150,7 @@ impl Registers {
     /// As [`read`](Self::read).
     pub async fn keys(&self, prefix: impl Into<Arc<str>>) -> Result<Vec<Arc<str>>, Error> {
         let prefix = prefix.into();
-        Ok(self.handle.call(|port| Message::Keys(prefix, port)).await??)
+        self.handle.call(|port| Message::Keys(prefix, port)).await?
     }
 
     /// Every change of a key that begins with `prefix`, from now on. Whoever wants the values too
@@ -161,7 +161,7 @@ impl Registers {
     /// As [`read`](Self::read).
     pub async fn subscribe(&self, prefix: impl Into<Arc<str>>) -> Result<Changes, Error> {
         let prefix = prefix.into();
-        Ok(self.handle.call(|port| Message::Subscribe(prefix, port)).await??)
+        self.handle.call(|port| Message::Subscribe(prefix, port)).await?
     }
 
     /// How full the bucket of the registers is, and what was done in it.
@@ -170,6 +170,6 @@ impl Registers {
     ///
     /// [`Error::Call`] if there is no answer.
     pub async fn stats(&self) -> Result<Stats, Error> {
-        Ok(self.handle.call(Message::Stats).await??)
+        self.handle.call(Message::Stats).await?
     }
 }

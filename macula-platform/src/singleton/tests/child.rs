@@ -119,12 +119,13 @@ impl Actor for Child {
         // What begins on a node that does not run would not have begun yet.
         let is_excused = self.gate.is_stopped();
         let over = self.leadership.as_ref().and_then(|leadership| leadership.check().err());
-        let mut log = runs.lock();
-        if let Some(over) = over {
-            log.wrong.get_or_insert_with(|| format!("{number} begins late: {over}"));
-        }
-        let life = log.begins(number, self.token, is_excused);
-        drop(log);
+        let life = {
+            let mut log = runs.lock();
+            if let Some(over) = over {
+                log.wrong.get_or_insert_with(|| format!("{number} begins late: {over}"));
+            }
+            log.begins(number, self.token, is_excused)
+        };
         let presence = Presence(Arc::clone(&runs), life);
         if !self.habit.starts_for.is_zero() {
             tokio::time::sleep(self.habit.starts_for).await;

@@ -11,7 +11,7 @@ use crate::election::{Event, Options};
 use crate::raft::timer;
 
 /// How many leaders are killed if nothing else is said.
-const KILLS: u64 = 20;
+const KILLS: u64 = 1_000;
 
 /// How many storms there are if nothing else is said.
 const STORMS: u64 = 10;

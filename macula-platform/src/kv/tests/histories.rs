@@ -21,7 +21,10 @@ use crate::raft::tests::harness::{self, SETTLED, node};
 use crate::raft::{Config, StartError};
 
 /// How many seeds are run if nothing else is said.
-const SEEDS: u64 = 20;
+const SEEDS: u64 = 200;
+
+/// How many seeds are run at one time.
+const PARTS: usize = 2;
 
 /// How long faults last.
 const STORM: Duration = Duration::from_secs(20);
@@ -293,13 +296,17 @@ fn in_virtual_time<T>(what: impl Future<Output = T>) -> T {
 fn what_clients_see_is_one_register_for_each_key() {
     let seeds = std::env::var("MACULA_RAFT_SEEDS").map_or(SEEDS, |seeds| seeds.parse().unwrap());
     let first = std::env::var("MACULA_RAFT_FIRST").map_or(0, |first| first.parse().unwrap());
-    let (mut calls, mut wrong) = (0, Vec::new());
-    for seed in first..first + seeds {
-        match in_virtual_time(run(seed, None)) {
-            Ok(answered) => calls += answered,
-            Err(why) => wrong.push(why),
-        }
-    }
+    let part = |from: u64| {
+        let all = (first..first + seeds).skip(usize::try_from(from).unwrap()).step_by(PARTS);
+        all.map(|seed| in_virtual_time(run(seed, None))).collect::<Vec<_>>()
+    };
+    let done: Vec<_> = std::thread::scope(|scope| {
+        let parts = (0..PARTS as u64).map(|from| scope.spawn(move || part(from)));
+        let parts: Vec<_> = parts.collect();
+        parts.into_iter().flat_map(|part| part.join().unwrap()).collect()
+    });
+    let calls: usize = done.iter().flatten().sum();
+    let wrong: Vec<String> = done.into_iter().filter_map(Result::err).collect();
     assert!(
         wrong.is_empty(),
         "{wrong:#?}; for one of them alone MACULA_RAFT_FIRST, MACULA_RAFT_SEEDS=1"

@@ -129,7 +129,7 @@ async fn kills(seed: u64, count: u64) -> Result<(), String> {
 
 #[test]
 fn each_kill_of_a_node_has_its_child_run_elsewhere_in_bounded_time() {
-    let count = number_of("MACULA_ELECTION_KILLS", 20);
+    let count = number_of("MACULA_ELECTION_KILLS", 1_000);
     for (seed, done) in (0..count).step_by(20).enumerate() {
         let seed = u64::try_from(seed).unwrap();
         in_virtual_time(kills(seed, 20.min(count - done))).unwrap();

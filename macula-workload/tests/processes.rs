@@ -53,11 +53,11 @@ const HANGS: Duration = Duration::from_mins(5);
 /// Ends all tests if this one hangs, and says which it was: a test that waits for a process waits for
 /// ever if that never answers.
 #[expect(clippy::print_stderr, reason = "it is the last that is said")]
-fn end_if_it_hangs(name: &str) -> SyncSender<()> {
+fn end_if_it_hangs(name: &str, hangs: Duration) -> SyncSender<()> {
     let (over, is_over) = sync_channel(1);
     let name = name.to_owned();
     std::thread::spawn(move || {
-        if is_over.recv_timeout(HANGS) == Err(RecvTimeoutError::Timeout) {
+        if is_over.recv_timeout(hangs) == Err(RecvTimeoutError::Timeout) {
             eprintln!("the test with the folders of {name} hangs");
             std::process::abort();
         }
@@ -74,10 +74,15 @@ struct Folders {
 
 impl Folders {
     fn new(name: &str) -> Self {
+        Self::lasting(name, HANGS)
+    }
+
+    /// Of a test that may take so long.
+    fn lasting(name: &str, hangs: Duration) -> Self {
         let path = Path::new(env!("CARGO_TARGET_TMPDIR"))
             .join(format!("processes-{name}-{}", std::process::id()));
         std::fs::create_dir_all(&path).unwrap();
-        Self { path, _over: end_if_it_hangs(name) }
+        Self { path, _over: end_if_it_hangs(name, hangs) }
     }
 
     fn at(&self, name: &str) -> String {

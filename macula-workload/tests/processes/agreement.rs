@@ -3,6 +3,7 @@
 //! `MACULA_POWER_ROUNDS=50 cargo test -p macula-workload --test processes agreement` kills all voters as
 //! often.
 
+use std::collections::BTreeMap;
 use std::process::Output;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
@@ -11,10 +12,10 @@ use std::time::Duration;
 use macula_core::clock::{Clock as _, TokioClock};
 use serde_json::{Value, json};
 
-use super::{Folders, Running, macula, text, told};
+use super::{Folders, HANGS, Running, macula, text, told};
 
 /// How often all voters are killed if nothing else is said.
-const ROUNDS: usize = 3;
+const ROUNDS: u32 = 3;
 
 /// How many values are acknowledged before each time; more are being written then.
 const WRITES: usize = 20;
@@ -74,14 +75,31 @@ fn write(
     }
 }
 
+/// All keys and what they have, page by page.
+fn all_of(folders: &Folders, through: &str) -> BTreeMap<String, String> {
+    let (mut all, mut from) = (BTreeMap::new(), String::new());
+    loop {
+        let page = until_done(folders, through, &["kv", "range", "--from", &from, "--json"]);
+        let page: Value = serde_json::from_str(&page).unwrap();
+        for item in page.get("items").and_then(Value::as_array).unwrap() {
+            let text = |name: &str| item.get(name).and_then(Value::as_str).unwrap().to_owned();
+            from = text("key");
+            all.insert(text("key"), text("value"));
+        }
+        if page.get("has_more") == Some(&json!(false)) {
+            return all;
+        }
+    }
+}
+
 /// Kills all nodes, without a word, while many write. Gives what was acknowledged.
-fn kill_in_mid_load(folders: &Folders, nodes: &[Running], round: usize) -> Vec<Pair> {
+fn kill_in_mid_load(folders: &Folders, nodes: &[Running], round: u32) -> Vec<Pair> {
     let stops = AtomicBool::new(false);
     let (told, acknowledged) = sync_channel(WRITERS);
     std::thread::scope(|scope| {
-        for writer in 0..WRITERS {
+        for (writer, through) in (0..WRITERS).zip(["a", "b", "c"].into_iter().cycle()) {
             let (told, stops) = (told.clone(), &stops);
-            let (named, through) = (format!("{round}/{writer}"), ["a", "b", "c"][writer % 3]);
+            let named = format!("{round}/{writer}");
             scope.spawn(move || write(folders, &named, through, stops, &told));
         }
         drop(told);
@@ -99,7 +117,8 @@ fn kill_in_mid_load(folders: &Folders, nodes: &[Running], round: usize) -> Vec<P
 #[test]
 fn what_was_acknowledged_is_there_after_all_voters_were_killed() {
     let rounds = std::env::var("MACULA_POWER_ROUNDS").ok().and_then(|text| text.parse().ok());
-    let folders = Folders::new("agreement");
+    let rounds: u32 = rounds.unwrap_or(ROUNDS);
+    let folders = Folders::lasting("agreement", HANGS * rounds);
     let ids = [folders.init("a", None), folders.init("b", Some("a")), folders.init("c", Some("a"))];
     let mut nodes = start(&folders, &ids);
     let [_, b, c] = &ids;
@@ -111,12 +130,13 @@ fn what_was_acknowledged_is_there_after_all_voters_were_killed() {
     assert_eq!(voters.len(), 3, "{status}");
     assert!(voters.iter().all(|member| member["role"] == json!("voter")), "{status}");
     let mut acknowledged = Vec::new();
-    for round in 0..rounds.unwrap_or(ROUNDS) {
+    for round in 0..rounds {
         acknowledged.extend(kill_in_mid_load(&folders, &nodes, round));
         drop(nodes);
         nodes = start(&folders, &ids);
+        let there = all_of(&folders, "c");
         for (key, value) in &acknowledged {
-            assert_eq!(until_done(&folders, "c", &["kv", "get", key]), *value, "{key}");
+            assert_eq!(there.get(key), Some(value), "{key}");
         }
     }
     assert!(acknowledged.len() >= WRITES, "{} were acknowledged", acknowledged.len());

@@ -162,7 +162,8 @@ impl Replica {
         let replica = ReplicaId { node, incarnation: group.incarnation };
         let bucket = Bucket::new(replica, config.limits).map_err(config::Invalid::Limit)?;
         let mut bucket = bucket.with_kinds(kinds).with_stamps(stamps);
-        journal::restore(&mut bucket, &saved.rows, saved.context.as_deref(), &saved.records)?;
+        let context = saved.context.as_deref();
+        journal::restore(&mut journal, &mut bucket, &saved.rows, context, &saved.records)?;
         bucket.write_as(replica, 0, u64::MAX);
         group.roster.sit(node, group.incarnation);
         journal.group();

@@ -412,6 +412,35 @@ async fn a_bucket_stays_where_nobody_else_has_it() {
     node.root.stop().await;
 }
 
+/// Stops a node, which then has none of its files open.
+async fn end(node: Node) {
+    node.root.stop().await;
+    drop(node.crdts);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_log_has_is_in_the_states_that_are_written_in_a_later_life() {
+    let mut mesh = Mesh::default();
+    for life in 1..=3 {
+        let node = mesh.start(1, settings()).await;
+        assert_eq!(node.crdts.counter("disk/score").value().await.unwrap(), life - 1);
+        node.crdts.counter("disk/score").count(1).await.unwrap();
+        end(node).await;
+        // So much is written in a life that does not touch the key that all states are written.
+        let node = mesh.start(1, settings()).await;
+        for n in 0..80 {
+            let value = vec![n; 60_000];
+            let key = format!("disk/{n}");
+            let register = node.crdts.register::<Vec<u8>>(&key);
+            register.update(move |register, write| register.set(value, write)).await.unwrap();
+        }
+        end(node).await;
+    }
+    let node = mesh.start(1, settings()).await;
+    assert_eq!(node.crdts.counter("disk/score").value().await.unwrap(), 3);
+    end(node).await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn only_a_bucket_without_use_is_let_go_of_for_nothing() {
     let mut mesh = Mesh::default();

@@ -206,8 +206,10 @@ fn row(bucket: &Bucket, key: &str) -> Option<Vec<u8>> {
     (!states.is_empty()).then(|| out.finish())
 }
 
-/// Puts a bucket together from what was written: rows and the context, and then the log.
+/// Puts a bucket together from what was written: rows and the context, and then the log. What the log has is
+/// not in the rows, and has to be in the next checkpoint: until then the journal goes on with it.
 pub(in crate::crdt) fn restore(
+    journal: &mut Journal,
     bucket: &mut Bucket,
     rows: &[Vec<u8>],
     context: Option<&[u8]>,
@@ -228,17 +230,24 @@ pub(in crate::crdt) fn restore(
         from.finish()?;
     }
     for record in records {
-        replay(bucket, &kinds, record)?;
+        journal.log_len += record.len();
+        replay(journal, bucket, &kinds, record)?;
     }
     Ok(())
 }
 
-fn replay(bucket: &mut Bucket, kinds: &Kinds, record: &[u8]) -> Result<(), DecodeError> {
+fn replay(
+    journal: &mut Journal,
+    bucket: &mut Bucket,
+    kinds: &Kinds,
+    record: &[u8],
+) -> Result<(), DecodeError> {
     let from = &mut Decoder::new(record)?;
     match from.byte()? {
         DELTA => {
             let change = KeyDelta::decode(kinds, from)?;
             bucket.put_back_change(&change);
+            journal.dirty.insert(change.key);
         }
         CLAIM => bucket.claim(&from.context()?),
         _ => return Err(from.form("no record of a log")),

@@ -352,11 +352,15 @@ impl Bucket {
             return Err(other_kind(&name, slot, C::kind()));
         };
         let before = weight_of(key, &entry.state);
+        let key_weight_max = self.limits.key_weight_max;
         let Some(state) = entry.state.of_mut::<C>() else {
             return Err(Refused::UnknownKind(C::kind()));
         };
         let delta = named(change(state, &mut write)?, self.counter, &mut write)?;
         check_weight(self.weight, &self.limits, delta.state.is_bottom())?;
+        if before > key_weight_max && !delta.state.is_bottom() {
+            return Err(Refused::KeyWeightMax { weight: before, key_weight_max });
+        }
         (_, self.stamps) = write.spent();
         // A dot that was drawn and is not in the delta was never used, and leaves no gap.
         self.counter = self.counter.max(delta.context.last(self.replica));
@@ -395,6 +399,7 @@ impl Bucket {
             self.summary.go(&key, &mut entry);
             self.weight = self.weight.saturating_sub(weight_of(&key, &entry.state));
         }
+        self.summary.gone(&key);
         for change in &removed {
             self.context.join(&change.delta.context);
         }
@@ -544,6 +549,7 @@ impl Bucket {
         self.weight = weight;
         if slot.is_empty() {
             self.slots.remove(key);
+            self.summary.gone(key);
         }
     }
 

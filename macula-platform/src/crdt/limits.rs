@@ -38,6 +38,11 @@ pub struct Limits {
     pub elements_max: usize,
     /// The longest value of a register, in bytes: 1 to [`VALUE_LEN_CAP`].
     pub value_len_max: usize,
+    /// How many bytes the state of one key may weigh, about. It goes to others as a whole when states are
+    /// compared, so it has to fit into a message
+    /// ([`message_len_max`](super::config::Config::message_len_max)) also after several have written what
+    /// they may. At least 1.
+    pub key_weight_max: usize,
     /// How many bytes a bucket may weigh, about. What others have written is taken up to twice as
     /// much, and then refused, so that replicas with different limits differ from there on. At least
     /// 1.
@@ -49,7 +54,7 @@ pub struct Limits {
 
 impl Default for Limits {
     /// 512 bytes for a key, 1,048,576 keys, 4 KiB for an element, 100,000 elements, 64 KiB for a
-    /// value, 1 GiB for a bucket, 1,048,576 spans.
+    /// value, 16 MiB for a key, 1 GiB for a bucket, 1,048,576 spans.
     fn default() -> Self {
         Self {
             key_len_max: 512,
@@ -57,6 +62,7 @@ impl Default for Limits {
             element_len_max: 4 << 10,
             elements_max: 100_000,
             value_len_max: 64 << 10,
+            key_weight_max: 16 << 20,
             weight_max: 1 << 30,
             spans_max: 1 << 20,
         }
@@ -76,6 +82,7 @@ impl Limits {
             ("element_len_max", self.element_len_max, ELEMENT_LEN_CAP),
             ("elements_max", self.elements_max, usize::MAX),
             ("value_len_max", self.value_len_max, VALUE_LEN_CAP),
+            ("key_weight_max", self.key_weight_max, usize::MAX),
             ("weight_max", self.weight_max, usize::MAX),
             ("spans_max", self.spans_max, usize::MAX),
         ];
@@ -179,6 +186,14 @@ pub enum Refused {
         len: usize,
         /// The limit.
         len_max: usize,
+    },
+    /// The key is full.
+    #[error("the key weighs {weight} bytes, and at most {key_weight_max} are allowed")]
+    KeyWeightMax {
+        /// What it weighs, in bytes.
+        weight: usize,
+        /// The limit.
+        key_weight_max: usize,
     },
     /// The bucket is full.
     #[error("the bucket weighs {weight} bytes, and at most {weight_max} are allowed")]

@@ -428,7 +428,7 @@ impl Replica {
             return self.greet(now, from, true);
         }
         if header.epoch < self.group.epoch {
-            if header.epoch + 1 < self.group.epoch {
+            if header.epoch.saturating_add(1) < self.group.epoch {
                 return self.greet(now, from, true);
             }
             return self.tell_epoch(from, header.epoch, &[]);

@@ -412,6 +412,27 @@ async fn a_bucket_stays_where_nobody_else_has_it() {
     node.root.stop().await;
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_write_that_changes_nothing_is_had_by_whoever_has_all_before_it() {
+    let mut mesh = Mesh::default();
+    let nodes = mesh.three().await;
+    let key = |at: usize| nodes[at].crdts.counter("lobby/score").at(Level::All).within(SOON * 10);
+    // Nothing was ever written here, and nothing is there to remove.
+    let done = key(0).remove().await.unwrap();
+    assert_eq!((done.reached, done.members), (3, 3));
+    key(0).count(1).await.unwrap();
+    let missing = nodes[0].crdts.counter("lobby/missing").at(Level::All).within(SOON * 10);
+    assert_eq!(missing.remove().await.unwrap().reached, 3);
+    // While one is out of reach it is not said to have what it has not.
+    mesh.cut(3);
+    nodes[0].crdts.counter("lobby/score").count(1).await.unwrap();
+    let failed = missing.remove().await.unwrap_err();
+    assert!(matches!(failed, Error::Failed(Failed::NotReached { reached: 2, .. })), "{failed}");
+    for node in &nodes {
+        node.root.stop().await;
+    }
+}
+
 /// Stops a node, which then has none of its files open.
 async fn end(node: Node) {
     node.root.stop().await;

@@ -36,6 +36,17 @@ impl Summary {
         self.come(key);
     }
 
+    /// A key has no entries any more.
+    pub(super) fn gone(&mut self, key: &str) {
+        self.dirty.remove(key);
+    }
+
+    /// How many keys are to be looked at when the number is wanted.
+    #[cfg(test)]
+    pub(super) fn waiting(&self) -> usize {
+        self.dirty.len()
+    }
+
     /// An entry goes, or what is known of it.
     pub(super) fn go(&mut self, key: &Arc<str>, entry: &mut Entry) {
         if std::mem::take(&mut entry.counted) {

@@ -242,6 +242,34 @@ fn a_bucket_that_is_full_takes_removals_and_some_more_of_others() {
 }
 
 #[test]
+fn a_key_that_is_full_takes_removals_and_others_keys_go_on() {
+    let limits = Limits { key_weight_max: 1, ..Limits::default() };
+    let mut here = Bucket::new(replica(1), limits).unwrap();
+    add(&mut here, "key", "ada").unwrap();
+    let refused = add(&mut here, "key", "ben").unwrap_err();
+    assert!(matches!(refused, Refused::KeyWeightMax { key_weight_max: 1, .. }), "{refused}");
+    assert_eq!((elements(&here, "key"), here.counter().0), (vec!["ada".to_owned()], 1));
+    add(&mut here, "other", "ben").unwrap();
+    here.update("key", NOW, |set: &OrSet, _| Ok(set.remove(b"ada"))).unwrap();
+    add(&mut here, "key", "ben").unwrap();
+    assert_eq!(elements(&here, "key"), ["ben"]);
+}
+
+#[test]
+fn nothing_is_remembered_of_keys_that_have_gone_though_nobody_asks_for_the_number() {
+    let mut bucket = bucket(1);
+    for n in 0..100 {
+        let key = format!("key/{n}");
+        add(&mut bucket, &key, "ada").unwrap();
+        match n % 2 {
+            0 => drop(bucket.remove(&key).unwrap()),
+            _ => drop(bucket.update(&key, NOW, |set: &OrSet, _| Ok(set.remove(b"ada"))).unwrap()),
+        }
+    }
+    assert_eq!((bucket.len(), bucket.summary.waiting()), (0, 0));
+}
+
+#[test]
 fn gaps_are_bounded_and_filled_by_states() {
     let limits = Limits { spans_max: 3, ..Limits::default() };
     let mut here = Bucket::new(replica(1), limits).unwrap();

@@ -55,7 +55,11 @@ impl Replica {
         if !self.bucket.is_empty() || self.buffer.last() > 0 {
             return self.end(ticket, Err(Failed::Used));
         }
-        self.leave(now, ticket, (Level::Local, Config::ms(self.config.step_ms)));
+        // Whoever is in touch is told until it has heard, so that nobody waits for this member.
+        let has_others = self.links.values().any(|link| link.active);
+        let level = if has_others { Level::N(2) } else { Level::Local };
+        let within = Config::ms(self.config.step_ms) * self.config.step_tries_max;
+        self.leave(now, ticket, (level, within));
     }
 
     /// Whether it takes no more changes of its users.
@@ -69,7 +73,7 @@ impl Replica {
     }
 
     /// How many members have all that was here, this one among them, and how many have to.
-    fn have_all(&self, level: Level) -> (usize, usize) {
+    pub(super) fn have_all(&self, level: Level) -> (usize, usize) {
         let mut all = Numbers::default();
         if self.buffer.last() > 0 {
             all.insert_to(self.buffer.last());

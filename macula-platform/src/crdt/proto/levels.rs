@@ -103,8 +103,17 @@ pub enum Failed {
 
 #[derive(Debug)]
 enum Goal {
-    Write { number: u64, token: Token },
-    Read { key: Arc<str>, answered: BTreeSet<u64>, again: Instant },
+    Write {
+        number: u64,
+        token: Token,
+    },
+    /// A write that changed nothing: members are to have all that was written before.
+    Nothing(Token),
+    Read {
+        key: Arc<str>,
+        answered: BTreeSet<u64>,
+        again: Instant,
+    },
     Cover(Token),
 }
 
@@ -138,9 +147,9 @@ impl Replica {
         (level, within): (Level, Duration),
     ) {
         match made {
+            // Whoever changed nothing waits for what was changed before.
+            Ok((0, token)) => self.wait(now, ticket, Goal::Nothing(token), (level, within)),
             Ok((number, token)) => {
-                // Whoever changed nothing waits for what was changed before.
-                let number = if number == 0 { self.buffer.last() } else { number };
                 self.wait(now, ticket, Goal::Write { number, token }, (level, within));
             }
             Err(refused) => self.end(ticket, Err(refused.into())),
@@ -201,6 +210,7 @@ impl Replica {
                 let has = self.links.iter().filter(|(_, link)| link.acked.has(*number));
                 (1 + has.filter(|(node, _)| holds(node)).count(), token.clone())
             }
+            Goal::Nothing(token) => (self.have_all(wait.level).0, token.clone()),
             Goal::Read { answered, .. } => {
                 (1 + answered.iter().filter(|node| holds(node)).count(), Token::default())
             }
@@ -253,7 +263,7 @@ impl Replica {
         }
         let next = self.waits.all.values().map(|wait| match &wait.goal {
             Goal::Read { again, .. } => wait.until.min(*again),
-            Goal::Write { .. } | Goal::Cover(_) => wait.until,
+            Goal::Write { .. } | Goal::Nothing(_) | Goal::Cover(_) => wait.until,
         });
         match next.min() {
             Some(at) => self.timers.set(Timer::Wait, at),
@@ -277,6 +287,9 @@ impl Replica {
     }
 
     pub(super) fn asked(&mut self, from: u64, read: u64, key: &Arc<str>, digests: &[Digest]) {
+        if self.is_out() {
+            return;
+        }
         let own = slot(&self.bucket, key).map(|entry| entry.digest());
         let other = (!own.eq(digests.iter().copied())).then(|| {
             let slot = (Arc::clone(key), states(&self.bucket, key));

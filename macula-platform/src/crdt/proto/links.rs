@@ -378,6 +378,10 @@ impl Replica {
         changes: Vec<Arc<KeyDelta>>,
         numbers: Numbers,
     ) {
+        // What it takes now it takes along.
+        if self.is_out() {
+            return;
+        }
         if self.is_early(changes.iter().map(|change| &change.delta.state)) {
             // One that finds no room is sent again.
             if self.deferred.len() < DEFERRED_MAX {

@@ -24,7 +24,7 @@ use crate::crdt::context::Context;
 impl Replica {
     /// Whether a node of these lineages has missed more than one collection of this group.
     pub(super) fn is_long_gone(&self, epoch: u64, lineages: &[u64]) -> bool {
-        epoch + 1 < self.group.epoch
+        epoch.saturating_add(1) < self.group.epoch
             && lineages.iter().any(|lineage| self.group.lineages.contains(lineage))
     }
 
@@ -55,7 +55,7 @@ impl Replica {
         lineages: &[u64],
     ) {
         let are_strangers = !lineages.iter().any(|lineage| self.group.lineages.contains(lineage));
-        let is_next = collection.epoch == self.group.epoch + 1;
+        let is_next = collection.epoch == self.group.epoch.saturating_add(1);
         if collection.epoch > self.group.epoch && (is_next || are_strangers) {
             self.collect(now, collection);
             self.join_lineages(lineages);
@@ -99,7 +99,7 @@ impl Replica {
         known: Option<&Context>,
         lineages: &[u64],
     ) {
-        if collection.epoch <= self.group.epoch + 1 {
+        if collection.epoch <= self.group.epoch.saturating_add(1) {
             return;
         }
         let all = self.bucket.context().clone();

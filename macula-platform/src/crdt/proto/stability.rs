@@ -85,9 +85,18 @@ impl Replica {
         self.group.roster.holders().next() == Some(self.node)
     }
 
+    /// Whether it is this member that gives up those that are lost: the first that can be reached, for the
+    /// first of all may be one of them.
+    fn looks_for_the_lost(&self) -> bool {
+        let is_there = |node: &u64| *node == self.node || self.near.contains(node);
+        self.group.roster.holders().find(is_there) == Some(self.node)
+    }
+
     pub(super) fn plan_survey(&mut self, now: Instant) {
         if !self.asks_others() {
             self.stability.round = None;
+        }
+        if !self.asks_others() && !self.looks_for_the_lost() {
             self.timers.clear(Timer::Survey);
         } else if self.timers.get(Timer::Survey).is_none() {
             self.timers.set(Timer::Survey, now + Config::ms(self.config.collect_ms));
@@ -102,11 +111,13 @@ impl Replica {
     }
 
     pub(super) fn survey(&mut self, now: Instant) {
-        if !self.asks_others() {
-            return;
-        }
-        self.give_up_the_lost(now);
         let patience = Config::ms(self.config.collect_ms);
+        if self.looks_for_the_lost() {
+            self.give_up_the_lost(now);
+        }
+        if !self.asks_others() {
+            return self.plan_survey(now);
+        }
         let roster = self.group.roster.hash();
         let round = self.stability.round.as_ref();
         let goes_on = round.is_some_and(|r| r.roster == roster && now < r.began + patience);
@@ -236,7 +247,7 @@ impl Replica {
             self.stability.tidying = Some(Tidying { stable: round.own, departed, after: None });
             return self.tidy(now);
         }
-        let epoch = self.group.epoch + 1;
+        let epoch = self.group.epoch.saturating_add(1);
         let collection = Collection { epoch, departed };
         let others = self.group.roster.holders().filter(|member| *member != self.node);
         let others: Vec<u64> = others.collect();
@@ -280,9 +291,12 @@ impl Replica {
         self.push_all(now);
     }
 
-    /// Members that are out of reach for too long are given up.
+    /// Members that are out of reach for too long are given up, as long as most are in reach: a few that were
+    /// cut off do not give up all others.
     fn give_up_the_lost(&mut self, now: Instant) {
-        if self.config.retire_ms == 0 {
+        let (holders, near) = (self.group.roster.holders(), &self.near);
+        let there = 1 + self.group.roster.holders().filter(|node| near.contains(node)).count();
+        if self.config.retire_ms == 0 || there * 2 <= holders.count() {
             return;
         }
         let patience = Config::ms(self.config.retire_ms);

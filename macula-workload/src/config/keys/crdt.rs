@@ -108,6 +108,7 @@ pub(in crate::config) static TAKEN: &[Key<Limits>] = &[
         name: "value_len_max",
         read: |l, item| limit(&mut l.value_len_max, item, 1, VALUE_LEN_CAP as u64),
     },
+    Key { name: "key_weight_max", read: |l, item| limit(&mut l.key_weight_max, item, 1, LEN_MAX) },
     Key { name: "weight_max", read: |l, item| limit(&mut l.weight_max, item, 1, LEN_MAX) },
     Key { name: "spans_max", read: |l, item| limit(&mut l.spans_max, item, 1, COUNT_MAX) },
 ];

@@ -1,5 +1,6 @@
 //! Members that were away while the group went on.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use macula_core::sim::{Address, Faults};
@@ -163,24 +164,41 @@ fn two_groups_that_never_met_come_together() {
     world.heal(20 * SECOND).unwrap();
 }
 
-#[test]
-fn a_member_that_is_out_of_reach_for_long_is_given_up() {
+/// Three, of which one is out of reach: what it gives up, and what the others do. It comes back.
+fn out_of_reach(lost: u32) {
     let config = Config { retire_ms: 3_000, ..config() };
     let mut world = World::new(Setup { seed: 3, nodes: 3, config, disk: |_| false, bug: None });
     world.run(2 * SECOND);
-    let without: std::collections::BTreeSet<u64> = [1, 2].into();
-    world.sim.crash(Address(2));
-    world.event(Address(0), Event::Near(without.clone()));
-    world.event(Address(1), Event::Near(without));
+    let all: BTreeSet<u64> = (1..=3).collect();
+    let number = u64::from(lost) + 1;
+    let left: BTreeSet<u64> = all.iter().copied().filter(|other| *other != number).collect();
+    let near = |world: &mut World, there: &BTreeSet<u64>, alone: &BTreeSet<u64>| {
+        for at in 0..3 {
+            let near = if at == lost { alone } else { there };
+            world.event(Address(at), Event::Near(near.clone()));
+        }
+    };
+    world.sim.sever(&[&[Address(lost)]]);
+    near(&mut world, &left, &BTreeSet::new());
     world.run(2 * SECOND);
     assert!(world.hosts().all(|host| host.replica.members().len() == 3));
-    world.run(3 * SECOND);
-    assert!(world.hosts().all(|host| host.replica.members() == [1, 2]));
-    // It comes back, and is one again.
-    world.sim.start(Address(2));
-    for at in [0, 1] {
-        world.event(Address(at), Event::Near((1..=3).collect()));
+    world.run(4 * SECOND);
+    let members =
+        |world: &World, at: u32| world.sim.machine(Address(at)).unwrap().replica.members();
+    for at in 0..3 {
+        // One alone gives up nobody, also if it is the first of all.
+        let expected = if at == lost { &all } else { &left };
+        assert!(members(&world, at).iter().eq(expected), "{at}: {:?}", members(&world, at));
     }
     world.sim.set_faults(Faults::NONE);
+    near(&mut world, &all, &all);
     world.heal(20 * SECOND).unwrap();
+    for at in 0..3 {
+        assert!(members(&world, at).iter().eq(&all), "{at}: {:?}", members(&world, at));
+    }
+}
+
+#[test]
+fn whichever_member_is_out_of_reach_for_long_is_given_up_and_gives_up_nobody() {
+    (0..3).for_each(out_of_reach);
 }

@@ -50,8 +50,8 @@ pub struct Config {
     pub sessions_max: usize,
     /// How often it is looked what is not needed any more. At least 1.
     pub collect_ms: u64,
-    /// How long a member is out of reach before it counts as retired: what it alone had is missed
-    /// then, and it begins anew when it returns. 0 for never.
+    /// How long a member is out of reach before it counts as retired, as long as most are in reach: what it
+    /// alone had is missed then, and it begins anew when it returns. 0 for never.
     pub retire_ms: u64,
     /// How far stamps may be ahead of the own calendar to be followed.
     pub skew_ms_max: u64,

@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use macula_core::replica::ReplicaId;
+
 use super::message::{Message, Slot};
 use super::snapshot::{has_just, slot, states};
 use super::{Config, Output, Replica, Timer};
@@ -230,13 +232,17 @@ impl Replica {
     /// Whether all has been seen here. What was collected since was seen by all.
     fn has_covered(&self, token: &Token) -> bool {
         let seen = self.bucket.context();
-        let is_old = token.epoch < self.group.epoch;
+        let missed = self.group.epoch.saturating_sub(token.epoch);
         let mut missing = token.context.minus(seen);
-        if is_old {
-            let gone: Vec<_> =
-                missing.replicas().filter(|replica| seen.last(*replica) == 0).collect();
-            gone.into_iter().for_each(|replica| missing.forget(replica));
-        }
+        let departed = &self.group.collection.departed;
+        // Of collections before the last it is not known any more whom they were about.
+        let is_collected = |replica: &ReplicaId| match missed {
+            0 => false,
+            1 => departed.iter().any(|(gone, _)| gone == replica),
+            _ => seen.last(*replica) == 0,
+        };
+        let gone: Vec<ReplicaId> = missing.replicas().filter(is_collected).collect();
+        gone.into_iter().for_each(|replica| missing.forget(replica));
         missing.is_empty()
     }
 

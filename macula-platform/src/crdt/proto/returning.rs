@@ -57,6 +57,11 @@ impl Replica {
         let are_strangers = !lineages.iter().any(|lineage| self.group.lineages.contains(lineage));
         let is_next = collection.epoch == self.group.epoch.saturating_add(1);
         if collection.epoch > self.group.epoch && (is_next || are_strangers) {
+            // A group that has collected nothing yet is not one that has missed anything of the other: those
+            // of it who were not told are strangers to who was, as both groups have been.
+            if are_strangers && self.group.epoch == 0 {
+                self.group.lineages.clear();
+            }
             self.collect(now, collection);
             self.join_lineages(lineages);
             self.greet(now, from, true);

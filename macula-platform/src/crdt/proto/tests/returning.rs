@@ -164,6 +164,43 @@ fn two_groups_that_never_met_come_together() {
     world.heal(20 * SECOND).unwrap();
 }
 
+/// Most of a group forget all, and begin another one, while one that has collected with them goes on. One of
+/// the new group meets it while the others cannot: what these have acknowledged meanwhile is kept.
+#[test]
+fn a_group_that_was_begun_anew_loses_nothing_to_the_one_before() {
+    let setup = Setup { seed: 11, nodes: 5, config: config(), disk: |n| n == 3, bug: None };
+    let mut world = World::new(setup);
+    world.run(2 * SECOND);
+    let epoch = |world: &World, at| world.sim.machine(Address(at)).unwrap().replica.stats().epoch;
+    for element in 0..3 {
+        world.write(Address(1), "set", Level::All, add(element)).unwrap();
+        world.run(SECOND);
+        world.sim.crash(Address(1));
+        world.sim.start(Address(1));
+        world.run(4 * SECOND);
+        world.write(Address(0), "set", Level::All, remove(element)).unwrap();
+        world.run(4 * SECOND);
+    }
+    assert!(epoch(&world, 2) >= 2, "{}", epoch(&world, 2));
+    let others = [0, 1, 3, 4].map(Address);
+    world.sim.sever(&[&[Address(2)]]);
+    others.into_iter().for_each(|other| world.sim.crash(other));
+    others.into_iter().for_each(|other| world.sim.start(other));
+    world.write(Address(3), "set", Level::Majority, add(8)).unwrap();
+    world.run(4 * SECOND);
+    world.sim.sever(&[&[Address(0), Address(2)]]);
+    let written = world.write(Address(3), "set", Level::Majority, add(7)).unwrap();
+    world.run(4 * SECOND);
+    assert!(world.is_good(written), "{:?}", world.ended.get(&written));
+    assert_eq!((epoch(&world, 0), epoch(&world, 1)), (epoch(&world, 2), 0));
+    // Whoever wrote it forgets it again.
+    world.sim.crash(Address(3));
+    world.heal(30 * SECOND).unwrap();
+    for host in world.hosts() {
+        assert_eq!(elements(host, "set"), [7, 8]);
+    }
+}
+
 /// Three, of which one is out of reach: what it gives up, and what the others do. It comes back.
 fn out_of_reach(lost: u32) {
     let config = Config { retire_ms: 3_000, ..config() };

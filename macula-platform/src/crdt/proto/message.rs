@@ -515,7 +515,9 @@ fn expected(keys: u64, index: u64) -> i64 {
 /// bit.
 fn put_symbols(out: &mut Encoder, (from, keys): (u64, u64), symbols: &[Symbol]) {
     out.number(count(symbols.len()));
-    for (index, symbol) in (from..).zip(symbols) {
+    for (step, symbol) in (0..).zip(symbols) {
+        // A peer names any number.
+        let index = from.saturating_add(step);
         let more = symbol.count.wrapping_sub(expected(keys, index));
         symbol.sum.to_be_bytes().iter().for_each(|&byte| out.byte(byte));
         symbol.check.to_be_bytes().iter().for_each(|&byte| out.byte(byte));
@@ -526,7 +528,8 @@ fn put_symbols(out: &mut Encoder, (from, keys): (u64, u64), symbols: &[Symbol]) 
 fn symbols(from: &mut Decoder<'_>, (start, keys): (u64, u64)) -> Result<Vec<Symbol>, DecodeError> {
     let mut symbols = Vec::new();
     let len = from.number()?;
-    for index in (start..).take(usize::try_from(len).unwrap_or(usize::MAX)) {
+    for step in 0..len {
+        let index = start.saturating_add(step);
         let mut sum = 0;
         for _ in 0..8 {
             sum = (sum << 8) | u64::from(from.byte()?);

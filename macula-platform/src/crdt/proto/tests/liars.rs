@@ -10,6 +10,7 @@ use macula_core::sim::Address;
 use super::world::{Setup, World, config, elements};
 use crate::crdt::proto::buffer::Numbers;
 use crate::crdt::proto::message::{Collection, Header, Message};
+use crate::crdt::proto::sketch::Symbol;
 use crate::crdt::proto::{Change, Event, Level, fragments};
 use crate::crdt::types::OrSet;
 
@@ -54,6 +55,12 @@ fn lies() -> Vec<Message> {
         Message::Equal { session: most },
         Message::Close { session: most },
         Message::Symbols { session: most, from: most, keys: most, symbols: Vec::new() },
+        Message::Symbols {
+            session: most,
+            from: most,
+            keys: 0,
+            symbols: vec![Symbol::default(); 3],
+        },
         Message::More { session: most, from: most, to: most, context: None },
         Message::More { session: most, from: most, to: 0, context: None },
         Message::Want { session: most, ids: vec![most; 100] },

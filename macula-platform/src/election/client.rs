@@ -220,6 +220,12 @@ impl Elections {
         seats.values().filter_map(|seat| seat.check()?.ok()).collect()
     }
 
+    /// The keys and values of its group.
+    #[cfg(test)]
+    pub(crate) fn kv(&self) -> &Kv {
+        &self.0.ground.kv
+    }
+
     /// With something wrong on purpose.
     #[cfg(test)]
     pub(super) fn planted(parts: Parts, bug: Option<Bug>) -> Self {

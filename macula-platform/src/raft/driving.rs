@@ -43,19 +43,40 @@ impl Driving {
         self.told.notify_one();
     }
 
-    /// What the elector wants next, and whether openraft has ended. If it is to stand openraft is told of
-    /// it here, in one step with the elector's word: a leader that is heard later is heard by openraft
-    /// later, too, and gets no promise for its lease.
-    fn next(&self, raft: &Raft<Types>, network: &Network) -> Option<(Output, bool)> {
+    /// What the elector wants next, and whether openraft has ended. If it is to stand, openraft is told so by
+    /// `elect`, which gets whether the leader wants it and gives whether openraft is there still. That is one
+    /// step with the elector's word: a leader that is heard later is heard by openraft later, too, and gets
+    /// no promise for its lease.
+    fn next(&self, elect: impl FnOnce(bool) -> bool) -> Option<(Output, bool)> {
         let mut elector = self.elector.lock();
         let output = elector.poll_output()?;
         let Output::Elect { is_hurried } = output else { return Some((output, false)) };
-        if !is_hurried {
-            *network.offered.lock() = None;
-        }
-        let told = raft.trigger().elect().now_or_never();
-        Some((output, !matches!(told, Some(Ok(())))))
+        let is_told = elect(is_hurried);
+        drop(elector);
+        Some((output, !is_told))
     }
+
+    /// Asks openraft for its vote by `ask`, if the elector `would` give it now. That is one step, too: a
+    /// leader that is heard later gets no promise from whom has voted before.
+    pub(super) fn vote<T>(
+        &self,
+        would: impl FnOnce(&Elector, Instant) -> bool,
+        ask: impl FnOnce() -> T,
+    ) -> Option<T> {
+        let elector = self.elector.lock();
+        let asked = would(&elector, self.now()).then(ask);
+        drop(elector);
+        asked
+    }
+}
+
+/// Tells openraft to stand. Gives whether it is there still: it has got the word then, though nothing was
+/// waited for.
+fn elect(raft: &Raft<Types>, network: &Network, is_hurried: bool) -> bool {
+    if !is_hurried {
+        *network.offered.lock() = None;
+    }
+    matches!(raft.trigger().elect().now_or_never(), Some(Ok(())))
 }
 
 /// Drives until openraft has ended.
@@ -78,7 +99,8 @@ pub(super) async fn drive(
         };
         // Not told, which would wake this very loop for ever.
         driving.elector().handle(driving.now(), Input::Stands(standing));
-        while let Some((output, has_ended)) = driving.next(&raft, &network) {
+        let elect = |is_hurried| elect(&raft, &network, is_hurried);
+        while let Some((output, has_ended)) = driving.next(elect) {
             // If it has ended, so does this.
             if has_ended {
                 return;
@@ -121,5 +143,60 @@ pub(super) async fn drive(
             () = driving.told.notified() => {}
             () = due => driving.elector().handle_timeout(driving.now()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use macula_core::entropy::Entropy;
+    use macula_core::machine::Machine as _;
+
+    use super::super::elector::{Config, Elector, Input, Output, Standing};
+    use super::super::timer::Ticking;
+    use super::super::types::MemberId;
+    use super::Driving;
+
+    /// One that votes alone, and is to stand now.
+    fn about_to_stand() -> Arc<Driving> {
+        let (timer, own) = (Arc::new(Ticking), MemberId::from(1));
+        let now = crate::raft::timer::now();
+        let elector = Elector::new(Config::default(), own, Entropy::from_seed(1), now);
+        let driving = Driving::new(elector, timer);
+        let voters = [own].into();
+        driving.tell(Input::Stands(Standing { groups: vec![[own].into()], voters, leads: false }));
+        let (at, _) = driving.elector().poll_timeout().unwrap();
+        driving.elector().handle_timeout(at);
+        driving
+    }
+
+    #[test]
+    fn nobody_is_heard_between_the_word_to_stand_and_openrafts_hearing_it() {
+        let driving = about_to_stand();
+        let next = driving.next(|is_hurried| driving.elector.is_locked() && !is_hurried);
+        assert_eq!(next, Some((Output::Elect { is_hurried: false }, false)));
+        assert!(!driving.elector.is_locked());
+        // One that has ended is told of.
+        let next = about_to_stand().next(|_| false);
+        assert_eq!(next, Some((Output::Elect { is_hurried: false }, true)));
+    }
+
+    #[test]
+    fn openraft_is_not_told_to_stand_when_a_leader_was_heard_before() {
+        let driving = about_to_stand();
+        driving.tell(Input::Heard);
+        assert_eq!(driving.next(|_| panic!("it is told")), None);
+    }
+
+    #[test]
+    fn nobody_is_heard_between_the_leave_to_vote_and_openrafts_being_asked() {
+        let driving = about_to_stand();
+        let is_in_one_step = |_: &Elector, _| driving.elector.is_locked();
+        assert_eq!(driving.vote(is_in_one_step, || driving.elector.is_locked()), Some(true));
+        assert!(!driving.elector.is_locked());
+        driving.tell(Input::Heard);
+        let would = |elector: &Elector, now| elector.would_vote(now, None, None);
+        assert_eq!(driving.vote(would, || panic!("it is asked")), None::<()>);
     }
 }

@@ -9,7 +9,7 @@ use openraft::{Raft, Snapshot};
 use parking_lot::Mutex;
 
 use super::driving::Driving;
-use super::elector;
+use super::elector::{self, Elector};
 use super::log::LogStore;
 use super::snapshots::{Draft, Snapshots};
 use super::types::{MemberId, SnapshotMeta, Types, Vote};
@@ -123,19 +123,16 @@ impl Service {
         request: VoteRequest<MemberId>,
         offered: Option<Vote>,
     ) -> Result<Answer, String> {
-        let (now, own) = (self.driving.now(), self.log.last());
+        let own = self.log.last();
         let is_hurried = offered.is_some_and(|offered| self.is_free_of(offered));
-        let asked = {
-            // Held until openraft has been asked: a leader that is heard later gets no promise from whom
-            // has voted before.
-            let elector = self.driving.elector();
-            let would = is_hurried || elector.would_vote(now, request.last_log_id, own);
-            would.then(|| {
-                let mut voting = Box::pin(self.raft.vote(request));
-                let voted = (&mut voting).now_or_never();
-                (voting, voted)
-            })
-        };
+        let last = request.last_log_id;
+        let would = |elector: &Elector, now| is_hurried || elector.would_vote(now, last, own);
+        let asked = self.driving.vote(would, || {
+            let mut voting = Box::pin(self.raft.vote(request));
+            // openraft has got the question then.
+            let voted = (&mut voting).now_or_never();
+            (voting, voted)
+        });
         let voted = match asked {
             None => {
                 let vote = self.raft.server_metrics().borrow().vote;

@@ -6,6 +6,7 @@ mod garbage;
 mod hundred;
 mod leaving;
 mod levels;
+mod liars;
 mod returning;
 mod storms;
 pub(in crate::crdt) mod world;

@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use tokio::task::JoinSet;
 
 use crate::election::proto::Bug;
-use crate::election::{Candidacy, Elections, Event, Options, Parts, Token};
+use crate::election::{Candidacy, Elections, Event, Leadership, Options, Parts, Token};
 use crate::kv::tests::world::{Skewed, World};
 use crate::kv::{self, Kv};
 use crate::raft;
@@ -35,6 +35,18 @@ pub(crate) fn number_of(variable: &str, otherwise: u64) -> u64 {
 /// The nodes that take part.
 pub(crate) const CANDIDATES: [u8; 3] = [11, 12, 13];
 
+/// What leaders write in storms. Each looks whether it leads, and what it writes then is on its way for a
+/// while, in which its node may be stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Writes {
+    #[default]
+    Nothing,
+    /// On condition that they lead still.
+    Guarded,
+    /// Whatever has happened since they looked, which is wrong.
+    Unguarded,
+}
+
 /// All that was told and done, in the order of true time.
 #[derive(Debug, Default)]
 pub(crate) struct Log {
@@ -45,6 +57,12 @@ pub(crate) struct Log {
     /// Who was told of its election and not of its end yet.
     told: BTreeMap<u8, Token>,
     pub(crate) acts: u64,
+    /// What was written, by its revision, and under which token.
+    written: BTreeMap<u64, Token>,
+    /// Which leaders do not run, and since when.
+    stopped: BTreeMap<u8, Instant>,
+    /// How often a leader did not run for so long that another one was elected meanwhile.
+    pub(crate) overslept: u64,
     pub(crate) wrong: Option<String>,
 }
 
@@ -78,8 +96,48 @@ impl Log {
         self.acts += 1;
     }
 
+    /// What has changed at a revision was changed by who led then: a token is the revision at which its
+    /// holder began.
+    pub(crate) fn wrote(&mut self, number: u8, token: Token, at: u64) {
+        if let Some(other) =
+            self.elected.iter().find(|(_, _, other)| token < *other && other.0 < at)
+        {
+            self.fail(format!("{number} writes at {at} under {token}, and {} led", other.2));
+        }
+        self.written.insert(at, token);
+    }
+
+    /// Whether what was written is under tokens that only grow. One who led may have heard of its election
+    /// later than another one's write was acknowledged.
+    pub(crate) fn judge_writes(&mut self) {
+        let mut tokens = self.written.iter().zip(self.written.iter().skip(1));
+        let turned = tokens.find(|((_, before), (_, after))| before > after);
+        if let Some(why) = turned.map(|(before, after)| format!("{after:?} is after {before:?}")) {
+            self.fail(why);
+        }
+    }
+
+    pub(crate) fn writes(&self) -> usize {
+        self.written.len()
+    }
+
+    fn stops(&mut self, number: u8) {
+        if self.told.contains_key(&number) {
+            self.stopped.entry(number).or_insert_with(timer::now);
+        }
+    }
+
+    fn goes_on(&mut self, number: u8) {
+        let Some(since) = self.stopped.remove(&number) else { return };
+        let is_long = timer::now() - since > TTL;
+        let other =
+            self.elected.last().is_some_and(|(at, other, _)| *other != number && *at > since);
+        self.overslept += u64::from(is_long && other);
+    }
+
     pub(crate) fn dies(&mut self, number: u8) {
         self.told.remove(&number);
+        self.stopped.remove(&number);
     }
 }
 
@@ -124,6 +182,7 @@ pub(crate) struct Nodes {
     pub(crate) slowness: Duration,
     /// For how long a candidate does something else at most, before it asks whether it is elected.
     pub(crate) busy_ms_max: u64,
+    pub(crate) writes: Writes,
     rates: BTreeMap<u8, u32>,
     lives: u64,
 }
@@ -144,8 +203,8 @@ impl Nodes {
         }
         let world = world.grown(3).await;
         let (nodes, log) = Default::default();
-        let (slowness, busy_ms_max, lives) = Default::default();
-        Self { world, nodes, log, dice, bug, slowness, busy_ms_max, rates, lives }
+        let (slowness, busy_ms_max, writes, lives) = Default::default();
+        Self { world, nodes, log, dice, bug, slowness, busy_ms_max, writes, rates, lives }
     }
 
     /// A process of a candidate's node that takes part in nothing yet.
@@ -189,6 +248,8 @@ impl Nodes {
             log: Arc::clone(&self.log),
             dice: self.dice.fork(),
             busy_ms_max: self.busy_ms_max,
+            elections: elections.clone(),
+            writes: self.writes,
         };
         let part = elections.part(consumer.run(candidacy));
         self.nodes.get_mut(&number).unwrap().tasks.spawn(part);
@@ -209,12 +270,14 @@ impl Nodes {
     pub(crate) fn stop(&self, number: u8) {
         if let Some(node) = self.nodes.get(&number) {
             node.elections.gate().stop();
+            self.log.lock().stops(number);
         }
     }
 
     pub(crate) fn go_on(&self, number: u8) {
         if let Some(node) = self.nodes.get(&number) {
             node.elections.gate().go_on();
+            self.log.lock().goes_on(number);
         }
     }
 
@@ -252,15 +315,23 @@ struct Consumer {
     log: Arc<Mutex<Log>>,
     dice: Entropy,
     busy_ms_max: u64,
+    elections: Elections,
+    writes: Writes,
 }
 
 impl Consumer {
     async fn run(mut self, mut candidacy: Candidacy) {
+        // What is on its way is not called back by its writer's end.
+        let mut writing = JoinSet::new();
         self.busy().await;
         while let Some(event) = candidacy.next().await {
             match event {
                 Event::Elected(leadership) => {
                     self.log.lock().elected(self.number, leadership.token());
+                    if self.writes != Writes::Nothing {
+                        let write = self.write(leadership.clone());
+                        writing.spawn(self.elections.part(write));
+                    }
                     while let Ok(token) = leadership.check() {
                         self.log.lock().acts(self.number, token);
                         tokio::select! {
@@ -272,6 +343,26 @@ impl Consumer {
                 Event::Deposed { token, .. } => {
                     self.log.lock().deposed(self.number, token);
                     self.busy().await;
+                }
+            }
+        }
+    }
+
+    /// Writes again and again as long as it leads.
+    fn write(&mut self, leadership: Leadership) -> impl Future<Output = ()> + Send + use<> {
+        let (mut dice, log) = (self.dice.fork(), Arc::clone(&self.log));
+        let (number, writes) = (self.number, self.writes);
+        let kv = self.elections.kv().clone();
+        async move {
+            while let Ok(token) = leadership.check() {
+                tokio::time::sleep(Duration::from_millis(dice.below(200))).await;
+                let written = if writes == Writes::Guarded {
+                    kv.guarded(NAME, token).put("resource", "written").await.ok()
+                } else {
+                    kv.put("resource", "written").await.ok()
+                };
+                if let Some(at) = written {
+                    log.lock().wrote(number, token, at);
                 }
             }
         }

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use super::world::{CANDIDATES, FAILOVER, Nodes, TTL, in_virtual_time, number_of};
+use super::world::{CANDIDATES, FAILOVER, Nodes, TTL, Writes, in_virtual_time, number_of};
 use crate::election::proto::Bug;
 use crate::election::{Event, Options};
 use crate::raft::timer;
@@ -80,9 +80,18 @@ async fn the_failover_of_the_group_deposes_nobody_who_leads_with_the_defaults() 
     }
 }
 
-/// Stops, cuts off and kills whomever, then mends all. Gives how many were elected, or what is wrong.
-async fn storm(seed: u64, bug: Option<Bug>) -> Result<usize, String> {
+/// What was seen in a storm.
+#[derive(Debug, Default)]
+struct Seen {
+    elected: usize,
+    writes: usize,
+    overslept: u64,
+}
+
+/// Stops, cuts off and kills whomever, then mends all. Gives what was seen, or what is wrong.
+async fn storm(seed: u64, bug: Option<Bug>, writes: Writes) -> Result<Seen, String> {
     let mut nodes = Nodes::new(seed, bug).await;
+    nodes.writes = writes;
     (nodes.slowness, nodes.busy_ms_max) = (TTL / 2, 1_500);
     CANDIDATES.into_iter().for_each(|number| nodes.start(number));
     for _ in 0..40 {
@@ -129,27 +138,35 @@ async fn storm(seed: u64, bug: Option<Bug>) -> Result<usize, String> {
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    let log = nodes.log.lock();
+    let mut log = nodes.log.lock();
+    log.judge_writes();
     match &log.wrong {
         Some(wrong) => Err(format!("seed {seed}: {wrong}")),
-        None => Ok(log.elected.len()),
+        None => {
+            Ok(Seen { elected: log.elected.len(), writes: log.writes(), overslept: log.overslept })
+        }
     }
 }
 
 #[test]
-fn nobody_acts_or_is_told_when_another_one_leads() {
-    let mut elected = 0;
+fn nobody_acts_or_is_told_or_writes_when_another_one_leads() {
+    let mut all = Seen::default();
     let storms = number_of("MACULA_ELECTION_SEEDS", STORMS);
     for seed in 0..storms {
-        elected += in_virtual_time(storm(seed, None)).unwrap();
+        let seen = in_virtual_time(storm(seed, None, Writes::Guarded)).unwrap();
+        all.elected += seen.elected;
+        all.writes += seen.writes;
+        all.overslept += seen.overslept;
     }
-    let each = elected / usize::try_from(storms).unwrap().max(1);
-    assert!(each > 5, "{each} are elected in a storm");
+    let each = usize::try_from(storms).unwrap().max(1);
+    // Some leaders do not run for longer than their lease, and go on while another one leads.
+    assert!(all.elected / each > 5 && all.overslept > storms && all.writes / each > 50, "{all:?}");
 }
 
 fn finds(bug: Bug) {
     // One of them needs a rare order of things.
-    let found = (0..300).find_map(|seed| in_virtual_time(storm(seed, Some(bug))).err());
+    let found =
+        (0..300).find_map(|seed| in_virtual_time(storm(seed, Some(bug), Writes::Nothing)).err());
     assert!(found.as_ref().is_some_and(|found| !found.contains("heal")), "{bug:?}: {found:?}");
 }
 
@@ -161,4 +178,11 @@ fn who_counts_from_the_answer_is_found() {
 #[test]
 fn who_is_told_too_late_is_found() {
     finds(Bug::TellsTheLate);
+}
+
+#[test]
+fn who_writes_whatever_has_happened_since_it_looked_is_found() {
+    let stormy = |seed| in_virtual_time(storm(seed, None, Writes::Unguarded)).err();
+    let found = (0..30).find_map(stormy);
+    assert!(found.as_ref().is_some_and(|found| found.contains("writes at")), "{found:?}");
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::FutureExt as _;
 use macula_core::clock::{Clock as _, TokioClock};
 use openraft::raft::VoteRequest;
 
@@ -140,6 +141,35 @@ async fn who_has_promised_a_lease_votes_for_nobody_else_unless_the_leader_wants_
     let earlier = Vote::new_committed(offered.leader_id().term - 1, candidate.id());
     assert!(!vote(Some(earlier)).await);
     assert!(vote(Some(offered)).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn openraft_has_got_what_it_was_asked_once_though_nobody_waits_for_its_answer() {
+    let mut group = Group::<Sum>::of(3, Config::default()).await;
+    let leader = group.leader().await;
+    let others: Vec<u8> = (1..=3).filter(|number| *number != leader).collect();
+    let (candidate, last) = (group.members[&others[0]].id(), group.members[&others[0]].last_log());
+    // Nobody else makes them stand or vote.
+    group.kill(leader).await;
+    group.kill(others[0]).await;
+    let voter = &group.members[&others[1]];
+    // Longer than openraft remembers a leader.
+    tokio::time::sleep(SETTLED).await;
+    let request = VoteRequest::new(Vote::new(100, candidate), last);
+    assert!(Box::pin(voter.raft.vote(request)).now_or_never().is_none());
+    let voted = async {
+        while voter.vote() != Vote::new(100, candidate) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(SETTLED, voted).await.unwrap();
+    assert!(matches!(voter.raft.trigger().elect().now_or_never(), Some(Ok(()))));
+    let stands = async {
+        while voter.vote() != Vote::new(101, voter.id()) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(SETTLED, stands).await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]

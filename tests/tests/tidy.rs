@@ -270,6 +270,43 @@ fn nothing_is_left_over() {
     none(violations);
 }
 
+/// The file in which the module of another file has to be declared; none for the root of a crate, or of a
+/// program or test.
+fn parent_of(path: &str) -> Option<[String; 2]> {
+    let (crate_name, inside) = path.split_once("/src/")?;
+    if inside == "lib.rs" || inside == "main.rs" {
+        return None;
+    }
+    Some(match inside.rsplit_once('/') {
+        Some((folder, _)) => {
+            [format!("{crate_name}/src/{folder}.rs"), format!("{crate_name}/src/{folder}/mod.rs")]
+        }
+        None => [format!("{crate_name}/src/lib.rs"), format!("{crate_name}/src/main.rs")],
+    })
+}
+
+/// A file that no module names is compiled by nobody, and what it tests is not tested.
+#[test]
+fn every_file_is_compiled() {
+    let sources = sources();
+    let mut violations = Vec::new();
+    for source in &sources {
+        let Some(parents) = parent_of(&source.path) else { continue };
+        let name = source.path.rsplit('/').next().unwrap().trim_end_matches(".rs");
+        let declares = |parent: &Source| {
+            parent.text.lines().map(str::trim).any(|line| {
+                let rest = line.rsplit_once("mod ").map_or("", |(_, rest)| rest);
+                !line.starts_with("//") && rest.trim_end_matches([';', ' ', '{']) == name
+            })
+        };
+        let mut parents = sources.iter().filter(|parent| parents.contains(&parent.path));
+        if !parents.any(declares) {
+            violations.push(format!("{}: no module names it", source.path));
+        }
+    }
+    none(violations);
+}
+
 #[test]
 fn no_module_is_called_mod() {
     none(

@@ -79,8 +79,7 @@ impl Settings {
     }
 }
 
-/// Whether a bucket can have this name.
-/// Whether a bucket can be called so.
+/// Whether a bucket can be called so; says why not.
 ///
 /// # Errors
 ///
@@ -93,6 +92,7 @@ pub(super) fn check_bucket(name: &str) -> Result<(), Error> {
     }
 }
 
+/// Whether a bucket can have this name.
 const fn is_bucket(name: &str) -> bool {
     !name.is_empty() && name.len() <= BUCKET_LEN_MAX
 }

@@ -9,6 +9,7 @@ use macula_core::path::InvalidId;
 use macula_core::supervision::{Absence, ChildSpec, Mailbox, Worker};
 use parking_lot::Mutex;
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
+use tokio::sync::Semaphore;
 
 use super::changes::Changes;
 use super::client::{Register, Registers};
@@ -27,6 +28,9 @@ const LIVENESS: Duration = Duration::from_secs(5);
 
 /// How long a caller waits for an actor that is being restarted.
 const ABSENCE_MAX: Duration = Duration::from_secs(2);
+
+/// How many answers wait for the disk at one time. With more the next message waits too.
+const ANSWERS_MAX: usize = 1_024;
 
 /// Where an answer goes.
 type Port<T> = RpcReplyPort<Result<T, Error>>;
@@ -58,14 +62,19 @@ pub enum Message {
 /// None in practice: the id is a constant.
 pub fn worker(crdts: Crdts) -> Result<(ChildSpec, Registers), InvalidId> {
     let mailbox = Mailbox { absence: Absence::Wait(ABSENCE_MAX), ..Mailbox::default() };
-    let worker = Worker::new(ID, move || (Keeper(crdts.clone()), ()))?;
+    let answers = Arc::new(Semaphore::new(ANSWERS_MAX));
+    let keeper = move || Keeper { crdts: crdts.clone(), answers: Arc::clone(&answers) };
+    let worker = Worker::new(ID, move || (keeper(), ()))?;
     let (spec, handle) = worker.liveness(LIVENESS).mailbox(mailbox).split();
     Ok((spec, Registers::new(handle)))
 }
 
 /// One life of the actor.
 #[derive(Debug)]
-struct Keeper(Crdts);
+struct Keeper {
+    crdts: Crdts,
+    answers: Arc<Semaphore>,
+}
 
 impl Actor for Keeper {
     type Msg = Message;
@@ -88,41 +97,71 @@ impl Actor for Keeper {
     ) -> Result<(), ActorProcessingErr> {
         // Once the bucket is held, what a message asks for is done at once. Why it is not held is told by
         // what was asked for.
-        drop(self.0.hold(BUCKET).await);
-        self.serve(message);
+        drop(self.crdts.hold(BUCKET).await);
+        self.serve(message).await;
         Ok(())
     }
 }
 
 impl Keeper {
-    fn serve(&self, message: Message) {
-        let crdts = self.0.clone();
+    async fn serve(&self, message: Message) {
+        let crdts = self.crdts.clone();
         match message {
-            Message::Write(key, value, port) => answer(port, write(self.key(&key), value)),
+            Message::Write(key, value, port) => {
+                self.answer(port, write(self.key(&key), value)).await;
+            }
             Message::Remove(key, port) => {
                 let key = self.key(&key);
-                answer(port, async move { Ok(key?.remove().await.map(drop)?) });
+                self.answer(port, async move { Ok(key?.remove().await.map(drop)?) }).await;
             }
             Message::Read(key, port) => {
                 let key = self.key(&key);
-                answer(port, async move { Ok(key?.read(client::register).await?) });
+                self.answer(port, async move { Ok(key?.read(client::register).await?) }).await;
             }
-            Message::Keys(prefix, port) => answer(port, async move {
-                let keys = crdts.keys(BUCKET, &client::key_of(&prefix)).await?;
-                Ok(keys.iter().filter_map(|(key, _kind)| client::name_of(key)).collect())
-            }),
-            Message::Subscribe(prefix, port) => answer(port, async move {
-                let changes = crdts.subscribe(BUCKET, &client::key_of(&prefix)).await?;
-                Ok(Changes::new(changes, crdts))
-            }),
-            Message::Stats(port) => answer(port, async move { Ok(crdts.stats(BUCKET).await?) }),
+            Message::Keys(prefix, port) => {
+                let asked = async move {
+                    let keys = crdts.keys(BUCKET, &client::key_of(&prefix)).await?;
+                    Ok(keys.iter().filter_map(|(key, _kind)| client::name_of(key)).collect())
+                };
+                self.answer(port, asked).await;
+            }
+            Message::Subscribe(prefix, port) => {
+                let asked = async move {
+                    let changes = crdts.subscribe(BUCKET, &client::key_of(&prefix)).await?;
+                    Ok(Changes::new(changes, crdts))
+                };
+                self.answer(port, asked).await;
+            }
+            Message::Stats(port) => {
+                self.answer(port, async move { Ok(crdts.stats(BUCKET).await?) }).await;
+            }
+        }
+    }
+
+    /// Answers a caller; one that has gone away is no matter. What is asked for is done before the next message
+    /// is; if its answer has to wait for the disk, the next message has not.
+    async fn answer<T: Send + 'static>(
+        &self,
+        port: Port<T>,
+        asked: impl Future<Output = Result<T, Error>> + Send + 'static,
+    ) {
+        let mut asked = Box::pin(asked);
+        if let Some(answer) = asked.as_mut().now_or_never() {
+            return drop(port.send(answer));
+        }
+        match Arc::clone(&self.answers).try_acquire_owned() {
+            Ok(place) => drop(tokio::spawn(async move {
+                drop(port.send(asked.await));
+                drop(place);
+            })),
+            Err(_full) => drop(port.send(asked.await)),
         }
     }
 
     fn key(&self, name: &str) -> Result<Key<LwwRegister, ()>, Error> {
         match name {
             "" => Err(Error::Refused(Refused::KeyEmpty)),
-            name => Ok(self.0.register(&client::key_of(name))),
+            name => Ok(self.crdts.register(&client::key_of(name))),
         }
     }
 }
@@ -138,17 +177,4 @@ async fn write(key: Result<Key<LwwRegister, ()>, Error>, value: Arc<[u8]>) -> Re
     done.await?;
     let stamp = *stamp.lock();
     stamp.ok_or(Error::Types(crate::crdt::Error::NoAnswer))
-}
-
-/// Answers a caller; one that has gone away is no matter. What is asked for is done before the next message
-/// is; if its answer has to wait for the disk, the next message has not.
-fn answer<T: Send + 'static>(
-    port: Port<T>,
-    asked: impl Future<Output = Result<T, Error>> + Send + 'static,
-) {
-    let mut asked = Box::pin(asked);
-    match asked.as_mut().now_or_never() {
-        Some(answer) => drop(port.send(answer)),
-        None => drop(tokio::spawn(async move { drop(port.send(asked.await)) })),
-    }
 }

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
+use super::BUCKET;
 use super::client::{self, Register};
 use crate::crdt::types::LwwRegister;
-use crate::crdt::{Crdts, Subscription};
+use crate::crdt::{self, Crdts, Subscription};
 
 /// Where a change came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -42,11 +43,13 @@ pub struct Changes {
     subscription: Subscription,
     crdts: Crdts,
     lost: u64,
+    /// What came, and was not told yet.
+    pending: Option<crdt::Delivery>,
 }
 
 impl Changes {
     pub(super) const fn new(subscription: Subscription, crdts: Crdts) -> Self {
-        Self { subscription, crdts, lost: 0 }
+        Self { subscription, crdts, lost: 0, pending: None }
     }
 
     /// The next change; none when the registers are not served any more. A value can be told again when another
@@ -54,21 +57,31 @@ impl Changes {
     ///
     /// # Cancel safety
     ///
-    /// If the future is dropped, no count of lost changes is lost with it; a change of another node may be.
+    /// If the future is dropped, no change and no count of lost ones is lost with it.
     pub async fn next(&mut self) -> Option<Delivery> {
         loop {
-            let delivery = self.subscription.next().await?;
-            self.lost += delivery.lost;
+            let delivery = match self.pending.take() {
+                Some(pending) => pending,
+                None => {
+                    let delivery = self.subscription.next().await?;
+                    self.lost += delivery.lost;
+                    delivery
+                }
+            };
+            self.pending = Some(delivery.clone());
             let full = &delivery.change.key;
             let (Some(key), Some(state)) =
                 (client::name_of(full), delivery.change.delta.state.of::<LwwRegister>())
             else {
                 // Somebody has used the key for something else.
+                self.pending = None;
                 continue;
             };
             let register = client::register(state);
             let origin = if delivery.is_local { Origin::Local } else { Origin::Remote };
-            if origin == Origin::Remote && !self.counts(full, register.as_ref()).await {
+            let counts = origin == Origin::Local || self.counts(full, register.as_ref()).await;
+            self.pending = None;
+            if !counts {
                 continue;
             }
             let lost = std::mem::take(&mut self.lost);
@@ -78,6 +91,10 @@ impl Changes {
 
     /// Whether what another node has done is what is read here now, and not older than that.
     async fn counts(&self, key: &str, changed: Option<&Register>) -> bool {
+        if self.crdts.buckets().iter().all(|held| **held != *BUCKET) {
+            // To look would hold it again.
+            return true;
+        }
         let now = self.crdts.register::<()>(key).read(client::register).await;
         match (now, changed) {
             (Ok(Some(now)), Some(changed)) => now.stamp <= changed.stamp,

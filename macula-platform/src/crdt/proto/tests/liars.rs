@@ -111,7 +111,10 @@ fn bytes_that_mean_nothing_are_counted_and_lose_nothing() {
                 let at = usize::try_from(dice.below(frame.len() as u64)).unwrap();
                 frame[at] ^= 1 << dice.below(8);
             }
-            _ => frame = (0..dice.below(200)).map(|_| dice.next_u64() as u8).collect(),
+            _ => {
+                frame =
+                    (0..dice.below(200)).map(|_| u8::try_from(dice.below(256)).unwrap()).collect();
+            }
         }
         world.event(Address(0), Event::Frame { from: 3, frame: frame.into() });
     }

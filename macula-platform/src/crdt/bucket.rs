@@ -171,7 +171,7 @@ type Slots = BTreeMap<Arc<str>, SmallVec<[Entry; 1]>>;
 /// let refused = bucket.update("topic", now, |set: &OrSet, write| set.add(*b"ada", write));
 /// assert_eq!(
 ///     refused.unwrap_err().to_string(),
-///     "\"topic\" is a lww-register, and a or-set was asked for"
+///     "\"topic\" is of type lww-register, and or-set was asked for"
 /// );
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```

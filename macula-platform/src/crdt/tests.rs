@@ -115,6 +115,10 @@ impl Mesh {
         self.wires.cut.lock().insert(node(number));
     }
 
+    pub(crate) fn join(&self, number: u8) {
+        self.wires.cut.lock().remove(&node(number));
+    }
+
     pub(crate) fn mend(&self) {
         self.wires.cut.lock().clear();
     }

@@ -18,7 +18,7 @@ use super::{BUCKET, client};
 use crate::crdt::limits::Refused;
 use crate::crdt::proto::Stats;
 use crate::crdt::types::LwwRegister;
-use crate::crdt::{Crdts, Key};
+use crate::crdt::{self, Crdts, Failed, Key};
 
 /// The id of the actor among its siblings.
 const ID: &str = "registers";
@@ -29,8 +29,10 @@ const LIVENESS: Duration = Duration::from_secs(5);
 /// How long a caller waits for an actor that is being restarted.
 const ABSENCE_MAX: Duration = Duration::from_secs(2);
 
-/// How many answers wait for the disk at one time. With more the next message waits too.
+/// How many answers wait for the disk at one time. Whoever asks for more is told that nobody waits for it.
 const ANSWERS_MAX: usize = 1_024;
+
+const BUSY: Failed = Failed::Busy { waits_max: ANSWERS_MAX };
 
 /// Where an answer goes.
 type Port<T> = RpcReplyPort<Result<T, Error>>;
@@ -154,7 +156,8 @@ impl Keeper {
                 drop(port.send(asked.await));
                 drop(place);
             })),
-            Err(_full) => drop(port.send(asked.await)),
+            // It is done, and the disk is far behind: nothing waits for that here.
+            Err(_full) => drop(port.send(Err(crdt::Error::from(BUSY).into()))),
         }
     }
 
@@ -176,5 +179,5 @@ async fn write(key: Result<Key<LwwRegister, ()>, Error>, value: Arc<[u8]>) -> Re
     });
     done.await?;
     let stamp = *stamp.lock();
-    stamp.ok_or(Error::Types(crate::crdt::Error::NoAnswer))
+    stamp.ok_or(Error::Types(crdt::Error::NoAnswer))
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::BUCKET;
 use super::client::{self, Register};
+use crate::crdt::bucket::KeyDelta;
 use crate::crdt::types::LwwRegister;
 use crate::crdt::{self, Crdts, Subscription};
 
@@ -52,54 +53,50 @@ impl Changes {
         Self { subscription, crdts, lost: 0, pending: None }
     }
 
-    /// The next change; none when the registers are not served any more. A value can be told again when another
-    /// node's older write becomes known, and loses.
+    /// The next change; none when the registers are not served any more. What this node has done is told as it
+    /// was done. After a change of another node it is told what is read now: that may be what was told before,
+    /// if the other's write has lost, and something else than it has written or removed, if others have written
+    /// meanwhile.
     ///
     /// # Cancel safety
     ///
     /// If the future is dropped, no change and no count of lost ones is lost with it.
     pub async fn next(&mut self) -> Option<Delivery> {
         loop {
-            let delivery = match self.pending.take() {
-                Some(pending) => pending,
-                None => {
-                    let delivery = self.subscription.next().await?;
-                    self.lost += delivery.lost;
-                    delivery
-                }
-            };
-            self.pending = Some(delivery.clone());
-            let full = &delivery.change.key;
-            let (Some(key), Some(state)) =
-                (client::name_of(full), delivery.change.delta.state.of::<LwwRegister>())
-            else {
-                // Somebody has used the key for something else.
-                self.pending = None;
-                continue;
-            };
-            let register = client::register(state);
-            let origin = if delivery.is_local { Origin::Local } else { Origin::Remote };
-            let counts = origin == Origin::Local || self.counts(full, register.as_ref()).await;
-            self.pending = None;
-            if !counts {
-                continue;
+            if self.pending.is_none() {
+                let delivery = self.subscription.next().await?;
+                self.lost += delivery.lost;
+                self.pending = Some(delivery);
             }
-            let lost = std::mem::take(&mut self.lost);
-            return Some(Delivery { change: Change { key, register, origin }, lost });
+            let (change, is_local) = match &self.pending {
+                Some(pending) => (Arc::clone(&pending.change), pending.is_local),
+                None => continue,
+            };
+            let told = self.told(&change, is_local).await;
+            self.pending = None;
+            if let Some(change) = told {
+                return Some(Delivery { change, lost: std::mem::take(&mut self.lost) });
+            }
         }
     }
 
-    /// Whether what another node has done is what is read here now, and not older than that.
-    async fn counts(&self, key: &str, changed: Option<&Register>) -> bool {
+    /// What is to be told of a change; nothing if somebody has used the key for something else.
+    async fn told(&self, change: &KeyDelta, is_local: bool) -> Option<Change> {
+        let key = client::name_of(&change.key)?;
+        let done = client::register(change.delta.state.of::<LwwRegister>()?);
+        if is_local {
+            return Some(Change { key, register: done, origin: Origin::Local });
+        }
+        let register = self.now(&change.key).await.unwrap_or(done);
+        Some(Change { key, register, origin: Origin::Remote })
+    }
+
+    /// What a key has now. None if that cannot be said, as when the bucket is not held any more: to look would
+    /// hold it again.
+    async fn now(&self, key: &str) -> Option<Option<Register>> {
         if self.crdts.buckets().iter().all(|held| **held != *BUCKET) {
-            // To look would hold it again.
-            return true;
+            return None;
         }
-        let now = self.crdts.register::<()>(key).read(client::register).await;
-        match (now, changed) {
-            (Ok(Some(now)), Some(changed)) => now.stamp <= changed.stamp,
-            (Ok(Some(_)), None) => false,
-            _ => true,
-        }
+        self.crdts.register::<()>(key).read(client::register).await.ok()
     }
 }

@@ -168,7 +168,7 @@ impl Registers {
     ///
     /// # Errors
     ///
-    /// [`Error::Call`] if there is no answer.
+    /// As [`write`](Self::write).
     pub async fn stats(&self) -> Result<Stats, Error> {
         self.handle.call(Message::Stats).await?
     }

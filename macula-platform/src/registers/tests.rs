@@ -10,6 +10,8 @@ use crate::crdt::limits::Refused;
 use crate::crdt::tests::{Mesh, Node, settings, until};
 use crate::crdt::{Error as Types, Level, Settings};
 
+const SECOND: std::time::Duration = std::time::Duration::from_secs(1);
+
 /// A node with registers: its replicator is in one tree, and what is tested in another.
 struct Shared {
     node: Node,
@@ -179,6 +181,83 @@ async fn nodes_that_use_their_registers_share_them() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_a_removal_leaves_is_told_though_it_had_lost_before() {
+    let mut mesh = Mesh::default();
+    let nodes = [
+        Shared::start(&mut mesh, 1, settings()).await,
+        Shared::start(&mut mesh, 2, settings()).await,
+        Shared::start(&mut mesh, 3, settings()).await,
+    ];
+    let [one, two, three] = &nodes;
+    for node in &nodes {
+        node.registers.put("met", &node.registers.keys("").await.unwrap().len()).await.unwrap();
+    }
+    until(async || {
+        let stats = three.registers.stats().await.unwrap();
+        stats.in_touch == 2 && one.registers.stats().await.unwrap().in_touch == 2
+    })
+    .await;
+    // One is cut off and writes; the others have a later value, and the third knows of no other.
+    mesh.cut(1);
+    one.registers.write("a", *b"lost").await.unwrap();
+    let mut last = two.registers.write("a", *b"won").await.unwrap();
+    for _ in 0..5 {
+        last = two.registers.write("a", *b"won").await.unwrap();
+    }
+    let has_last = async |node: &Shared| {
+        let register = node.registers.read("a").await.unwrap();
+        register.is_some_and(|register| register.stamp == last)
+    };
+    let value = async |node: &Shared| {
+        node.registers.read("a").await.unwrap().map(|register| register.value.to_vec())
+    };
+    until(async || has_last(three).await).await;
+    mesh.cut(3);
+    mesh.join(1);
+    until(async || has_last(one).await).await;
+    let mut heard = two.registers.subscribe("a").await.unwrap();
+    three.registers.remove("a").await.unwrap();
+    mesh.mend();
+    until(async || value(two).await.as_deref() == Some(b"lost")).await;
+    let mut last = None;
+    while let Ok(told) = tokio::time::timeout(SECOND, heard.next()).await {
+        last = told.unwrap().change.register.map(|register| register.value.to_vec());
+    }
+    assert_eq!(last.as_deref(), Some(&b"lost"[..]));
+    for node in nodes {
+        node.stop().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_change_is_lost_with_a_future_and_who_listens_holds_no_bucket_again() {
+    let mut mesh = Mesh::default();
+    let here = Shared::start(&mut mesh, 1, settings()).await;
+    let there = Shared::start(&mut mesh, 2, settings()).await;
+    let mut heard = here.registers.subscribe("").await.unwrap();
+    there.registers.write("a", *b"1").await.unwrap();
+    // Whoever asks goes away at any moment.
+    let mut tries = 0;
+    let told = loop {
+        tries += 1;
+        match futures_util::FutureExt::now_or_never(heard.next()) {
+            Some(told) => break told.unwrap().change,
+            None => tokio::time::sleep(std::time::Duration::from_millis(1)).await,
+        }
+    };
+    assert_eq!((&*told.key, told.origin, tries > 1), ("a", Origin::Remote, true));
+    there.registers.write("a", *b"2").await.unwrap();
+    until(async || here.registers.read("a").await.unwrap().unwrap().value[..] == *b"2").await;
+    here.node.crdts.release(super::BUCKET, Level::Local, SECOND).await.unwrap();
+    assert_eq!(heard.next().await.unwrap().change.register.unwrap().value[..], *b"2");
+    assert_eq!(heard.next().await, None);
+    assert!(here.node.crdts.buckets().is_empty());
+    for shared in [here, there] {
+        shared.stop().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn on_disk_they_are_there_after_the_process() {
     let mut mesh = Mesh::default();
     let durable = || Settings { durable: vec![super::BUCKET.to_owned()], ..settings() };
@@ -203,12 +282,7 @@ async fn where_the_bucket_cannot_be_had_it_is_told_and_nobody_ends() {
     alone.node.crdts.hold("other").await.unwrap();
     let told = alone.registers.put("a", &1).await.unwrap_err();
     assert!(matches!(told, Error::Types(Types::BucketsMax { .. })), "{told}");
-    alone
-        .node
-        .crdts
-        .release("other", Level::Local, std::time::Duration::from_secs(1))
-        .await
-        .unwrap();
+    alone.node.crdts.release("other", Level::Local, SECOND).await.unwrap();
     alone.registers.put("a", &1).await.unwrap();
     assert_eq!(alone.registers.handle().incarnation(), 1);
     alone.stop().await;

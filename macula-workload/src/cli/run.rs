@@ -1,10 +1,12 @@
 //! `macula run`: a node until a signal.
 
+mod members;
+
 use anyhow::Context as _;
 use macula_workload::config::Tls;
 use macula_workload::membership::update::Role;
 use macula_workload::supervision::{Event, ExitReason};
-use macula_workload::{Config, Node, membership, node, relay};
+use macula_workload::{Config, Node, node, relay};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::broadcast;
 
@@ -60,7 +62,7 @@ async fn serve(config: Config, args: &RunArgs) -> Result<(), Failure> {
             "the node listens nowhere and keeps no place at a relay: it can call others, and only those it has called reach it"
         );
     }
-    let members = tokio::spawn(tell_members(node.mesh().membership().events()));
+    let members = tokio::spawn(members::tell(node.mesh().membership().clone()));
     let events = node.events();
     let told = tokio::spawn(async move { if json { tell(events).await } else { Ok(()) } });
     let done = until_stopped(node, &mut reload, &mut stop).await;
@@ -161,23 +163,6 @@ impl<'a> Reload<'a> {
             );
         }
         Ok(())
-    }
-}
-
-/// Logs who joins the mesh and who goes, for as long as the node runs.
-async fn tell_members(mut events: broadcast::Receiver<membership::event::Event>) {
-    use membership::event::Event as Member;
-    loop {
-        match events.recv().await {
-            Ok(Member::Joined { node, .. }) => tracing::info!("joined node={node}"),
-            Ok(Member::Returned { node, .. }) => tracing::info!("returned node={node}"),
-            Ok(Member::Gone { node, how, .. }) => tracing::info!("gone node={node} how={how:?}"),
-            Ok(_) => {}
-            Err(broadcast::error::RecvError::Lagged(lost)) => {
-                tracing::info!(lost, "more has happened than was told");
-            }
-            Err(broadcast::error::RecvError::Closed) => return,
-        }
     }
 }
 

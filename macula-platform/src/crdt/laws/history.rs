@@ -59,6 +59,8 @@ impl<O: std::fmt::Debug + Clone + 'static> History<O> {
 pub(super) enum Bug {
     /// A replica that has forgotten what it wrote goes on as the same incarnation.
     ReusedDot,
+    /// Ties are broken the other way than the model does.
+    OtherTies,
 }
 
 /// A replica, and the events that it has seen.
@@ -130,7 +132,7 @@ impl<C: Subject> World<C> {
                 match self.bug {
                     Some(Bug::ReusedDot) if *forgets => replica.counter = 0,
                     Some(Bug::ReusedDot) => {}
-                    None => (replica.id, replica.counter) = (replica.id.next_life(), 0),
+                    _ => (replica.id, replica.counter) = (replica.id.next_life(), 0),
                 }
             }
         }
@@ -157,7 +159,11 @@ impl<C: Subject> World<C> {
 
     /// The events of which `seen` have been seen.
     pub(super) fn view(&self, seen: Seen) -> View<C::Op> {
-        View::new(self.events.iter().map(|event| event.viewed.clone()).collect(), seen)
+        let mut events: Vec<_> = self.events.iter().map(|event| event.viewed.clone()).collect();
+        if self.bug == Some(Bug::OtherTies) {
+            events.iter_mut().for_each(|event| event.replica.node = u64::MAX - event.replica.node);
+        }
+        View::new(events, seen)
     }
 
     /// All events in another order, with some of them twice.

@@ -5,7 +5,7 @@ use proptest::test_runner::TestRunner;
 
 use super::history::{Bug, History};
 use super::{Subject, lawful};
-use crate::crdt::types::{EwFlag, LwwRegister, OrMap, OrSet};
+use crate::crdt::types::{EwFlag, LwwElementSet, LwwRegister, OrMap, OrSet};
 
 /// In how many histories a bug is looked for at most.
 const TRIES_MAX: usize = 20_000;
@@ -18,6 +18,17 @@ fn broken<C: Subject>(bug: Bug) -> Option<String> {
         let history = histories.new_tree(&mut runner).unwrap().current();
         lawful::<C>(&history, Some(bug)).err()
     })
+}
+
+fn finds_other_ties<C: Subject>() {
+    let broken = broken::<C>(Bug::OtherTies);
+    assert!(broken.is_some(), "that ties are broken in another way goes unnoticed");
+}
+
+#[test]
+fn ties_that_are_broken_in_another_way_are_found() {
+    finds_other_ties::<LwwRegister>();
+    finds_other_ties::<LwwElementSet>();
 }
 
 fn finds_reused_dots<C: Subject>() {

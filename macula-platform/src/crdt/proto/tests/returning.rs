@@ -144,6 +144,20 @@ fn a_collection_that_comes_too_early_is_found() {
     catches(Bug::EarlyCollection, 4, later_removal);
 }
 
+/// One writes something, forgets all and comes back as another, and what it has written is removed: so often,
+/// and as often what it was before is collected.
+fn collected(world: &mut World, forgets: Address, times: u64) {
+    for element in 0..times {
+        world.write(forgets, "set", Level::Local, add(element)).unwrap();
+        world.run(SECOND);
+        world.sim.crash(forgets);
+        world.sim.start(forgets);
+        world.run(4 * SECOND);
+        world.write(Address(0), "set", Level::Local, remove(element)).unwrap();
+        world.run(4 * SECOND);
+    }
+}
+
 #[test]
 fn two_groups_that_never_met_come_together() {
     let mut world = three(7, None);
@@ -151,15 +165,7 @@ fn two_groups_that_never_met_come_together() {
     world.sim.sever(&[&[Address(3)]]);
     world.sim.crash(Address(3));
     world.event(Address(0), Event::Retire(4));
-    for element in 0..2 {
-        world.write(Address(2), "set", Level::Local, add(element)).unwrap();
-        world.run(SECOND);
-        world.sim.crash(Address(2));
-        world.sim.start(Address(2));
-        world.run(4 * SECOND);
-        world.write(Address(0), "set", Level::Local, remove(element)).unwrap();
-        world.run(4 * SECOND);
-    }
+    collected(&mut world, Address(2), 2);
     world.sim.start(Address(3));
     world.heal(20 * SECOND).unwrap();
 }
@@ -172,15 +178,7 @@ fn a_group_that_was_begun_anew_loses_nothing_to_the_one_before() {
     let mut world = World::new(setup);
     world.run(2 * SECOND);
     let epoch = |world: &World, at| world.sim.machine(Address(at)).unwrap().replica.stats().epoch;
-    for element in 0..3 {
-        world.write(Address(1), "set", Level::All, add(element)).unwrap();
-        world.run(SECOND);
-        world.sim.crash(Address(1));
-        world.sim.start(Address(1));
-        world.run(4 * SECOND);
-        world.write(Address(0), "set", Level::All, remove(element)).unwrap();
-        world.run(4 * SECOND);
-    }
+    collected(&mut world, Address(1), 3);
     assert!(epoch(&world, 2) >= 2, "{}", epoch(&world, 2));
     let others = [0, 1, 3, 4].map(Address);
     world.sim.sever(&[&[Address(2)]]);

@@ -13,6 +13,9 @@ const NODES: u32 = 5;
 /// How many writes there are.
 const WRITES: u64 = 60;
 
+/// How many seeds there are if nothing else is said.
+const SEEDS: u64 = 6;
+
 /// Within how much time all have to be equal.
 const HEALED: Duration = Duration::from_secs(30);
 
@@ -21,11 +24,8 @@ fn met(world: &mut World) -> Result<(), String> {
     met.map(drop).ok_or_else(|| "they do not meet".to_owned())
 }
 
-/// All have disks, any of them crashes, and what is acknowledged anywhere is kept.
-fn with_disks(seed: u64, bug: Option<Bug>) -> Result<World, String> {
-    let setup = Setup { seed, nodes: NODES, config: config(), disk: |_| true, bug };
-    let mut world = World::new(setup);
-    met(&mut world)?;
+/// Writes at all levels, in the worst of weathers.
+fn storm(world: &mut World) {
     world.sim.set_faults(Faults::STORM);
     for _ in 0..WRITES {
         let levels = [Level::Local, Level::N(2), Level::Majority, Level::All];
@@ -34,6 +34,14 @@ fn with_disks(seed: u64, bug: Option<Bug>) -> Result<World, String> {
         let ms = 20 + world.dice.below(200);
         world.run(Duration::from_millis(ms));
     }
+}
+
+/// All have disks, any of them crashes, and what is acknowledged anywhere is kept.
+fn with_disks(seed: u64, bug: Option<Bug>) -> Result<World, String> {
+    let setup = Setup { seed, nodes: NODES, config: config(), disk: |_| true, bug };
+    let mut world = World::new(setup);
+    met(&mut world)?;
+    storm(&mut world);
     world.heal(HEALED)?;
     world.judge()?;
     Ok(world)
@@ -64,12 +72,32 @@ fn without_disks(seed: u64, bug: Option<Bug>) -> Result<World, String> {
 
 #[test]
 fn with_disks_nothing_that_was_acknowledged_is_lost_and_nothing_comes_back() {
-    campaign(6, |seed| with_disks(seed, None));
+    campaign(SEEDS, |seed| with_disks(seed, None));
 }
 
 #[test]
 fn without_disks_what_most_have_acknowledged_survives_any_two() {
-    campaign(6, |seed| without_disks(seed, None));
+    campaign(SEEDS, |seed| without_disks(seed, None));
+}
+
+#[test]
+fn the_storm_is_one() {
+    let mut lines = String::new();
+    // As many seeds as there are when nothing else is said.
+    for seed in 0..SEEDS {
+        let setup = Setup { seed, nodes: NODES, config: config(), disk: |_| true, bug: None };
+        let mut world = World::new(setup);
+        met(&mut world).unwrap();
+        world.sim.keep_lines(usize::MAX);
+        storm(&mut world);
+        lines.push_str(&world.sim.lines());
+        lines.push('\n');
+    }
+    let count =
+        |word: &str| lines.lines().filter(|line| line.split(' ').nth(1) == Some(word)).count();
+    for (word, least) in [("crash", 2), ("start", 2), ("sever", 1), ("mend", 1), ("lost", 10)] {
+        assert!(count(word) >= least, "{word}: {}", count(word));
+    }
 }
 
 #[test]

@@ -16,6 +16,7 @@
 
 mod buffer;
 mod comparing;
+mod epoch;
 mod fragments;
 mod journal;
 mod leaving;
@@ -52,6 +53,7 @@ use super::stamps::Stamps;
 use super::state::State;
 use buffer::{Buffer, Numbers};
 use comparing::Comparing;
+use epoch::Lineages;
 use journal::{Group, Journal};
 use leaving::Leaving;
 use levels::Waits;
@@ -60,6 +62,7 @@ use message::{Header, Message};
 use serving::Serving;
 use stability::{Heard, Stability};
 
+pub(in crate::crdt) use epoch::Epoch;
 pub use journal::{Batch, Checkpoint};
 pub use levels::{Done, Failed, Level, Token};
 pub use words::{Change, Event, Input, Output, Parts, Saved, StartError, Stats};
@@ -200,7 +203,8 @@ impl Replica {
     /// The frame by which a node says that it does not hold a bucket.
     #[must_use]
     pub fn stranger() -> Bytes {
-        let message = Message::Stranger.encode(Header { epoch: 0, life: 0, lineage: 0 });
+        let message =
+            Message::Stranger.encode(Header { epoch: Epoch::default(), life: 0, lineage: 0 });
         fragments::split(&message, usize::MAX).into_iter().next().unwrap_or_default()
     }
 
@@ -234,7 +238,7 @@ impl Replica {
         let members = self.group.roster.holders();
         let in_touch = self.links.values().filter(|link| link.active).count();
         Stats {
-            epoch: self.group.epoch,
+            epoch: self.group.epoch.number(),
             keys: bucket.len(),
             weight: bucket.weight(),
             spans: bucket.context().spans_len(),
@@ -280,9 +284,9 @@ impl Replica {
     }
 
     fn changed_here(&mut self, change: Arc<KeyDelta>) -> u64 {
-        if self.group.lineages.is_empty() {
+        if self.group.lineages.name().is_none() {
             let lineage = self.entropy.next_u64();
-            self.group.lineages.insert(lineage);
+            self.group.lineages.are(lineage);
             self.journal.group();
         }
         self.stats.written += 1;
@@ -353,7 +357,7 @@ impl Replica {
 
     /// Sends a message once all is on disk that was done before.
     fn send(&mut self, to: u64, message: &Message) {
-        let lineage = self.group.lineages.first().copied().unwrap_or(0);
+        let lineage = self.group.lineages.name().unwrap_or(0);
         let header = Header { epoch: self.group.epoch, life: self.life, lineage };
         let message = message.encode(header);
         for frame in fragments::split(&message, self.config.frame_len_max) {
@@ -428,13 +432,13 @@ impl Replica {
             return self.greet(now, from, true);
         }
         if header.epoch < self.group.epoch {
-            if header.epoch.saturating_add(1) < self.group.epoch {
+            if header.epoch != self.group.collection.before {
                 return self.greet(now, from, true);
             }
-            return self.tell_epoch(from, header.epoch, &[]);
+            return self.tell_epoch(from, header.epoch, &Lineages::default());
         }
-        if header.lineage != 0 {
-            self.join_lineages(&[header.lineage]);
+        if header.lineage != 0 && self.group.lineages.are(header.lineage) {
+            self.journal.group();
         }
         match message {
             Message::Push { changes, numbers } => self.pushed(now, from, changes, numbers),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use super::codec::{DecodeError, Decoder, Encoder};
-use super::proto::Token;
+use super::proto::{Epoch, Token};
 use super::settings::BUCKET_LEN_MAX;
 
 /// What was seen and done in the name of one client, on whatever nodes. A read of a
@@ -33,7 +33,7 @@ impl Session {
         out.number(u64::try_from(tokens.len()).unwrap_or(u64::MAX));
         for (bucket, token) in &tokens {
             out.bytes(bucket.as_bytes());
-            out.number(token.epoch);
+            token.epoch.encode(&mut out);
             out.context(&token.context);
         }
         out.finish()
@@ -51,7 +51,7 @@ impl Session {
             let bucket = from.bytes("a bucket", BUCKET_LEN_MAX)?;
             let bucket = std::str::from_utf8(bucket).map_err(|_bytes| from.form("no bucket"))?;
             let bucket: Arc<str> = bucket.into();
-            let (epoch, context) = (from.number()?, from.context()?);
+            let (epoch, context) = (Epoch::decode(&mut from)?, from.context()?);
             tokens.insert(bucket, Token { epoch, context });
         }
         from.finish()?;

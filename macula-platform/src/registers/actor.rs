@@ -100,49 +100,49 @@ impl Actor for Keeper {
         // Once the bucket is held, what a message asks for is done at once. Why it is not held is told by
         // what was asked for.
         drop(self.crdts.hold(BUCKET).await);
-        self.serve(message).await;
+        self.serve(message);
         Ok(())
     }
 }
 
 impl Keeper {
-    async fn serve(&self, message: Message) {
+    fn serve(&self, message: Message) {
         let crdts = self.crdts.clone();
         match message {
             Message::Write(key, value, port) => {
-                self.answer(port, write(self.key(&key), value)).await;
+                self.answer(port, write(self.key(&key), value));
             }
             Message::Remove(key, port) => {
                 let key = self.key(&key);
-                self.answer(port, async move { Ok(key?.remove().await.map(drop)?) }).await;
+                self.answer(port, async move { Ok(key?.remove().await.map(drop)?) });
             }
             Message::Read(key, port) => {
                 let key = self.key(&key);
-                self.answer(port, async move { Ok(key?.read(client::register).await?) }).await;
+                self.answer(port, async move { Ok(key?.read(client::register).await?) });
             }
             Message::Keys(prefix, port) => {
                 let asked = async move {
                     let keys = crdts.keys(BUCKET, &client::key_of(&prefix)).await?;
                     Ok(keys.iter().filter_map(|(key, _kind)| client::name_of(key)).collect())
                 };
-                self.answer(port, asked).await;
+                self.answer(port, asked);
             }
             Message::Subscribe(prefix, port) => {
                 let asked = async move {
                     let changes = crdts.subscribe(BUCKET, &client::key_of(&prefix)).await?;
                     Ok(Changes::new(changes, crdts))
                 };
-                self.answer(port, asked).await;
+                self.answer(port, asked);
             }
             Message::Stats(port) => {
-                self.answer(port, async move { Ok(crdts.stats(BUCKET).await?) }).await;
+                self.answer(port, async move { Ok(crdts.stats(BUCKET).await?) });
             }
         }
     }
 
     /// Answers a caller; one that has gone away is no matter. What is asked for is done before the next message
     /// is; if its answer has to wait for the disk, the next message has not.
-    async fn answer<T: Send + 'static>(
+    fn answer<T: Send + 'static>(
         &self,
         port: Port<T>,
         asked: impl Future<Output = Result<T, Error>> + Send + 'static,

@@ -56,7 +56,7 @@ async fn a_child_that_has_nothing_left_to_do_lets_others_have_their_turn() {
 
 /// Node 11, whose child runs, hears nothing of the group any more: the child is gone before the lease ends, and
 /// only then that of node 12 begins.
-async fn is_taken_over(stage: &mut Stage, first: u8) {
+async fn is_taken_over(stage: &Stage, first: u8) {
     stage.nodes.cut(11);
     let cut = timer::now();
     soon(|| stage.seen().is_none_or(|seen| seen.number != first)).await;
@@ -73,7 +73,7 @@ async fn a_child_that_does_not_stop_is_killed_before_the_lease_ends() {
     stage.start(11, stubborn).await;
     let first = stage.running().await;
     stage.start(12, Habit::default()).await;
-    is_taken_over(&mut stage, first.number).await;
+    is_taken_over(&stage, first.number).await;
     stage.tidy();
 }
 
@@ -88,7 +88,7 @@ async fn a_child_that_is_long_in_starting_is_given_up_before_the_lease_ends() {
         // It leads for as long as it hears of the group, however long its child starts.
         tokio::time::sleep(TTL * 2).await;
         assert_eq!(stage.running().await.number, first.number);
-        is_taken_over(&mut stage, first.number).await;
+        is_taken_over(&stage, first.number).await;
         stage.tidy();
     }
 }

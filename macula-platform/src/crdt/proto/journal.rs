@@ -8,7 +8,7 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use super::message::{Collection, LINEAGES_MAX, put_words, words};
+use super::epoch::{Collection, Epoch, Lineages};
 use super::roster::{Roster, count};
 use super::snapshot::slot;
 use crate::crdt::bucket::{Bucket, KeyDelta, put_state, take_state};
@@ -50,8 +50,8 @@ pub struct Checkpoint {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(in crate::crdt) struct Group {
     pub(in crate::crdt) incarnation: u64,
-    pub(in crate::crdt) epoch: u64,
-    pub(in crate::crdt) lineages: BTreeSet<u64>,
+    pub(in crate::crdt) epoch: Epoch,
+    pub(in crate::crdt) lineages: Lineages,
     pub(in crate::crdt) roster: Roster,
     pub(in crate::crdt) collection: Collection,
 }
@@ -60,8 +60,8 @@ impl Group {
     pub(in crate::crdt) fn encode(&self) -> Vec<u8> {
         let mut out = Encoder::default();
         out.number(self.incarnation);
-        out.number(self.epoch);
-        put_words(&mut out, &self.lineages.iter().copied().collect::<Vec<_>>());
+        self.epoch.encode(&mut out);
+        self.lineages.encode(&mut out);
         self.roster.encode(&mut out);
         self.collection.encode(&mut out);
         out.finish()
@@ -69,8 +69,8 @@ impl Group {
 
     pub(in crate::crdt) fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         let from = &mut Decoder::new(bytes)?;
-        let (incarnation, epoch) = (from.number()?, from.number()?);
-        let lineages = words(from, 8 * LINEAGES_MAX)?.into_iter().collect();
+        let (incarnation, epoch) = (from.number()?, Epoch::decode(from)?);
+        let lineages = Lineages::decode(from)?;
         let (roster, collection) = (Roster::decode(from)?, Collection::decode(from)?);
         from.finish()?;
         Ok(Self { incarnation, epoch, lineages, roster, collection })

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use macula_core::replica::ReplicaId;
 
+use super::epoch::Epoch;
 use super::message::{Message, Slot};
 use super::snapshot::{has_just, slot, states};
 use super::{Config, Output, Replica, Timer};
@@ -46,7 +47,7 @@ impl Level {
 /// replica to have seen as much.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Token {
-    pub(in crate::crdt) epoch: u64,
+    pub(in crate::crdt) epoch: Epoch,
     pub(in crate::crdt) context: Context,
 }
 
@@ -232,14 +233,15 @@ impl Replica {
     /// Whether all has been seen here. What was collected since was seen by all.
     fn has_covered(&self, token: &Token) -> bool {
         let seen = self.bucket.context();
-        let missed = self.group.epoch.saturating_sub(token.epoch);
+        let has_missed = token.epoch < self.group.epoch;
+        let has_missed_one = token.epoch == self.group.collection.before;
         let mut missing = token.context.minus(seen);
         let departed = &self.group.collection.departed;
         // Of collections before the last it is not known any more whom they were about.
-        let is_collected = |replica: &ReplicaId| match missed {
-            0 => false,
-            1 => departed.iter().any(|(gone, _)| gone == replica),
-            _ => seen.last(*replica) == 0,
+        let is_collected = |replica: &ReplicaId| match (has_missed, has_missed_one) {
+            (false, _) => false,
+            (true, true) => departed.iter().any(|(gone, _)| gone == replica),
+            (true, false) => seen.last(*replica) == 0,
         };
         let gone: Vec<ReplicaId> = missing.replicas().filter(is_collected).collect();
         gone.into_iter().for_each(|replica| missing.forget(replica));

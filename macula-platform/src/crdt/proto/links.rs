@@ -9,8 +9,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::buffer::Numbers;
+use super::epoch::Lineages;
 use super::fragments::Fragments;
-use super::message::{Header, LINEAGES_MAX, Message};
+use super::message::{Header, Message};
 use super::roster::{Roster, Seat, first_u64};
 use super::{Config, Replica, Timer};
 use crate::crdt::bucket::KeyDelta;
@@ -90,7 +91,7 @@ impl Replica {
         let version = self.group.roster.seat(self.node).map_or(0, |seat| seat.version);
         let hashes = (self.group.roster.hash(), self.summary());
         let incarnation = self.group.incarnation;
-        let lineages = self.group.lineages.iter().copied().collect();
+        let lineages = self.group.lineages.clone();
         self.send(to, &Message::Hello { asks, version, incarnation, hashes, lineages });
     }
 
@@ -184,7 +185,7 @@ impl Replica {
         now: Instant,
         from: u64,
         header: Header,
-        (seat, asks, (roster, summary), lineages): (&Seat, bool, (u64, u64), &[u64]),
+        (seat, asks, (roster, summary), lineages): (&Seat, bool, (u64, u64), &Lineages),
     ) {
         if self.is_long_gone(header.epoch, lineages) {
             return self.tell_epoch(from, header.epoch, lineages);
@@ -277,11 +278,9 @@ impl Replica {
         }
     }
 
-    pub(super) fn join_lineages(&mut self, lineages: &[u64]) {
-        for &lineage in lineages {
-            if self.group.lineages.len() < LINEAGES_MAX && self.group.lineages.insert(lineage) {
-                self.journal.group();
-            }
+    pub(super) fn join_lineages(&mut self, lineages: &Lineages) {
+        if self.group.lineages.join(lineages) {
+            self.journal.group();
         }
     }
 

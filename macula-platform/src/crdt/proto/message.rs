@@ -8,6 +8,7 @@ use std::sync::Arc;
 use macula_core::replica::ReplicaId;
 
 use super::buffer::Numbers;
+use super::epoch::{Collection, Epoch, Lineages};
 use super::roster::{Roster, Seat, Standing, count, word};
 use super::sketch::Symbol;
 use crate::crdt::bucket::{KeyDelta, put_state, take_state};
@@ -16,8 +17,8 @@ use crate::crdt::context::Context;
 use crate::crdt::limits::KEY_LEN_CAP;
 use crate::crdt::state::{Kinds, State};
 
-/// Of how many groups a bucket may have come together.
-pub(in crate::crdt) const LINEAGES_MAX: usize = 16;
+/// How many digests of what is under one key are said at most.
+const DIGESTS_MAX: usize = 16;
 
 /// How long the ids of one message are at most, in bytes.
 const IDS_LEN_MAX: usize = 64 << 20;
@@ -25,20 +26,12 @@ const IDS_LEN_MAX: usize = 64 << 20;
 /// What goes with every message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::crdt) struct Header {
-    /// How many collections there were.
-    pub(in crate::crdt) epoch: u64,
+    /// How far the sender has come.
+    pub(in crate::crdt) epoch: Epoch,
     /// Which life of the sender's memory it is.
     pub(in crate::crdt) life: u64,
     /// The group that the sender belongs to; 0 for none yet.
     pub(in crate::crdt) lineage: u64,
-}
-
-/// What was collected: replicas that are forgotten, each up to its last dot.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(in crate::crdt) struct Collection {
-    /// The epoch that begins with it.
-    pub(in crate::crdt) epoch: u64,
-    pub(in crate::crdt) departed: Vec<(ReplicaId, u64)>,
 }
 
 /// A key with the states that it has, none if it is bottom.
@@ -55,7 +48,7 @@ pub(in crate::crdt) enum Message {
         incarnation: u64,
         /// The hash of the roster, and the summary of all that there is.
         hashes: (u64, u64),
-        lineages: Vec<u64>,
+        lineages: Lineages,
     },
     /// I do not hold it.
     Stranger,
@@ -94,10 +87,10 @@ pub(in crate::crdt) enum Message {
     /// This, and of these.
     Report { round: u64, roster: u64, context: Context, live: Vec<ReplicaId> },
     /// These are forgotten from now on.
-    Collect { collection: Collection, lineages: Vec<u64> },
+    Collect { collection: Collection, lineages: Lineages },
     /// You were away for too long. Begin anew, but for what of yours is not in this; nothing if it is
     /// not known what that is.
-    Resync { collection: Collection, known: Option<Context>, lineages: Vec<u64> },
+    Resync { collection: Collection, known: Option<Context>, lineages: Lineages },
     /// What do you have under this key? I have what has these digests.
     Ask { read: u64, key: Arc<str>, digests: Vec<Digest> },
     /// The same, or this, where I had seen that.
@@ -109,7 +102,7 @@ impl Message {
     pub(in crate::crdt) fn encode(&self, header: Header) -> Vec<u8> {
         let mut out = Encoder::default();
         out.byte(self.tag());
-        out.number(header.epoch);
+        header.epoch.encode(&mut out);
         out.number(header.life);
         put_words(&mut out, &[header.lineage]);
         self.write(&mut out);
@@ -127,7 +120,7 @@ impl Message {
     ) -> Result<(Header, Self), DecodeError> {
         let mut from = Decoder::new(bytes)?;
         let tag = from.byte()?;
-        let (epoch, life) = (from.number()?, from.number()?);
+        let (epoch, life) = (Epoch::decode(&mut from)?, from.number()?);
         let header = Header { epoch, life, lineage: word(&mut from)? };
         let message = Self::read(tag, kinds, &mut from)?;
         from.finish()?;
@@ -170,7 +163,7 @@ impl Message {
                 out.number(*version);
                 out.number(*incarnation);
                 put_words(out, &[hashes.0, hashes.1]);
-                put_words(out, lineages);
+                lineages.encode(out);
             }
             Self::Roster(roster) => roster.encode(out),
             Self::Push { changes, numbers } => {
@@ -201,12 +194,12 @@ impl Message {
             }
             Self::Collect { collection, lineages } => {
                 collection.encode(out);
-                put_words(out, lineages);
+                lineages.encode(out);
             }
             Self::Resync { collection, known, lineages } => {
                 collection.encode(out);
                 put_option(out, known.as_ref(), Encoder::context);
-                put_words(out, lineages);
+                lineages.encode(out);
             }
             Self::Ask { read, key, digests } => {
                 out.number(*read);
@@ -283,7 +276,7 @@ impl Message {
             1 => {
                 let (asks, version, incarnation) = (flag(from)?, from.number()?, from.number()?);
                 let hashes = some_words(from)?;
-                let lineages = words(from, 8 * LINEAGES_MAX)?;
+                let lineages = Lineages::decode(from)?;
                 let [roster, summary] = hashes;
                 Self::Hello { asks, version, incarnation, hashes: (roster, summary), lineages }
             }
@@ -317,17 +310,17 @@ impl Message {
             }
             20 => {
                 let collection = Collection::decode(from)?;
-                Self::Collect { collection, lineages: words(from, 8 * LINEAGES_MAX)? }
+                Self::Collect { collection, lineages: Lineages::decode(from)? }
             }
             21 => {
                 let collection = Collection::decode(from)?;
                 let known = option(from, Decoder::context)?;
-                let lineages = words(from, 8 * LINEAGES_MAX)?;
+                let lineages = Lineages::decode(from)?;
                 Self::Resync { collection, known, lineages }
             }
             22 => {
                 let (read, key) = (from.number()?, key(from)?);
-                let bytes = from.bytes("digests", 16 * LINEAGES_MAX)?;
+                let bytes = from.bytes("digests", 16 * DIGESTS_MAX)?;
                 let digests = bytes.as_chunks().0.to_vec();
                 Self::Ask { read, key, digests }
             }
@@ -376,26 +369,6 @@ impl Message {
             17 => Self::Done { session: session(from)?, good: flag(from)? },
             _ => return Err(from.form("no message")),
         })
-    }
-}
-
-impl Collection {
-    pub(in crate::crdt) fn encode(&self, out: &mut Encoder) {
-        out.number(self.epoch);
-        out.number(count(self.departed.len()));
-        for (replica, last) in &self.departed {
-            out.replica(*replica);
-            out.number(*last);
-        }
-    }
-
-    pub(in crate::crdt) fn decode(from: &mut Decoder<'_>) -> Result<Self, DecodeError> {
-        let epoch = from.number()?;
-        let mut departed = Vec::new();
-        for _ in 0..from.number()? {
-            departed.push((from.replica()?, from.number()?));
-        }
-        Ok(Self { epoch, departed })
     }
 }
 
@@ -452,14 +425,18 @@ fn flag(from: &mut Decoder<'_>) -> Result<bool, DecodeError> {
     }
 }
 
-fn put_option<T>(out: &mut Encoder, value: Option<T>, put: impl FnOnce(&mut Encoder, T)) {
+pub(super) fn put_option<T>(
+    out: &mut Encoder,
+    value: Option<T>,
+    put: impl FnOnce(&mut Encoder, T),
+) {
     out.byte(u8::from(value.is_some()));
     if let Some(value) = value {
         put(out, value);
     }
 }
 
-fn option<'a, T>(
+pub(super) fn option<'a, T>(
     from: &mut Decoder<'a>,
     read: impl FnOnce(&mut Decoder<'a>) -> Result<T, DecodeError>,
 ) -> Result<Option<T>, DecodeError> {

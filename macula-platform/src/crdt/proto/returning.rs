@@ -17,20 +17,23 @@ use macula_core::replica::ReplicaId;
 
 use super::Replica;
 use super::buffer::Buffer;
-use super::message::{Collection, Message};
+use super::epoch::{Collection, Epoch, Lineages};
+use super::message::Message;
 use super::stability::of_node;
 use crate::crdt::context::Context;
 
 impl Replica {
-    /// Whether a node of these lineages has missed more than one collection of this group.
-    pub(super) fn is_long_gone(&self, epoch: u64, lineages: &[u64]) -> bool {
-        epoch.saturating_add(1) < self.group.epoch
-            && lineages.iter().any(|lineage| self.group.lineages.contains(lineage))
+    /// Whether a node of these lineages has missed more than the last collection of this group, or has
+    /// collected something else meanwhile.
+    pub(super) fn is_long_gone(&self, epoch: Epoch, lineages: &Lineages) -> bool {
+        epoch < self.group.epoch
+            && epoch != self.group.collection.before
+            && self.group.lineages.were_past(epoch, lineages)
     }
 
     /// Tells a node that is in an earlier epoch what it has missed.
-    pub(super) fn tell_epoch(&mut self, to: u64, epoch: u64, lineages: &[u64]) {
-        let own: Vec<u64> = self.group.lineages.iter().copied().collect();
+    pub(super) fn tell_epoch(&mut self, to: u64, epoch: Epoch, lineages: &Lineages) {
+        let own = self.group.lineages.clone();
         if self.is_long_gone(epoch, lineages) {
             // Of one that is not remembered it is not known what of it was.
             let known = self.group.roster.seat(to).map(|_| {
@@ -52,15 +55,15 @@ impl Replica {
         now: Instant,
         from: u64,
         collection: &Collection,
-        lineages: &[u64],
+        lineages: &Lineages,
     ) {
-        let are_strangers = !lineages.iter().any(|lineage| self.group.lineages.contains(lineage));
-        let is_next = collection.epoch == self.group.epoch.saturating_add(1);
-        if collection.epoch > self.group.epoch && (is_next || are_strangers) {
-            // A group that has collected nothing yet is not one that has missed anything of the other: those
-            // of it who were not told are strangers to who was, as both groups have been.
-            if are_strangers && self.group.epoch == 0 {
-                self.group.lineages.clear();
+        let are_strangers = !self.group.lineages.shares(lineages);
+        let is_next = collection.before == self.group.epoch;
+        if collection.epoch() > self.group.epoch && (is_next || are_strangers) {
+            // The others of its group have missed nothing of the one to which it comes over: they are
+            // strangers to it as this one was, but for those that had missed something before.
+            if are_strangers {
+                self.group.lineages.leave(self.group.epoch);
             }
             self.collect(now, collection);
             self.join_lineages(lineages);
@@ -74,7 +77,7 @@ impl Replica {
         let replicas: Vec<ReplicaId> =
             collection.departed.iter().map(|(replica, _)| *replica).collect();
         self.buffer.forget(&replicas);
-        self.group.epoch = collection.epoch;
+        self.group.epoch = collection.epoch();
         self.group.collection = collection.clone();
         if replicas.contains(&self.bucket.replica()) {
             self.begin_incarnation(now);
@@ -102,16 +105,16 @@ impl Replica {
         now: Instant,
         collection: Collection,
         known: Option<&Context>,
-        lineages: &[u64],
+        lineages: &Lineages,
     ) {
-        if collection.epoch <= self.group.epoch.saturating_add(1) {
+        if collection.epoch() <= self.group.epoch || collection.before == self.group.epoch {
             return;
         }
         let all = self.bucket.context().clone();
         self.bucket = self.bucket.own_part(self.node, known.unwrap_or(&all));
         self.stats.resyncs += 1;
-        self.group.epoch = collection.epoch;
-        self.group.lineages = lineages.iter().copied().collect();
+        self.group.epoch = collection.epoch();
+        self.group.lineages.clone_from(lineages);
         self.group.collection = collection;
         self.begin_incarnation(now);
         // What is left goes by comparisons.

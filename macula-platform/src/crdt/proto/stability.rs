@@ -19,7 +19,9 @@ use std::time::Instant;
 
 use macula_core::replica::ReplicaId;
 
-use super::message::{Collection, Message};
+use super::epoch::Collection;
+use super::message::Message;
+use super::roster::count;
 use super::{Config, Replica, Timer};
 use crate::crdt::context::Context;
 use crate::crdt::contract::Tidy;
@@ -247,12 +249,12 @@ impl Replica {
             self.stability.tidying = Some(Tidying { stable: round.own, departed, after: None });
             return self.tidy(now);
         }
-        let epoch = self.group.epoch.saturating_add(1);
-        let collection = Collection { epoch, departed };
         let others = self.group.roster.holders().filter(|member| *member != self.node);
         let others: Vec<u64> = others.collect();
+        let (before, by) = (self.group.epoch, count(others.len()) + 1);
+        let collection = Collection { before, by, departed };
         self.collect(now, &collection);
-        let lineages: Vec<u64> = self.group.lineages.iter().copied().collect();
+        let lineages = self.group.lineages.clone();
         for member in others {
             let (collection, lineages) = (collection.clone(), lineages.clone());
             self.send(member, &Message::Collect { collection, lineages });

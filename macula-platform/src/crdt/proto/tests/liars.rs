@@ -9,7 +9,8 @@ use macula_core::sim::Address;
 
 use super::world::{Setup, World, config, elements};
 use crate::crdt::proto::buffer::Numbers;
-use crate::crdt::proto::message::{Collection, Header, Message};
+use crate::crdt::proto::epoch::{Collection, Epoch, Lineages};
+use crate::crdt::proto::message::{Header, Message};
 use crate::crdt::proto::sketch::Symbol;
 use crate::crdt::proto::{Change, Event, Level, fragments};
 use crate::crdt::types::OrSet;
@@ -38,15 +39,17 @@ fn lies() -> Vec<Message> {
         numbers.insert_to(u64::MAX);
         numbers
     });
-    let collection = Collection { epoch: most, departed: Vec::new() };
+    let collection = Collection { before: Epoch::numbered(most), by: most, departed: Vec::new() };
     let key = || Arc::from("set");
+    let mut lineages = Lineages::default();
+    lineages.are(most);
     vec![
         Message::Hello {
             asks: true,
             version: most,
             incarnation: most,
             hashes: (most, most),
-            lineages: vec![most],
+            lineages: lineages.clone(),
         },
         Message::Stranger,
         Message::Push { changes: Vec::new(), numbers: all() },
@@ -70,7 +73,7 @@ fn lies() -> Vec<Message> {
         Message::Offer { session: most, common: most, ids: vec![most; 100] },
         Message::Done { session: most, good: true },
         Message::Survey { round: most, roster: most, departed: Vec::new() },
-        Message::Collect { collection, lineages: vec![most] },
+        Message::Collect { collection, lineages: lineages.clone() },
         Message::Ask { read: most, key: key(), digests: Vec::new() },
         Message::Answer { read: most, other: None },
     ]
@@ -87,7 +90,8 @@ fn the_greatest_numbers_end_nobody_and_lose_nothing() {
         for lie in lies() {
             let mut world = three();
             let life = if epoch == 1 { 1 } else { u64::MAX };
-            let message = lie.encode(Header { epoch, life, lineage: epoch });
+            let message =
+                lie.encode(Header { epoch: Epoch::numbered(epoch), life, lineage: epoch });
             for frame in fragments::split(&message, 512) {
                 say(&mut world, 0, 3, frame);
             }
@@ -101,7 +105,7 @@ fn the_greatest_numbers_end_nobody_and_lose_nothing() {
 fn bytes_that_mean_nothing_are_counted_and_lose_nothing() {
     let mut world = three();
     let mut dice = Entropy::from_seed(9);
-    let hello = lies()[0].encode(Header { epoch: 0, life: 1, lineage: 0 });
+    let hello = lies()[0].encode(Header { epoch: Epoch::default(), life: 1, lineage: 0 });
     let sound = fragments::split(&hello, usize::MAX).remove(0);
     for _ in 0..2_000 {
         let mut frame = sound.to_vec();

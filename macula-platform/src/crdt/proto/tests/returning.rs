@@ -170,33 +170,80 @@ fn two_groups_that_never_met_come_together() {
     world.heal(20 * SECOND).unwrap();
 }
 
-/// Most of a group forget all, and begin another one, while one that has collected with them goes on. One of
-/// the new group meets it while the others cannot: what these have acknowledged meanwhile is kept.
-#[test]
-fn a_group_that_was_begun_anew_loses_nothing_to_the_one_before() {
+fn epoch_of(world: &World, at: u32) -> u64 {
+    world.sim.machine(Address(at)).unwrap().replica.stats().epoch
+}
+
+/// Most of a group forget all, and begin another one, which collects so often, while one that has collected
+/// with them goes on. One of the new group meets it while the others cannot: what these have acknowledged
+/// meanwhile is kept.
+fn begun_anew(collections: u64) {
     let setup = Setup { seed: 11, nodes: 5, config: config(), disk: |n| n == 3, bug: None };
     let mut world = World::new(setup);
     world.run(2 * SECOND);
-    let epoch = |world: &World, at| world.sim.machine(Address(at)).unwrap().replica.stats().epoch;
-    collected(&mut world, Address(1), 3);
-    assert!(epoch(&world, 2) >= 2, "{}", epoch(&world, 2));
+    collected(&mut world, Address(1), 3 + collections);
+    assert!(epoch_of(&world, 2) >= 2 + collections, "{}", epoch_of(&world, 2));
     let others = [0, 1, 3, 4].map(Address);
     world.sim.sever(&[&[Address(2)]]);
     others.into_iter().for_each(|other| world.sim.crash(other));
     others.into_iter().for_each(|other| world.sim.start(other));
+    world.run(2 * SECOND);
+    collected(&mut world, Address(1), collections);
+    assert_eq!(epoch_of(&world, 1), collections);
     world.write(Address(3), "set", Level::Majority, add(8)).unwrap();
     world.run(4 * SECOND);
     world.sim.sever(&[&[Address(0), Address(2)]]);
     let written = world.write(Address(3), "set", Level::Majority, add(7)).unwrap();
     world.run(4 * SECOND);
     assert!(world.is_good(written), "{:?}", world.ended.get(&written));
-    assert_eq!((epoch(&world, 0), epoch(&world, 1)), (epoch(&world, 2), 0));
+    let epochs = [0, 1, 2].map(|at| epoch_of(&world, at));
+    assert!(epochs[0] == epochs[2] && epochs[1] == collections, "{epochs:?}");
     // Whoever wrote it forgets it again.
     world.sim.crash(Address(3));
     world.heal(30 * SECOND).unwrap();
     for host in world.hosts() {
         assert_eq!(elements(host, "set"), [7, 8]);
     }
+}
+
+#[test]
+fn a_group_that_was_begun_anew_loses_nothing_to_the_one_before() {
+    (0..3).for_each(begun_anew);
+}
+
+/// Two parts of a group have given each other up, and each has collected once: not the same.
+#[test]
+fn what_two_parts_have_collected_apart_is_not_taken_for_the_same() {
+    let setup = Setup { seed: 5, nodes: 5, config: config(), disk: |_| false, bug: None };
+    let mut world = World::new(setup);
+    world.run(2 * SECOND);
+    for (at, element) in [(2, 1), (2, 2), (4, 11), (4, 12)] {
+        world.write(Address(at), "set", Level::All, add(element)).unwrap();
+    }
+    world.run(2 * SECOND);
+    let (most, few) = ([0, 1, 2].map(Address), [3, 4].map(Address));
+    world.sim.sever(&[&most, &few]);
+    for (at, node) in [(0, 4), (0, 5), (3, 1), (3, 2), (3, 3)] {
+        assert!(world.event(Address(at), Event::Retire(node)));
+    }
+    world.run(2 * SECOND);
+    for (forgets, beside, elements) in [(2, 0, [1, 2]), (4, 3, [11, 12])] {
+        world.sim.crash(Address(forgets));
+        world.sim.start(Address(forgets));
+        world.run(4 * SECOND);
+        for element in elements {
+            world.write(Address(beside), "set", Level::Majority, remove(element)).unwrap();
+        }
+        world.write(Address(beside), "set", Level::Majority, add(elements[0] + 100)).unwrap();
+    }
+    world.run(10 * SECOND);
+    let epochs = [0, 1, 2, 3, 4].map(|at| epoch_of(&world, at));
+    assert!(epochs.iter().all(|epoch| *epoch == 1), "{epochs:?}");
+    world.heal(30 * SECOND).unwrap();
+    // The greater part goes on, and what it has removed stays so. The others begin anew.
+    let resyncs: Vec<u64> = world.hosts().map(|host| host.replica.stats().resyncs).collect();
+    assert_eq!(resyncs, [0, 0, 0, 1, 1]);
+    world.hosts().for_each(|host| assert_eq!(elements(host, "set"), [11, 12, 101, 111]));
 }
 
 /// Three, of which one is out of reach: what it gives up, and what the others do. It comes back.

@@ -37,7 +37,7 @@ mod error;
 mod reader;
 
 pub use decoder::Decoder;
-pub use encoder::{Encoder, Mark, put_number};
+pub use encoder::{Encoder, Mark, put_number, put_ordered};
 pub use error::DecodeError;
 pub use reader::Reader;
 

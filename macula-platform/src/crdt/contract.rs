@@ -164,7 +164,7 @@ pub struct Tidy<'a> {
     /// What every member has seen, and everything before it: no update that is still on its way was
     /// made without having seen these.
     pub stable: &'a Context,
-    /// Replicas that write no more, and of which every member has seen all. Only the one member that
-    /// takes over what they have counted may name them.
+    /// Replicas that write no more, and of which every member has seen all. What is made of theirs has to be
+    /// the same whoever makes it: two members may do so at one time.
     pub departed: &'a [ReplicaId],
 }

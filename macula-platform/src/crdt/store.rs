@@ -19,8 +19,9 @@ const PAYLOAD_EXTRA_LEN_MAX: usize = 64;
 /// How many bytes a dot can take encoded beside its size in memory.
 const DOT_WEIGHT: usize = 16;
 
-/// What an update brings. Of two payloads of one dot, which only a faulty replica makes, the greater
-/// one stays everywhere.
+/// What an update brings. Of two payloads of one dot the greater one stays everywhere; also with replicas
+/// that do not know the type, to which it is the one with the greater bytes. But for payloads that are
+/// [folded](DotFun::folded) only a faulty replica makes two.
 pub trait Payload: Debug + Clone + Ord + Send + Sync + 'static {
     /// Whether it is nothing at all, so that the dots alone are written.
     const UNIT: bool = false;
@@ -108,6 +109,22 @@ impl<P: Payload> DotFun<P> {
             self.iter().map(|(dot, _)| dot).filter(|&d| replaces(d)).collect();
         context.insert(dot);
         Ok(Delta { state: Self { live: SmallVec::from_buf([(dot, payload)]) }, context })
+    }
+
+    /// A delta that puts the payloads of some live dots together into that of the last of them, which keeps its
+    /// dot. So it is the same whoever makes it, and a removal of the dots removes it. The payload has to be no
+    /// less than it was, and that in its bytes too.
+    ///
+    /// Each of `groups` is the dots, in order, and the payload.
+    #[must_use]
+    pub fn folded(groups: impl IntoIterator<Item = (Vec<Dot>, P)>) -> Delta<Self> {
+        let (mut live, mut context) = (SmallVec::new(), Context::default());
+        for (dots, payload) in groups {
+            context.extend(dots.iter().copied());
+            live.extend(dots.last().map(|dot| (*dot, payload)));
+        }
+        live.sort_unstable_by_key(|(dot, _)| *dot);
+        Delta { state: Self { live }, context }
     }
 
     /// See [`Crdt::join`](super::Crdt::join).

@@ -191,6 +191,24 @@ const fn number_len(number: u64) -> usize {
     len
 }
 
+/// The greatest number that [`put_ordered`] writes as one byte.
+pub(super) const ORDERED_BYTE_MAX: u8 = 247;
+
+/// Writes a number at the end of a buffer, in 1 to 9 bytes of which the lesser are those of the lesser number:
+/// one that is small as it is, another after how many bytes it has, the highest first.
+pub fn put_ordered(out: &mut Vec<u8>, number: u64) {
+    let bytes = number.to_be_bytes();
+    match u8::try_from(number) {
+        Ok(small) if small <= ORDERED_BYTE_MAX => out.push(small),
+        _ => {
+            let zeros = bytes.iter().take_while(|byte| **byte == 0).count();
+            let digits = bytes.get(zeros..).unwrap_or_default();
+            out.push(u8::try_from(digits.len()).map_or(u8::MAX, |len| ORDERED_BYTE_MAX + len));
+            out.extend_from_slice(digits);
+        }
+    }
+}
+
 /// Writes a number at the end of a buffer, in LEB128: 1 to 10 bytes.
 pub fn put_number(out: &mut Vec<u8>, mut number: u64) {
     loop {

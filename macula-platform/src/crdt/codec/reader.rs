@@ -1,5 +1,6 @@
 //! A walk over bytes.
 
+use super::encoder::ORDERED_BYTE_MAX;
 use super::error::DecodeError;
 
 /// The most bytes that a number takes.
@@ -69,6 +70,26 @@ impl<'a> Reader<'a> {
             }
         }
         Err(DecodeError::Form { offset, what: "no number in its shortest form" })
+    }
+
+    /// A number that [`put_ordered`](super::put_ordered) wrote.
+    ///
+    /// # Errors
+    ///
+    /// [`DecodeError::Truncated`], or [`DecodeError::Form`] if it is not in its shortest form.
+    pub fn ordered(&mut self) -> Result<u64, DecodeError> {
+        let offset = self.offset();
+        let first = self.byte()?;
+        let Some(len) = first.checked_sub(ORDERED_BYTE_MAX).filter(|len| *len > 0) else {
+            return Ok(first.into());
+        };
+        let bytes = self.take(len.into())?;
+        let number = bytes.iter().fold(0, |number: u64, byte| number << 8 | u64::from(*byte));
+        let is_short = bytes.first() == Some(&0) || number <= u64::from(ORDERED_BYTE_MAX);
+        match is_short {
+            true => Err(DecodeError::Form { offset, what: "no number in its shortest form" }),
+            false => Ok(number),
+        }
     }
 
     /// Some bytes after their length, which is `len_max` at most. `what` they are is said in errors.

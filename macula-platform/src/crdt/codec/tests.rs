@@ -5,7 +5,7 @@ use std::time::Duration;
 use macula_core::replica::ReplicaId;
 use proptest::prelude::*;
 
-use super::{DecodeError, Decoder, Encoder, Reader, VERSION, put_number};
+use super::{DecodeError, Decoder, Encoder, Reader, VERSION, put_number, put_ordered};
 use crate::crdt::Crdt;
 use crate::crdt::bucket::{KeyDelta, take_state};
 use crate::crdt::context::Context;
@@ -206,6 +206,27 @@ fn numbers_have_one_form() {
         assert_eq!(Reader::new(bytes).number(), Err(DecodeError::Form { offset: 0, what }));
     }
     assert_eq!(Reader::new(&[0x80]).number(), Err(DecodeError::Truncated { offset: 1 }));
+}
+
+#[test]
+fn ordered_numbers_come_back_and_are_in_the_order_of_their_bytes() {
+    let mut numbers: Vec<u64> = (0..64).flat_map(|bits| [1 << bits, (1 << bits) - 1]).collect();
+    numbers.extend([246, 247, 248, 249, 65_535, 65_536, u64::MAX]);
+    numbers.sort_unstable();
+    numbers.dedup();
+    let bytes = numbers.iter().map(|number| {
+        let mut bytes = Vec::new();
+        put_ordered(&mut bytes, *number);
+        let mut from = Reader::new(&bytes);
+        assert_eq!((from.ordered(), from.left()), (Ok(*number), 0));
+        bytes
+    });
+    assert!(bytes.collect::<Vec<_>>().is_sorted_by(|one, other| one < other));
+    let what = "no number in its shortest form";
+    for bytes in [[248, 247].as_slice(), &[249, 0, 255], &[255, 0, 1, 1, 1, 1, 1, 1, 1]] {
+        assert_eq!(Reader::new(bytes).ordered(), Err(DecodeError::Form { offset: 0, what }));
+    }
+    assert_eq!(Reader::new(&[249, 1]).ordered(), Err(DecodeError::Truncated { offset: 2 }));
 }
 
 #[test]

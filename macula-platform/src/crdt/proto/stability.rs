@@ -57,6 +57,7 @@ pub(super) struct Heard {
 /// Keys that are looked through.
 #[derive(Debug)]
 struct Tidying {
+    roster: u64,
     stable: Context,
     departed: Vec<ReplicaId>,
     after: Option<Arc<str>>,
@@ -68,8 +69,8 @@ pub(super) struct Stability {
     rounds: u64,
     round: Option<Round>,
     tidying: Option<Tidying>,
-    /// What was stable when keys were looked through last.
-    looked: Option<Context>,
+    /// The roster, and what was stable, when keys were looked through last.
+    looked: Option<(u64, Context)>,
 }
 
 /// The part of a context that is of one node.
@@ -96,7 +97,8 @@ impl Replica {
 
     pub(super) fn plan_survey(&mut self, now: Instant) {
         if !self.asks_others() {
-            self.stability.round = None;
+            (self.stability.round, self.stability.tidying) = (None, None);
+            self.timers.clear(Timer::Tidy);
         }
         if !self.asks_others() && !self.looks_for_the_lost() {
             self.timers.clear(Timer::Survey);
@@ -147,14 +149,19 @@ impl Replica {
     /// A round, if anything can come of it.
     fn begin_round(&mut self, now: Instant, roster: u64) -> Option<Round> {
         let own = self.bucket.context().clone();
+        if self
+            .stability
+            .looked
+            .as_ref()
+            .is_some_and(|(of, looked)| *of == roster && *looked == own)
+        {
+            return None;
+        }
         let writes_no_more = |replica: &ReplicaId| {
             let incarnation = self.group.roster.incarnation(replica.node);
             incarnation.is_none_or(|current| replica.incarnation < current)
         };
         let departed: Vec<ReplicaId> = own.replicas().filter(writes_no_more).collect();
-        if departed.is_empty() && self.stability.looked.as_ref() == Some(&own) {
-            return None;
-        }
         let live = if departed.is_empty() { Vec::new() } else { self.bucket.live_of(&departed) };
         let clean = departed.iter().copied().filter(|replica| !live.contains(replica)).collect();
         self.stability.rounds += 1;
@@ -246,7 +253,8 @@ impl Replica {
             let departed = round.departed.iter().copied();
             let departed = departed.filter(|replica| succeeded(replica) && is_known(replica));
             let departed = departed.collect();
-            self.stability.tidying = Some(Tidying { stable: round.own, departed, after: None });
+            self.stability.tidying =
+                Some(Tidying { roster: round.roster, stable: round.own, departed, after: None });
             return self.tidy(now);
         }
         let others = self.group.roster.holders().filter(|member| *member != self.node);
@@ -288,7 +296,7 @@ impl Replica {
             self.stability.tidying = Some(tidying);
             self.timers.set(Timer::Tidy, now + Config::ms(SLICE_MS));
         } else {
-            self.stability.looked = Some(tidying.stable);
+            self.stability.looked = Some((tidying.roster, tidying.stable));
         }
         self.push_all(now);
     }

@@ -2,8 +2,9 @@
 
 use macula_core::replica::ReplicaId;
 
-use crate::crdt::codec::{DecodeError, Reader, put_number};
+use crate::crdt::codec::{DecodeError, Reader, put_ordered};
 use crate::crdt::contract::{Delta, Tidy};
+use crate::crdt::dot::Dot;
 use crate::crdt::limits::Refused;
 use crate::crdt::store::{DotFun, Payload};
 use crate::crdt::write::Write;
@@ -19,11 +20,11 @@ trait Tally: Payload + Copy + Default {
 
 impl Payload for u64 {
     fn encode(&self, out: &mut Vec<u8>) {
-        put_number(out, *self);
+        put_ordered(out, *self);
     }
 
     fn decode(from: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        from.number()
+        from.ordered()
     }
 }
 
@@ -46,12 +47,12 @@ struct Balance {
 
 impl Payload for Balance {
     fn encode(&self, out: &mut Vec<u8>) {
-        put_number(out, self.up);
-        put_number(out, self.down);
+        put_ordered(out, self.up);
+        put_ordered(out, self.down);
     }
 
     fn decode(from: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        Ok(Self { up: from.number()?, down: from.number()? })
+        Ok(Self { up: from.ordered()?, down: from.ordered()? })
     }
 }
 
@@ -68,14 +69,14 @@ impl Tally for Balance {
 
 /// What each replica has counted. Of several dots of one replica, which deltas out of order can leave,
 /// the last has what the others had too.
-fn tallies<T: Tally>(of: &DotFun<T>) -> impl Iterator<Item = (ReplicaId, T)> {
+fn tallies<T: Tally>(of: &DotFun<T>) -> impl Iterator<Item = (Dot, T)> {
     let mut live = of.iter().peekable();
     std::iter::from_fn(move || {
         let (mut dot, mut tally) = live.next()?;
         while let Some((later, more)) = live.next_if(|(next, _)| next.replica == dot.replica) {
             (dot, tally) = (later, more);
         }
-        Some((dot.replica, *tally))
+        Some((dot, *tally))
     })
 }
 
@@ -96,18 +97,26 @@ fn count<T: Tally>(
     of.put(after, write, |dot| dot.replica == replica)
 }
 
-/// A delta by which the writer takes over what departed replicas have counted.
-fn fold<T: Tally>(
-    of: &DotFun<T>,
-    tidy: &Tidy<'_>,
-    write: &mut Write<'_>,
-) -> Option<Delta<DotFun<T>>> {
-    let own = write.replica();
-    let departed = |replica| replica != own && tidy.departed.contains(&replica);
-    let mut left = tallies(of).filter(|(replica, _)| departed(*replica)).peekable();
-    left.peek()?;
-    let all = left.try_fold(tally_of(own, of), |all, (_, more)| all.plus(more))?;
-    of.put(all, write, |dot| dot.replica == own || departed(dot.replica)).ok()
+/// A delta that adds up what earlier lives of each node have counted that write no more, under the last of
+/// them.
+fn fold<T: Tally>(of: &DotFun<T>, tidy: &Tidy<'_>) -> Option<Delta<DotFun<T>>> {
+    let mut groups: Vec<(Vec<Dot>, T)> = Vec::new();
+    for (dot, tally) in tallies(of).filter(|(dot, _)| tidy.departed.contains(&dot.replica)) {
+        // What stands in the way of the last, which has it too.
+        let of_life = of.iter().map(|(dot, _)| dot).filter(|one| one.replica == dot.replica);
+        let is_same = |(dots, _): &&mut (Vec<Dot>, T)| {
+            dots.last().is_some_and(|last| last.replica.node == dot.replica.node)
+        };
+        match groups.last_mut().filter(is_same) {
+            Some((dots, sum)) => {
+                *sum = sum.plus(tally)?;
+                dots.extend(of_life);
+            }
+            None => groups.push((of_life.collect(), tally)),
+        }
+    }
+    groups.retain(|(dots, _)| dots.len() > 1);
+    (!groups.is_empty()).then(|| DotFun::folded(groups))
 }
 
 /// A counter that only grows.
@@ -139,8 +148,8 @@ impl GCounter {
 }
 
 crdt_type!(GCounter, DotFun<u64>, "g-counter", {
-    fn tidy(&self, tidy: &Tidy<'_>, write: &mut Write<'_>) -> Option<Delta<Self>> {
-        Some(fold(&self.0, tidy, write)?.map(Self))
+    fn tidy(&self, tidy: &Tidy<'_>, _write: &mut Write<'_>) -> Option<Delta<Self>> {
+        Some(fold(&self.0, tidy)?.map(Self))
     }
 });
 
@@ -178,7 +187,7 @@ impl PnCounter {
 }
 
 crdt_type!(PnCounter, DotFun<Balance>, "pn-counter", {
-    fn tidy(&self, tidy: &Tidy<'_>, write: &mut Write<'_>) -> Option<Delta<Self>> {
-        Some(fold(&self.0, tidy, write)?.map(Self))
+    fn tidy(&self, tidy: &Tidy<'_>, _write: &mut Write<'_>) -> Option<Delta<Self>> {
+        Some(fold(&self.0, tidy)?.map(Self))
     }
 });

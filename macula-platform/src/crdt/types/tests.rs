@@ -1,15 +1,19 @@
 //! What the laws do not say of the types: limits, clocks, and what is tidied up.
 
 use std::ops::Bound;
+use std::sync::Arc;
 use std::time::Duration;
 
 use macula_core::replica::ReplicaId;
 
 use super::{GCounter, LwwElementSet, LwwRegister, MvRegister, OrMap, OrSet, PnCounter};
 use crate::crdt::bucket::{Bucket, KeyDelta};
+use crate::crdt::codec::{Decoder, Encoder};
 use crate::crdt::context::Context;
-use crate::crdt::contract::Tidy;
+use crate::crdt::contract::{Delta, Tidy};
 use crate::crdt::limits::{Limits, Refused};
+use crate::crdt::state::Kinds;
+use crate::crdt::write::Write;
 use crate::crdt::{Changes, Crdt};
 
 const NOW: Duration = Duration::from_secs(1_700_000_000);
@@ -154,38 +158,98 @@ fn removed_elements_are_forgotten_when_all_have_seen_that_and_not_before() {
     assert!(equal(&one, &two));
 }
 
-#[test]
-fn what_departed_replicas_counted_is_taken_over_once() {
-    type Scores = OrMap<PnCounter>;
-    let (mut one, mut two, mut three) = (bucket(1), bucket(2), bucket(3));
+/// A type that not all nodes know.
+#[derive(Debug, Clone, PartialEq, Default)]
+struct Scores(OrMap<PnCounter>);
+crate::crdt_type!(Scores, OrMap<PnCounter>, "tests.scores/1", {
+    fn tidy(&self, tidy: &Tidy<'_>, write: &mut Write<'_>) -> Option<Delta<Self>> {
+        Some(self.0.tidy(tidy, write)?.map(Self))
+    }
+});
+
+/// A bucket of a node that knows it.
+fn knowing(node: u64) -> Bucket {
+    bucket(node).with_kinds(Arc::new(Kinds::default().with::<Scores>()))
+}
+
+/// The same changes as one that does not know their type reads them.
+fn foreign(changes: &[KeyDelta]) -> Vec<KeyDelta> {
+    let read = |change: &KeyDelta| {
+        let mut out = Encoder::default();
+        change.encode(&mut out);
+        let bytes = out.finish();
+        KeyDelta::decode(&Kinds::default(), &mut Decoder::new(&bytes).unwrap()).unwrap()
+    };
+    changes.iter().map(read).collect()
+}
+
+/// Three lives of node 1 and one of node 2, of which each has counted something.
+fn counted() -> (Vec<KeyDelta>, [ReplicaId; 4]) {
+    let first = replica(1);
+    let lives = [first, first.next_life(), first.next_life().next_life(), replica(2)];
     let mut told = Vec::new();
-    for (bucket, up, down) in [(&mut one, 5, 1), (&mut two, 7, 2), (&mut three, 1, 3)] {
+    for (life, up, down) in [(0, 5, 1), (1, 700, 2), (2, 1, 3), (3, 4, 2)] {
+        let kinds = Arc::new(Kinds::default().with::<Scores>());
+        let mut bucket = Bucket::new(lives[life], Limits::default()).unwrap().with_kinds(kinds);
         for (key, up, down) in [(b"a", up, 0), (b"b", 0, down)] {
             let change = bucket.update("key", NOW, |scores: &Scores, write| {
-                scores.update(*key, write, |score, write| match up {
+                let changed = scores.0.update(*key, write, |score, write| match up {
                     0 => score.decrement(down, write),
                     _ => score.increment(up, write),
-                })
+                });
+                Ok(changed?.map(Scores))
             });
             told.push(change.unwrap());
         }
     }
-    for bucket in [&mut one, &mut two] {
-        for delta in &told {
-            bucket.join(delta, NOW).unwrap();
-        }
-    }
+    (told, lives)
+}
+
+fn told_all(mut bucket: Bucket, told: &[KeyDelta]) -> Bucket {
+    told.iter().for_each(|delta| assert!(bucket.join(delta, NOW).is_ok()));
+    bucket
+}
+
+fn values(bucket: &Bucket) -> Vec<i128> {
+    let scores = bucket.read::<Scores>("key").unwrap();
+    scores.into_iter().flat_map(|scores| scores.0.iter()).map(|(_, score)| score.value()).collect()
+}
+
+#[test]
+fn what_earlier_lives_counted_is_added_up_and_counts_once_whoever_does_it() {
+    let (told, lives) = counted();
+    let (mut one, mut two) = (told_all(knowing(3), &told), told_all(knowing(4), &told));
+    let third = told_all(bucket(5), &foreign(&told));
     let stable = one.context().clone();
-    let departed = [replica(2).next_life(), replica(3)];
-    for delta in tidied(&mut one, &stable, &departed) {
-        two.join(&delta, NOW).unwrap();
-    }
+    // One knows of a life more that is over.
+    let of_one = tidied(&mut one, &stable, &lives[..2]);
+    let of_two = tidied(&mut two, &stable, &lives[..3]);
+    assert_eq!((values(&one), values(&two)), (vec![710, -8], vec![710, -8]));
+    let mut one = told_all(one, &of_two);
+    let two = told_all(two, &of_one);
     assert!(equal(&one, &two));
-    let scores = two.read::<Scores>("key").unwrap().unwrap();
-    let values: Vec<i128> = scores.iter().map(|(_, score)| score.value()).collect();
-    assert_eq!(values, [13, -6]);
-    assert!(scores.dots().replicas().eq([replica(1), replica(2)]));
-    assert_eq!(tidied(&mut one, &stable, &departed), []);
+    assert_eq!(values(&one), [710, -8]);
+    let scores = one.read::<Scores>("key").unwrap().unwrap();
+    assert!(scores.dots().replicas().eq([lives[2], lives[3]]));
+    for (first, then) in [(&of_one, &of_two), (&of_two, &of_one)] {
+        let mut third = told_all(third.clone(), &foreign(first));
+        third = told_all(third, &foreign(then));
+        assert_eq!(third.summary(), one.summary());
+    }
+    assert_eq!(tidied(&mut one, &stable, &lives[..3]), []);
+}
+
+#[test]
+fn a_removal_takes_what_was_added_up_meanwhile() {
+    let (told, lives) = counted();
+    let (mut one, mut two) = (told_all(knowing(3), &told), told_all(knowing(4), &told));
+    let stable = one.context().clone();
+    let folded = tidied(&mut one, &stable, &lives[..3]);
+    let removed = two.remove("key").unwrap();
+    let one = told_all(one, &removed);
+    let two = told_all(two, &folded);
+    assert!(equal(&one, &two));
+    assert_eq!(values(&one), []);
 }
 
 #[test]
@@ -219,7 +283,7 @@ fn changes_are_made_all_or_none_and_told_as_one() {
     let limits = Limits { elements_max: 2, ..Limits::default() };
     let (mut one, mut two) = (Bucket::new(replica(1), limits).unwrap(), bucket(2));
     let fill = |elements: &'static [u8]| {
-        move |set: &OrSet, write: &mut crate::crdt::write::Write<'_>| {
+        move |set: &OrSet, write: &mut Write<'_>| {
             let mut changes = Changes::of(set);
             changes.make(|set| Ok(set.remove(&[1])))?;
             for element in elements {

@@ -84,5 +84,6 @@ fn memory_is_flat_whatever_was_added_and_removed() {
     );
     assert!(World::is_equal(&world.sim));
     let stats = world.hosts().next().unwrap().replica.stats();
-    assert!(stats.spans <= 3 && stats.epoch > 0, "{stats:?}");
+    // Of each node the life that writes, and one with all that those before it have counted.
+    assert!(stats.spans <= 6 && stats.epoch > 0, "{stats:?}");
 }

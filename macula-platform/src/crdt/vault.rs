@@ -19,7 +19,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use super::disk::Disk;
 use super::error::Error;
 use super::metrics;
-use super::proto::{Done, Event, Failed, Input, Level, Parts, Replica};
+use super::proto::{Done, Event, Failed, Input, Level, Parts, Replica, Saved};
 use super::settings::{self, Settings};
 use super::state::Kinds;
 use crate::raft::media::{Folder, Medium};
@@ -59,6 +59,8 @@ struct Shared {
     origin: Origin,
     disk: Option<Result<Disk, String>>,
     buckets: RwLock<BTreeMap<Arc<str>, Arc<Held>>>,
+    /// Held while a bucket is read from disk. It is waited for where waiting is allowed.
+    loading: Mutex<()>,
     near: Mutex<BTreeMap<u64, NodeId>>,
     post: Mutex<Option<mpsc::Sender<Parcel>>>,
     alarms: Mutex<Deadlines<Arc<str>>>,
@@ -128,6 +130,7 @@ impl Vault {
             origin,
             disk,
             buckets: RwLock::default(),
+            loading: Mutex::default(),
             near: Mutex::default(),
             post: Mutex::default(),
             alarms: Mutex::default(),
@@ -160,34 +163,40 @@ impl Vault {
         }
         settings::check_bucket(bucket)?;
         if !self.0.settings.is_durable(bucket) {
-            return self.open(bucket);
+            return self.open(bucket, None);
         }
         let (vault, name) = (self.clone(), Arc::clone(bucket));
-        let opened = tokio::task::spawn_blocking(move || vault.open(&name)).await;
+        let opened = tokio::task::spawn_blocking(move || vault.load(&name)).await;
         opened.unwrap_or(Err(Error::NoAnswer))
     }
 
-    fn open(&self, bucket: &Arc<str>) -> Result<Arc<Held>, Error> {
+    /// Holds a bucket with what it has on disk. The other buckets go on meanwhile.
+    fn load(&self, bucket: &Arc<str>) -> Result<Arc<Held>, Error> {
         let closed = |why: String| Error::Closed { bucket: Arc::clone(bucket), why };
-        let mut buckets = self.0.buckets.write();
-        if let Some(held) = buckets.get(bucket) {
-            return Ok(Arc::clone(held));
+        let _one_at_a_time = self.0.loading.lock();
+        if let Some(held) = self.held(bucket) {
+            return Ok(held);
         }
-        let buckets_max = self.0.settings.buckets_max;
-        if buckets.len() >= buckets_max {
-            return Err(Error::BucketsMax { bucket: Arc::clone(bucket), buckets_max });
-        }
-        let disk = if self.0.settings.is_durable(bucket) {
-            let disk = self.0.disk.as_ref().ok_or_else(|| closed("there is no disk".to_owned()))?;
-            Some(disk.as_ref().map_err(|why| closed(why.clone()))?.clone())
-        } else {
-            None
-        };
-        let saved = disk.as_ref().map(|disk| disk.load(bucket)).transpose();
-        let saved = saved.map_err(|error| {
+        self.check_room(bucket, self.0.buckets.read().len())?;
+        let disk = self.0.disk.as_ref().ok_or_else(|| closed("there is no disk".to_owned()))?;
+        let disk = disk.as_ref().map_err(|why| closed(why.clone()))?.clone();
+        let saved = disk.load(bucket).map_err(|error| {
             tracing::error!(%error, bucket = &**bucket, "the bucket is not served");
             closed(error.to_string())
         })?;
+        self.open(bucket, Some((disk, saved)))
+    }
+
+    fn check_room(&self, bucket: &Arc<str>, buckets: usize) -> Result<(), Error> {
+        let buckets_max = self.0.settings.buckets_max;
+        if buckets >= buckets_max {
+            return Err(Error::BucketsMax { bucket: Arc::clone(bucket), buckets_max });
+        }
+        Ok(())
+    }
+
+    fn open(&self, bucket: &Arc<str>, disk: Option<(Disk, Saved)>) -> Result<Arc<Held>, Error> {
+        let (disk, saved) = disk.unzip();
         let parts = Parts {
             config: self.0.settings.bucket,
             kinds: Arc::clone(&self.0.kinds),
@@ -196,9 +205,15 @@ impl Vault {
             seed: self.0.seeds.lock().next_u64(),
             saved,
         };
+        let closed = |why: String| Error::Closed { bucket: Arc::clone(bucket), why };
         let replica = Replica::new(parts).map_err(|error| closed(error.to_string()))?;
         let changes_len_max = self.0.settings.changes_len_max;
         let held = Arc::new(Held::new(Arc::clone(bucket), replica, disk, changes_len_max));
+        let mut buckets = self.0.buckets.write();
+        if let Some(held) = buckets.get(bucket) {
+            return Ok(Arc::clone(held));
+        }
+        self.check_room(bucket, buckets.len())?;
         buckets.insert(Arc::clone(bucket), Arc::clone(&held));
         drop(buckets);
         self.0.released.lock().remove(bucket);

@@ -30,6 +30,7 @@ use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::links::Link;
 use super::message::{Message, Slot};
 use super::roster::count;
 use super::sketch::{Peeler, Symbol};
@@ -49,6 +50,10 @@ const WHOLE_EVERY: u64 = 8;
 
 /// Within how much time it is tried again if another one could not be compared with, in milliseconds.
 const AGAIN_MS: u64 = 150;
+
+/// After how many failures in a row it is waited longer, and twice as long each time, before it is tried again
+/// with the same one.
+const FAILURES_MAX: u32 = 4;
 
 /// Where it is.
 #[derive(Debug)]
@@ -106,7 +111,7 @@ impl Replica {
         }
         let due = *self.sync_at.get_or_insert(now) <= now;
         let active = self.links.iter().filter(|(_, link)| link.active);
-        let behind = active.clone().filter(|(_, link)| link.behind).map(|(node, _)| *node);
+        let behind = active.clone().filter(|(_, link)| link.is_due(now)).map(|(node, _)| *node);
         let mut from: Vec<u64> = behind.collect();
         let is_behind = !from.is_empty();
         if !is_behind && due {
@@ -144,9 +149,11 @@ impl Replica {
         self.ask_step(now);
     }
 
-    /// Plans the next comparison that nothing gives cause for.
+    /// Plans the next comparison: one that nothing gives cause for, or with one that rests.
     fn plan_sync(&mut self) {
-        match self.sync_at.filter(|_| self.links.values().any(|link| link.active)) {
+        let rested = self.links.values().filter_map(Link::rested).min();
+        let due = self.sync_at.filter(|_| self.links.values().any(|link| link.active));
+        match due.into_iter().chain(rested).min() {
             Some(at) => self.timers.set(Timer::Sync, at),
             None => self.timers.clear(Timer::Sync),
         }
@@ -213,10 +220,14 @@ impl Replica {
         } else {
             self.stats.given_up += 1;
         }
+        let (wait_max, again) = (Config::ms(self.config.sync_ms), Config::ms(AGAIN_MS));
         if let Some(link) = self.links.get_mut(&comparing.peer) {
             link.behind = !good;
+            link.failures = if good { 0 } else { link.failures.saturating_add(1) };
+            let doubled = link.failures.checked_sub(FAILURES_MAX).map(|times| 1 << times.min(16));
+            link.rests_until = doubled.map(|factor: u32| now + (again * factor).min(wait_max));
         }
-        if self.links.values().any(|link| link.active && link.behind) {
+        if self.links.values().any(|link| link.is_due(now)) {
             self.sync_soon(now, AGAIN_MS);
         } else {
             self.plan_sync();

@@ -49,6 +49,10 @@ pub(super) struct Link {
     pub(super) has_said: bool,
     /// Whether it may lack something that is not pushed.
     pub(super) behind: bool,
+    /// How many comparisons with it in a row have come to nothing, and until when none is begun for that
+    /// reason.
+    pub(super) failures: u32,
+    pub(super) rests_until: Option<Instant>,
     /// How often it was greeted in vain, and when it will be again.
     greeted: u32,
     greet_at: Option<Instant>,
@@ -57,6 +61,18 @@ pub(super) struct Link {
     /// When it was sent the roster.
     roster_at: Option<Instant>,
     pub(super) fragments: Fragments,
+}
+
+impl Link {
+    /// Whether it is time for a comparison with it.
+    pub(super) fn is_due(&self, now: Instant) -> bool {
+        self.active && self.behind && self.rests_until.is_none_or(|until| until <= now)
+    }
+
+    /// When it is time, if it lacks something and rests.
+    pub(super) fn rested(&self) -> Option<Instant> {
+        self.rests_until.filter(|_| self.active && self.behind)
+    }
 }
 
 impl Replica {
@@ -211,6 +227,7 @@ impl Replica {
         if !link.active && holds {
             (link.active, link.from, link.tries) = (true, last, 0);
             (link.flight, link.behind) = (Numbers::default(), true);
+            (link.failures, link.rests_until) = (0, None);
         }
         link.behind |= differs;
         let is_behind = link.behind;

@@ -7,8 +7,11 @@ use macula_core::sim::{Address, Faults};
 use super::world::{Setup, World, config};
 use crate::crdt::codec::Encoder;
 use crate::crdt::config::Config;
+use crate::crdt::limits::Limits;
 use crate::crdt::proto::{Change, Level};
-use crate::crdt::types::GCounter;
+use crate::crdt::types::{GCounter, OrSet};
+
+const SECOND: Duration = Duration::from_secs(1);
 
 /// How many bytes a comparison takes among so many keys of which so many differ, for each that
 /// differs, and how many the state of one has.
@@ -45,6 +48,55 @@ fn bytes(keys: u64, differing: u64) -> (f64, f64) {
     let sent = world.sim.sent().bytes - before;
     let each = |bytes: f64| bytes / f64::from(u32::try_from(differing).unwrap());
     (each(sent as f64), each(f64::from(u32::try_from(size).unwrap())))
+}
+
+#[test]
+fn where_there_is_no_room_it_is_tried_less_and_less_often_and_there_may_be_room_again() {
+    let limits = Limits { weight_max: 10_000, ..Limits::default() };
+    let config = Config { limits, ..config() };
+    let mut world = World::new(Setup { seed: 1, nodes: 3, config, disk: |_| false, bug: None });
+    world.run(SECOND);
+    world.sim.sever(&[&[Address(0)], &[Address(1)]]);
+    let fill = || Change::of(|set: &OrSet, write| set.add([7; 200], write));
+    for key in 0..20 {
+        for at in 0..3 {
+            world.write(Address(at), &format!("{at}/{key:02}"), Level::Local, fill());
+        }
+    }
+    world.sim.heal();
+    world.run(10 * SECOND);
+    let given_up = |world: &World| world.hosts().map(|host| host.replica.stats().given_up).sum();
+    let before: u64 = given_up(&world);
+    assert!(before > 10, "there is no room for all: {before}");
+    world.run(60 * SECOND);
+    let more: u64 = given_up(&world) - before;
+    // Each with each other one, every two seconds at most.
+    assert!(more <= 6 * 30, "{more}");
+    for key in 0..20 {
+        for at in 0..3 {
+            world.write(Address(at), &format!("{at}/{key:02}"), Level::Local, Change::removal());
+        }
+    }
+    world.heal(10 * SECOND).unwrap();
+}
+
+#[test]
+fn one_that_is_new_gets_what_has_more_gaps_than_may_be() {
+    let limits = Limits { spans_max: 8, ..Limits::default() };
+    let config = Config { limits, ..config() };
+    let mut world = World::new(Setup { seed: 1, nodes: 2, config, disk: |_| false, bug: None });
+    world.run(SECOND);
+    world.sim.crash(Address(1));
+    for key in 0..100 {
+        let add = Change::of(|set: &OrSet, write| set.add([7], write));
+        world.write(Address(0), &format!("{key}"), Level::Local, add);
+        let remove = Change::of(|set: &OrSet, _| Ok(set.remove(&[7])));
+        world.write(Address(0), &format!("{}", key / 2 * 2), Level::Local, remove);
+    }
+    world.sim.start(Address(1));
+    world.heal(10 * SECOND).unwrap();
+    let stats = world.hosts().last().unwrap().replica.stats();
+    assert_eq!((stats.keys, stats.refused), (50, 0));
 }
 
 #[test]

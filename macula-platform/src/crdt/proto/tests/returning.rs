@@ -141,7 +141,7 @@ fn a_removal_is_remembered_until_all_have_seen_it_and_no_longer() {
 
 #[test]
 fn a_collection_that_comes_too_early_is_found() {
-    catches(Bug::EarlyCollection, 4, later_removal);
+    catches(Bug::EarlyCollection, &["1 is true in the set"], 4, later_removal);
 }
 
 /// One writes something, forgets all and comes back as another, and what it has written is removed: so often,

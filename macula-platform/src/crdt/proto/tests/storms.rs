@@ -25,7 +25,7 @@ fn met(world: &mut World) -> Result<(), String> {
 }
 
 /// Writes at all levels, in the worst of weathers.
-fn storm(world: &mut World) {
+fn storm(world: &mut World) -> Result<(), String> {
     world.sim.set_faults(Faults::STORM);
     for _ in 0..WRITES {
         let levels = [Level::Local, Level::N(2), Level::Majority, Level::All];
@@ -33,7 +33,9 @@ fn storm(world: &mut World) {
         world.something(levels[lot]);
         let ms = 20 + world.dice.below(200);
         world.run(Duration::from_millis(ms));
+        world.look()?;
     }
+    Ok(())
 }
 
 /// All have disks, any of them crashes, and what is acknowledged anywhere is kept.
@@ -41,7 +43,7 @@ fn with_disks(seed: u64, bug: Option<Bug>) -> Result<World, String> {
     let setup = Setup { seed, nodes: NODES, config: config(), disk: |_| true, bug };
     let mut world = World::new(setup);
     met(&mut world)?;
-    storm(&mut world);
+    storm(&mut world)?;
     world.heal(HEALED)?;
     world.judge()?;
     Ok(world)
@@ -64,6 +66,7 @@ fn without_disks(seed: u64, bug: Option<Bug>) -> Result<World, String> {
         }
         let ms = 20 + world.dice.below(200);
         world.run(Duration::from_millis(ms));
+        world.look()?;
     }
     world.heal(HEALED)?;
     world.judge()?;
@@ -89,7 +92,7 @@ fn the_storm_is_one() {
         let mut world = World::new(setup);
         met(&mut world).unwrap();
         world.sim.keep_lines(usize::MAX);
-        storm(&mut world);
+        storm(&mut world).unwrap();
         lines.push_str(&world.sim.lines());
         lines.push('\n');
     }
@@ -109,15 +112,16 @@ fn a_seed_has_one_trace() {
 
 #[test]
 fn a_reused_dot_is_found() {
-    catches(Bug::ReusedDots, 20, without_disks);
+    catches(Bug::ReusedDots, &["was acknowledged and is lost"], 20, without_disks);
 }
 
 #[test]
 fn a_replica_that_never_looks_for_what_it_lost_is_found() {
-    catches(Bug::NeverLooks, 20, with_disks);
+    catches(Bug::NeverLooks, &["not equal after"], 20, with_disks);
 }
 
 #[test]
 fn a_context_that_is_claimed_too_early_is_found() {
-    catches(Bug::EarlyClaim, 20, with_disks);
+    let whys = ["was acknowledged and is lost", "in the set, of", "the sum is"];
+    catches(Bug::EarlyClaim, &whys, 20, with_disks);
 }

@@ -13,7 +13,10 @@ use macula_core::sim::{Address, Birth, Effect, Faults, Moment, Node, Sim};
 
 use crate::crdt::codec::Digest;
 use crate::crdt::config::Config;
-use crate::crdt::proto::{Batch, Bug, Change, Event, Input, Level, Output, Parts, Replica, Saved};
+use crate::crdt::context::Context;
+use crate::crdt::proto::{
+    Batch, Bug, Change, Epoch, Event, Input, Level, Output, Parts, Replica, Saved,
+};
 use crate::crdt::types::{LwwElementSet, LwwRegister, OrSet, PnCounter};
 
 /// The longest frame in these worlds.
@@ -69,6 +72,7 @@ pub(in crate::crdt) struct Host {
     dice: Entropy,
     out: VecDeque<Output>,
     calendar: Duration,
+    life: u64,
     /// By how many milliseconds the calendar was set forward.
     shift_ms: i64,
 }
@@ -223,6 +227,26 @@ pub(in crate::crdt) struct World {
     pub(in crate::crdt) latest: BTreeMap<u8, Vec<Asked>>,
     /// Removals of elements that are added once only.
     pub(in crate::crdt) removed: BTreeMap<u64, u64>,
+    /// How far each node was when it was last looked at.
+    marks: BTreeMap<Address, Mark>,
+}
+
+/// How far a replica has come, in one life and epoch.
+struct Mark {
+    of: (u64, Epoch),
+    seen: Context,
+    live: Context,
+}
+
+impl Mark {
+    fn of(host: &Host) -> Self {
+        let (replica, mut live) = (&host.replica, Context::default());
+        for (_, entry) in replica.bucket().entries(Bound::Unbounded) {
+            live.join(&entry.state().dots());
+        }
+        let seen = replica.bucket().context().clone();
+        Self { of: (host.life, replica.group.epoch), seen, live }
+    }
 }
 
 pub(in crate::crdt) struct Setup {
@@ -249,7 +273,25 @@ impl World {
             counted: BTreeMap::new(),
             latest: BTreeMap::new(),
             removed: BTreeMap::new(),
+            marks: BTreeMap::new(),
         }
+    }
+
+    /// Whether no node has gone back since it was looked at before: it has seen what it had seen, and nothing
+    /// is there again that was gone.
+    pub(in crate::crdt) fn look(&mut self) -> Result<(), String> {
+        for (at, host) in self.sim.machines() {
+            let now = Mark::of(host);
+            let before = self.marks.get(&at).filter(|before| before.of == now.of);
+            if let Some(before) = before {
+                let back = before.seen.minus(&before.live).meet(&now.live);
+                if !back.is_empty() || !now.seen.includes(&before.seen) {
+                    return Err(format!("{at:?} goes back: {back:?}"));
+                }
+            }
+            self.marks.insert(at, now);
+        }
+        Ok(())
     }
 
     pub(in crate::crdt) fn run(&mut self, time: Duration) {
@@ -479,12 +521,12 @@ fn born(
         let remains = birth.remains.and_then(|host| host.disk);
         remains.unwrap_or_default()
     });
-    let life = if bug == Some(Bug::ReusedDots) { 1 } else { birth.life };
+    let written_as = if bug == Some(Bug::ReusedDots) { 1 } else { birth.life };
     let parts = Parts {
         config,
         kinds: Arc::default(),
         node,
-        life,
+        life: written_as,
         seed: dice.next_u64(),
         saved: on_disk.as_ref().map(Disk::saved),
     };
@@ -492,7 +534,8 @@ fn born(
     replica.bug = bug;
     let (busy, out, shift_ms) = (None, VecDeque::new(), 0);
     let calendar = birth.moment.since_epoch;
-    let mut host = Host { replica, disk: on_disk, busy, dice, out, calendar, shift_ms };
+    let life = birth.life;
+    let mut host = Host { replica, disk: on_disk, busy, dice, out, calendar, life, shift_ms };
     let act = Act::Event(Event::Near(all.clone()));
     host.handle(birth.moment.now, In { since_epoch: calendar, act });
     host

@@ -21,6 +21,10 @@ use super::write::Write;
 /// A key is `bucket/rest`: keys of one bucket are replicated together, among the nodes that hold it. A
 /// node holds a bucket from its first use on.
 ///
+/// A change is read, told to subscribers and sent to other members before it is on disk: it is certain for
+/// whoever made it, once that is acknowledged. A node that loses its power in between takes back from the
+/// others what they have of it.
+///
 /// All methods are cancel safe in that states stay whole: what was asked for by a future that was
 /// dropped may have been done.
 #[derive(Debug, Clone)]
@@ -187,7 +191,8 @@ impl Crdts {
     }
 
     /// Gives up a member that does not come back, so that nobody waits for it. If it does come back it
-    /// begins anew, with what it alone had written.
+    /// begins anew, with what it alone had written. If two parts of the members give each other up, the
+    /// greater one goes on when they meet again, and the others begin anew.
     ///
     /// # Errors
     ///

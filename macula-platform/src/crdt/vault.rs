@@ -410,3 +410,24 @@ impl Drop for Cancel<'_> {
         self.vault.tell(self.held, Event::Cancel(self.ticket));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+    use macula_core::identity::Keypair;
+
+    use super::*;
+
+    #[test]
+    fn while_a_bucket_is_read_from_disk_the_others_go_on() {
+        let node = Keypair::from_seed([1; 32]).node_id();
+        let origin = Origin { node, new_life: 1, seed: 1 };
+        let vault = Vault::new(Settings::default(), Kinds::default(), origin).unwrap();
+        let is_loading = vault.0.loading.lock();
+        let held = vault.hold(&"others".into()).now_or_never().unwrap();
+        assert!(held.is_ok());
+        assert!(vault.receive(node, "others", Replica::stranger()));
+        assert_eq!(vault.buckets(), ["others".into()]);
+        drop(is_loading);
+    }
+}

@@ -26,9 +26,9 @@ const WALL: Duration = Duration::from_secs(1_700_000_000);
 
 /// Runs the suite.
 pub(super) fn run(amounts: Amounts) -> anyhow::Result<Suite> {
-    let mut results = updates::measure(amounts.scale)?;
+    let mut results = Vec::from(soak::measure(amounts.scale)?);
+    results.extend(updates::measure(amounts.scale)?);
     results.extend(beside::measure(amounts.scale)?);
-    results.push(soak::measure(amounts.scale)?);
     results.extend(sync::measure(amounts)?);
     results.push(mesh::measure(amounts)?);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;

@@ -117,6 +117,7 @@ fn the_bench_of_replicated_types_has_all_figures() {
             "crdts_or_set_bytes",
             "crdts_or_set_merge",
             "soak_memory",
+            "soak_process",
             "sync_bytes_10",
             "sync_bytes_1k",
             "sync_bytes_100k",

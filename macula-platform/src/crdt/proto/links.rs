@@ -35,8 +35,9 @@ const DEFERRED_MAX: usize = 256;
 pub(super) struct Link {
     /// Whether it holds the bucket and answers.
     pub(super) active: bool,
-    /// The life of its memory that was last heard of.
+    /// The life of its memory that was last heard of, and as which incarnation it writes in it.
     pub(super) life: u64,
+    incarnation: u64,
     /// The changes that it has for certain; and with these those that it has refused.
     pub(super) acked: Numbers,
     settled: Numbers,
@@ -206,6 +207,10 @@ impl Replica {
         if self.is_long_gone(header.epoch, lineages) {
             return self.tell_epoch(from, header.epoch, lineages);
         }
+        if self.group.roster.is_later(from, seat) {
+            // An earlier life said so, which is over.
+            return self.tell_roster(now, from);
+        }
         let members_max = self.config.members_max;
         if self.group.roster.join_seat(from, seat, members_max) {
             self.roster_changed(now);
@@ -213,12 +218,14 @@ impl Replica {
         if header.epoch == self.group.epoch {
             self.join_lineages(lineages);
         }
-        let holds = self.group.roster.holds(from);
+        let incarnation = self.group.roster.incarnation(from);
+        let holds = incarnation.is_some();
         let differs = self.summary() != summary;
         let last = self.buffer.seal();
         let link = self.links.entry(from).or_default();
         (link.greeted, link.away_since, link.greet_at) = (0, None, None);
         link.has_said = true;
+        link.incarnation = incarnation.unwrap_or(0);
         if link.life != header.life {
             // What it had acknowledged it may have forgotten.
             (link.life, link.active) = (header.life, false);
@@ -281,11 +288,16 @@ impl Replica {
         self.group.roster.trim(self.config.retired_max);
         self.journal.group();
         self.waits.stale = true;
-        let holds = |node: &u64| self.group.roster.holds(*node);
-        for (node, link) in self.links.iter_mut().filter(|(node, link)| link.active && !holds(node))
-        {
-            link.active = false;
-            self.timers.clear(Timer::Push(*node));
+        for (node, link) in &mut self.links {
+            let incarnation = self.group.roster.incarnation(*node);
+            if incarnation.is_some_and(|incarnation| incarnation > link.incarnation) {
+                // It has forgotten all: what it said before is not taken any more, for nobody waits for it.
+                link.life = 0;
+            }
+            if link.active && (incarnation.is_none() || link.life == 0) {
+                link.active = false;
+                self.timers.clear(Timer::Push(*node));
+            }
         }
         if was_given_up {
             let active = self.links.iter().filter(|(_, link)| link.active).map(|(node, _)| *node);

@@ -73,6 +73,17 @@ impl Roster {
         }
     }
 
+    /// Whether more is known of a node than a word of an earlier life of it says.
+    pub(in crate::crdt) fn is_later(&self, node: u64, word: &Seat) -> bool {
+        let Some(known) = self.seats.get(&node) else { return false };
+        match (&known.standing, &word.standing) {
+            (Standing::Holds(known_as), Standing::Holds(said)) => {
+                said < known_as && word.version <= known.version
+            }
+            _ => false,
+        }
+    }
+
     /// Those who hold it, in order.
     pub(in crate::crdt) fn holders(&self) -> impl Iterator<Item = u64> {
         let holds = |seat: &Seat| matches!(seat.standing, Standing::Holds(_));

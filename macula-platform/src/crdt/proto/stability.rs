@@ -4,7 +4,8 @@
 //! so it waits for these, unless they are given up. Once each of them has seen all that it had seen
 //! itself when it began to ask, and it has seen all that they say, then that is *stable*: whatever is
 //! still on its way was made by somebody who had seen it. All of them have to know of the same members,
-//! or one might be missed that has been let in meanwhile by another one.
+//! or one might be missed that has been let in meanwhile by another one; and all that are in reach have to
+//! have said whether they are some.
 //!
 //! Then keys are looked through for what is needed no longer, and that is removed by changes like all
 //! others. Departed replicas of which nothing is live any more leave the context, which no change can
@@ -221,7 +222,8 @@ impl Replica {
 
     /// Does what the reports allow, if all are there.
     fn conclude(&mut self, now: Instant) {
-        let is_whole = self.missing_reports().is_empty();
+        // Whoever may be a member, and has not said so yet, may have what this group is about to forget.
+        let is_whole = self.missing_reports().is_empty() && self.unsaid() == 0;
         #[cfg(test)]
         let is_whole = is_whole || self.has_bug(super::Bug::EarlyCollection);
         let Some(round) = self.stability.round.as_ref() else { return };

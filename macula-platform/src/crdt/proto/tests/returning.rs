@@ -1,15 +1,22 @@
 //! Members that were away while the group went on.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use macula_core::sim::{Address, Faults};
 
-use super::world::{Setup, World, config, elements};
+use super::world::{FRAME, Setup, World, config, elements};
 use super::{campaign, catches};
+use crate::crdt::bucket::Bucket;
 use crate::crdt::config::Config;
-use crate::crdt::proto::{Bug, Change, Event, Level};
+use crate::crdt::limits::Limits;
+use crate::crdt::proto::buffer::Numbers;
+use crate::crdt::proto::epoch::Lineages;
+use crate::crdt::proto::message::{Header, Message};
+use crate::crdt::proto::{Bug, Change, Epoch, Event, Level, fragments};
 use crate::crdt::types::OrSet;
+use crate::crdt::write::Write;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -244,6 +251,78 @@ fn what_two_parts_have_collected_apart_is_not_taken_for_the_same() {
     let resyncs: Vec<u64> = world.hosts().map(|host| host.replica.stats().resyncs).collect();
     assert_eq!(resyncs, [0, 0, 0, 1, 1]);
     world.hosts().for_each(|host| assert_eq!(elements(host, "set"), [11, 12, 101, 111]));
+}
+
+/// Two come anew and do not hear the others yet, which may be members: what they remember of a removal is
+/// not forgotten until these have said so.
+#[test]
+fn a_group_of_new_ones_forgets_nothing_before_the_others_have_spoken() {
+    let mut world = three(9, None);
+    world.mark(Address(3), 1, true, Level::All);
+    world.run(SECOND);
+    let new = [0, 1].map(Address);
+    world.sim.sever(&[&new]);
+    new.into_iter().for_each(|at| world.sim.crash(at));
+    new.into_iter().for_each(|at| world.sim.start(at));
+    world.run(SECOND);
+    world.mark(Address(0), 1, false, Level::N(2));
+    // Long enough to forget it, and for less time than they are waited for.
+    world.run(3 * SECOND);
+    world.heal(20 * SECOND).unwrap();
+    assert_eq!(world.latest[&1].iter().filter(|asked| world.is_good(asked.ticket)).count(), 2);
+    world.judge().unwrap();
+}
+
+/// What an earlier life of a node has sent comes late, after all others have said what they have seen: it
+/// is not taken, or it would bring back what was removed meanwhile.
+#[test]
+fn what_a_life_that_is_over_has_said_is_not_taken() {
+    let setup = Setup { seed: 4, nodes: 3, config: config(), disk: |_| false, bug: None };
+    let mut world = World::new(setup);
+    world.run(2 * SECOND);
+    let (here, gone) = (Address(1), Address(2));
+    let replica = |world: &World, at| world.sim.machine(at).unwrap().replica.bucket().replica();
+    let before = replica(&world, gone);
+    // This stays, so that the earlier life is not collected: nothing would be taken then in any case.
+    world.write(gone, "other", Level::All, add(5)).unwrap();
+    world.run(SECOND);
+    // It hears of the new life from another one, and not from the new life itself.
+    world.sim.sever(&[&[here]]);
+    world.sim.crash(gone);
+    world.sim.start(gone);
+    world.run(2 * SECOND);
+    for at in [here, gone] {
+        world.event(at, Event::Near([1].into()));
+    }
+    world.sim.set_faults(Faults::NONE);
+    world.sim.heal();
+    world.run(3 * SECOND);
+    let now = replica(&world, gone);
+    let known = world.sim.machine(here).unwrap().replica.group.roster.incarnation(3);
+    assert!(known == Some(now.incarnation) && now.incarnation > before.incarnation, "{known:?}");
+    let mut bucket = Bucket::new(before, Limits::default()).unwrap();
+    let add = |set: &OrSet, write: &mut Write<'_>| set.add(1_u64.to_be_bytes(), write);
+    bucket.update("other", SECOND, add).unwrap();
+    let change = Arc::new(bucket.update("set", SECOND, add).unwrap());
+    let mut numbers = Numbers::default();
+    numbers.insert(1);
+    let hashes = (0, 0);
+    let lineages = Lineages::default();
+    let incarnation = before.incarnation;
+    // Nor does a greeting of the earlier life change that.
+    for message in [
+        Message::Hello { asks: false, version: 1, incarnation, hashes, lineages },
+        Message::Push { changes: vec![change], numbers },
+    ] {
+        let header = Header { epoch: Epoch::default(), life: before.incarnation, lineage: 0 };
+        for frame in fragments::split(&message.encode(header), FRAME) {
+            world.event(here, Event::Frame { from: 3, frame });
+        }
+    }
+    world.run(SECOND);
+    let host = world.sim.machine(here).unwrap();
+    assert_eq!((elements(host, "other"), host.replica.stats().epoch), (vec![5], 0));
+    assert!(elements(host, "set").is_empty());
 }
 
 /// Three, of which one is out of reach: what it gives up, and what the others do. It comes back.

@@ -286,7 +286,8 @@ impl<C: Crdt, T> Key<C, T> {
     /// another type, or the bucket is not served.
     pub async fn read<R>(&self, look: impl FnOnce(&C) -> R) -> Result<R, Error> {
         let held = self.held().await?;
-        if let Some(token) = self.session.as_ref().and_then(|session| session.token(&self.bucket)) {
+        let before = self.session.as_ref().and_then(|session| session.token(&self.bucket));
+        if let Some(token) = before.clone() {
             let within = self.within;
             let cover = |ticket| Event::Cover { ticket, token, within };
             self.vault.ask(&held, within, cover).await?;
@@ -305,7 +306,7 @@ impl<C: Crdt, T> Key<C, T> {
             (result, self.session.as_ref().map(|_| replica.token()))
         })?;
         if let Some((session, token)) = self.session.as_ref().zip(token) {
-            session.saw(&self.bucket, &token);
+            session.covered(&self.bucket, before.as_ref(), token);
         }
         Ok(result?)
     }
@@ -363,7 +364,7 @@ pub struct Subscription {
 pub struct Delivery {
     /// The change. Its state is of the [type](super::state::State::of) of the key.
     pub change: Arc<KeyDelta>,
-    /// Whether it was made on this node.
+    /// Whether it was made by a user of this node.
     pub is_local: bool,
     /// How many changes of the bucket between the last delivery and this one were lost because the
     /// subscriber was slow. Whoever needs all of them reads the states anew.

@@ -254,7 +254,7 @@ impl Replica {
     /// What has been seen here, for others to [wait](Event::Cover) for.
     #[must_use]
     pub fn token(&self) -> Token {
-        Token { epoch: self.group.epoch, context: self.bucket.context().clone() }
+        Token::of(self.group.epoch, self.bucket.context().clone())
     }
 
     /// Makes a change at once. Gives its number, by which its level can be waited for, and what was
@@ -272,15 +272,15 @@ impl Replica {
     ) -> Result<(u64, Token), Refused> {
         self.calendar = Some((now, wall));
         let changes = (change.0)(&mut self.bucket, key, wall)?;
-        let mut token = Token { epoch: self.group.epoch, context: Context::default() };
+        let mut seen = Context::default();
         let mut number = 0;
         for change in changes {
-            token.context.join(&change.delta.context);
+            seen.join(&change.delta.context);
             number = self.changed_here(Arc::new(change));
         }
         self.push_all(now);
         self.settle();
-        Ok((number, token))
+        Ok((number, Token::of(self.group.epoch, seen)))
     }
 
     fn changed_here(&mut self, change: Arc<KeyDelta>) -> u64 {
@@ -290,10 +290,20 @@ impl Replica {
             self.journal.group();
         }
         self.stats.written += 1;
+        self.changed(change, true)
+    }
+
+    /// What nobody needs was taken out of a key. It is no user of this node who did so.
+    fn tidied(&mut self, change: Arc<KeyDelta>) {
+        self.stats.tidied += 1;
+        self.changed(change, false);
+    }
+
+    /// Gives the number of a change that has come from here.
+    fn changed(&mut self, change: Arc<KeyDelta>, is_local: bool) -> u64 {
         self.journal.change(&change);
         if self.listens {
-            let output = Output::Changed { change: Arc::clone(&change), is_local: true };
-            self.out.push_back(output);
+            self.out.push_back(Output::Changed { change: Arc::clone(&change), is_local });
         }
         self.buffer.push(change)
     }
@@ -426,7 +436,7 @@ impl Replica {
             _ => {}
         }
         let is_known = self.group.roster.holds(from)
-            && self.links.get(&from).is_some_and(|link| link.life == header.life);
+            && self.links.get(&from).is_some_and(|link| link.life == Some(header.life));
         if !is_known || header.epoch > self.group.epoch {
             // It says who it is, or what was missed here.
             return self.greet(now, from, true);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use super::codec::{DecodeError, Decoder, Encoder};
-use super::proto::{Epoch, Token};
+use super::proto::Token;
 use super::settings::BUCKET_LEN_MAX;
 
 /// What was seen and done in the name of one client, on whatever nodes. A read of a
@@ -25,6 +25,17 @@ impl Session {
         self.0.lock().entry(Arc::clone(bucket)).or_default().join(token);
     }
 
+    /// A replica that had seen all of `before` had seen `now`.
+    pub(super) fn covered(&self, bucket: &Arc<str>, before: Option<&Token>, now: Token) {
+        let mut tokens = self.0.lock();
+        let token = tokens.entry(Arc::clone(bucket)).or_default();
+        match before {
+            // What was collected in between is asked for no more.
+            Some(before) if before == token => *token = now,
+            _ => token.join(&now),
+        }
+    }
+
     /// The session as bytes.
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
@@ -33,8 +44,7 @@ impl Session {
         out.number(u64::try_from(tokens.len()).unwrap_or(u64::MAX));
         for (bucket, token) in &tokens {
             out.bytes(bucket.as_bytes());
-            token.epoch.encode(&mut out);
-            out.context(&token.context);
+            token.encode(&mut out);
         }
         out.finish()
     }
@@ -51,8 +61,7 @@ impl Session {
             let bucket = from.bytes("a bucket", BUCKET_LEN_MAX)?;
             let bucket = std::str::from_utf8(bucket).map_err(|_bytes| from.form("no bucket"))?;
             let bucket: Arc<str> = bucket.into();
-            let (epoch, context) = (Epoch::decode(&mut from)?, from.context()?);
-            tokens.insert(bucket, Token { epoch, context });
+            tokens.insert(bucket, Token::decode(&mut from)?);
         }
         from.finish()?;
         Ok(Self(Arc::new(Mutex::new(tokens))))

@@ -13,7 +13,7 @@ use macula_core::clock::{Clock as _, TokioClock};
 use macula_core::deadlines::Deadlines;
 use macula_core::entropy::Entropy;
 use macula_core::identity::NodeId;
-use parking_lot::{Mutex, RwLock};
+use parking_lot::{Mutex, RwLock, RwLockWriteGuard};
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::disk::Disk;
@@ -61,6 +61,8 @@ struct Shared {
     buckets: RwLock<BTreeMap<Arc<str>, Arc<Held>>>,
     /// Held while a bucket is read from disk. It is waited for where waiting is allowed.
     loading: Mutex<()>,
+    /// The buckets that are to be read from disk.
+    opening: Mutex<Vec<Arc<str>>>,
     near: Mutex<BTreeMap<u64, NodeId>>,
     post: Mutex<Option<mpsc::Sender<Parcel>>>,
     alarms: Mutex<Deadlines<Arc<str>>>,
@@ -131,6 +133,7 @@ impl Vault {
             disk,
             buckets: RwLock::default(),
             loading: Mutex::default(),
+            opening: Mutex::default(),
             near: Mutex::default(),
             post: Mutex::default(),
             alarms: Mutex::default(),
@@ -163,7 +166,14 @@ impl Vault {
         }
         settings::check_bucket(bucket)?;
         if !self.0.settings.is_durable(bucket) {
-            return self.open(bucket, None);
+            let buckets = self.0.buckets.write();
+            if let Some(held) = buckets.get(bucket) {
+                return Ok(Arc::clone(held));
+            }
+            self.check_room(bucket, buckets.len())?;
+            // As a life that nobody else writes as: it ends only with the bucket.
+            let replica = self.replica(bucket, None)?;
+            return Ok(self.open(buckets, bucket, replica, None));
         }
         let (vault, name) = (self.clone(), Arc::clone(bucket));
         let opened = tokio::task::spawn_blocking(move || vault.load(&name)).await;
@@ -173,6 +183,7 @@ impl Vault {
     /// Holds a bucket with what it has on disk. The other buckets go on meanwhile.
     fn load(&self, bucket: &Arc<str>) -> Result<Arc<Held>, Error> {
         let closed = |why: String| Error::Closed { bucket: Arc::clone(bucket), why };
+        let _opening = Opening::of(self, bucket);
         let _one_at_a_time = self.0.loading.lock();
         if let Some(held) = self.held(bucket) {
             return Ok(held);
@@ -184,7 +195,10 @@ impl Vault {
             tracing::error!(%error, bucket = &**bucket, "the bucket is not served");
             closed(error.to_string())
         })?;
-        self.open(bucket, Some((disk, saved)))
+        let replica = self.replica(bucket, Some(saved))?;
+        let buckets = self.0.buckets.write();
+        self.check_room(bucket, buckets.len())?;
+        Ok(self.open(buckets, bucket, replica, Some(disk)))
     }
 
     fn check_room(&self, bucket: &Arc<str>, buckets: usize) -> Result<(), Error> {
@@ -195,8 +209,7 @@ impl Vault {
         Ok(())
     }
 
-    fn open(&self, bucket: &Arc<str>, disk: Option<(Disk, Saved)>) -> Result<Arc<Held>, Error> {
-        let (disk, saved) = disk.unzip();
+    fn replica(&self, bucket: &Arc<str>, saved: Option<Saved>) -> Result<Replica, Error> {
         let parts = Parts {
             config: self.0.settings.bucket,
             kinds: Arc::clone(&self.0.kinds),
@@ -206,20 +219,30 @@ impl Vault {
             saved,
         };
         let closed = |why: String| Error::Closed { bucket: Arc::clone(bucket), why };
-        let replica = Replica::new(parts).map_err(|error| closed(error.to_string()))?;
+        Replica::new(parts).map_err(|error| closed(error.to_string()))
+    }
+
+    fn open(
+        &self,
+        mut buckets: RwLockWriteGuard<'_, BTreeMap<Arc<str>, Arc<Held>>>,
+        bucket: &Arc<str>,
+        replica: Replica,
+        disk: Option<Disk>,
+    ) -> Arc<Held> {
         let changes_len_max = self.0.settings.changes_len_max;
         let held = Arc::new(Held::new(Arc::clone(bucket), replica, disk, changes_len_max));
-        let mut buckets = self.0.buckets.write();
-        if let Some(held) = buckets.get(bucket) {
-            return Ok(Arc::clone(held));
-        }
-        self.check_room(bucket, buckets.len())?;
         buckets.insert(Arc::clone(bucket), Arc::clone(&held));
         drop(buckets);
         self.0.released.lock().remove(bucket);
         let near = self.0.near.lock().keys().copied().collect();
         self.tell(&held, Event::Near(near));
-        Ok(held)
+        held
+    }
+
+    /// Whether a bucket that is not held will be in a moment: who asks is not told that it is not.
+    fn is_opening(&self, bucket: &str) -> bool {
+        let opening = self.0.opening.lock().iter().any(|name| **name == *bucket);
+        opening || self.to_hold().iter().any(|name| **name == *bucket)
     }
 
     /// Holds a bucket no more, once enough others have what was written here. What it had on disk goes.
@@ -297,13 +320,14 @@ impl Vault {
         held.handle(self, now, Input { wall, event }, None);
     }
 
-    /// Takes a frame of another node. Says whether the bucket is held here.
+    /// Takes a frame of another node. Says whether the bucket is held here, or about to be: then the frame is
+    /// lost.
     pub(super) fn receive(&self, from: NodeId, bucket: &str, frame: Bytes) -> bool {
         let held = self.held(bucket);
         if let Some(held) = &held {
             self.tell(held, Event::Frame { from: number_of(from), frame });
         }
-        held.is_some()
+        held.is_some() || self.is_opening(bucket)
     }
 
     /// Asks a replica for something that has an end.
@@ -389,6 +413,25 @@ impl Vault {
     }
 }
 
+/// Says of a bucket that it is to be read from disk, until it was.
+struct Opening<'a>(&'a Vault, &'a Arc<str>);
+
+impl<'a> Opening<'a> {
+    fn of(vault: &'a Vault, bucket: &'a Arc<str>) -> Self {
+        vault.0.opening.lock().push(Arc::clone(bucket));
+        Self(vault, bucket)
+    }
+}
+
+impl Drop for Opening<'_> {
+    fn drop(&mut self) {
+        let mut opening = self.0.0.opening.lock();
+        if let Some(place) = opening.iter().position(|name| name == self.1) {
+            opening.swap_remove(place);
+        }
+    }
+}
+
 /// How much longer than a replica says itself its answer is waited for.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -417,17 +460,46 @@ mod tests {
     use macula_core::identity::Keypair;
 
     use super::*;
+    use crate::raft::media::Memory;
 
-    #[test]
-    fn while_a_bucket_is_read_from_disk_the_others_go_on() {
+    #[tokio::test]
+    async fn while_a_bucket_is_read_from_disk_the_others_go_on_and_nobody_is_told_that_it_is_none()
+    {
         let node = Keypair::from_seed([1; 32]).node_id();
         let origin = Origin { node, new_life: 1, seed: 1 };
-        let vault = Vault::new(Settings::default(), Kinds::default(), origin).unwrap();
-        let is_loading = vault.0.loading.lock();
-        let held = vault.hold(&"others".into()).now_or_never().unwrap();
-        assert!(held.is_ok());
-        assert!(vault.receive(node, "others", Replica::stranger()));
+        let settings = Settings {
+            folder: Some("unused".into()),
+            durable: vec!["kept".to_owned()],
+            hold: vec!["later".to_owned()],
+            ..Settings::default()
+        };
+        let vault =
+            Vault::on(settings, Kinds::default(), origin, Some(&Memory::default())).unwrap();
+        let (done, end) = oneshot::channel::<()>();
+        let (begun, loading) = oneshot::channel::<()>();
+        let holder = vault.clone();
+        // The disk is busy until it is told to be so no more.
+        let disk = std::thread::spawn(move || {
+            let _loading = holder.0.loading.lock();
+            begun.send(()).unwrap();
+            end.blocking_recv().unwrap();
+        });
+        loading.await.unwrap();
+        let (kept, taking) = ("kept".into(), vault.clone());
+        let held = tokio::spawn(async move { taking.hold(&kept).await.map(drop) });
+        while vault.0.opening.lock().is_empty() {
+            tokio::task::yield_now().await;
+        }
+        assert!(vault.hold(&"others".into()).now_or_never().unwrap().is_ok());
         assert_eq!(vault.buckets(), ["others".into()]);
-        drop(is_loading);
+        for (bucket, is_known) in [("others", true), ("kept", true), ("later", true), ("no", false)]
+        {
+            assert_eq!(vault.receive(node, bucket, Replica::stranger()), is_known, "{bucket}");
+        }
+        done.send(()).unwrap();
+        held.await.unwrap().unwrap();
+        disk.join().unwrap();
+        assert_eq!(vault.buckets(), ["kept".into(), "others".into()]);
+        assert!(vault.0.opening.lock().is_empty());
     }
 }

@@ -29,8 +29,12 @@ const LIVENESS: Duration = Duration::from_secs(5);
 /// How long a caller waits for an actor that is being restarted.
 const ABSENCE_MAX: Duration = Duration::from_secs(2);
 
-/// How many answers wait for the disk at one time. Whoever asks for more is told that nobody waits for it.
+/// How many answers wait for the disk at one time.
 const ANSWERS_MAX: usize = 1_024;
+
+/// How long one more is waited with, before it is said that nobody waits for it: less than would make the actor
+/// seem dead.
+const PLACE_WITHIN: Duration = Duration::from_secs(1);
 
 const BUSY: Failed = Failed::Busy { waits_max: ANSWERS_MAX };
 
@@ -100,49 +104,49 @@ impl Actor for Keeper {
         // Once the bucket is held, what a message asks for is done at once. Why it is not held is told by
         // what was asked for.
         drop(self.crdts.hold(BUCKET).await);
-        self.serve(message);
+        self.serve(message).await;
         Ok(())
     }
 }
 
 impl Keeper {
-    fn serve(&self, message: Message) {
+    async fn serve(&self, message: Message) {
         let crdts = self.crdts.clone();
         match message {
             Message::Write(key, value, port) => {
-                self.answer(port, write(self.key(&key), value));
+                self.answer(port, write(self.key(&key), value)).await;
             }
             Message::Remove(key, port) => {
                 let key = self.key(&key);
-                self.answer(port, async move { Ok(key?.remove().await.map(drop)?) });
+                self.answer(port, async move { Ok(key?.remove().await.map(drop)?) }).await;
             }
             Message::Read(key, port) => {
                 let key = self.key(&key);
-                self.answer(port, async move { Ok(key?.read(client::register).await?) });
+                self.answer(port, async move { Ok(key?.read(client::register).await?) }).await;
             }
             Message::Keys(prefix, port) => {
                 let asked = async move {
                     let keys = crdts.keys(BUCKET, &client::key_of(&prefix)).await?;
                     Ok(keys.iter().filter_map(|(key, _kind)| client::name_of(key)).collect())
                 };
-                self.answer(port, asked);
+                self.answer(port, asked).await;
             }
             Message::Subscribe(prefix, port) => {
                 let asked = async move {
                     let changes = crdts.subscribe(BUCKET, &client::key_of(&prefix)).await?;
                     Ok(Changes::new(changes, crdts))
                 };
-                self.answer(port, asked);
+                self.answer(port, asked).await;
             }
             Message::Stats(port) => {
-                self.answer(port, async move { Ok(crdts.stats(BUCKET).await?) });
+                self.answer(port, async move { Ok(crdts.stats(BUCKET).await?) }).await;
             }
         }
     }
 
     /// Answers a caller; one that has gone away is no matter. What is asked for is done before the next message
     /// is; if its answer has to wait for the disk, the next message has not.
-    fn answer<T: Send + 'static>(
+    async fn answer<T: Send + 'static>(
         &self,
         port: Port<T>,
         asked: impl Future<Output = Result<T, Error>> + Send + 'static,
@@ -151,13 +155,14 @@ impl Keeper {
         if let Some(answer) = asked.as_mut().now_or_never() {
             return drop(port.send(answer));
         }
-        match Arc::clone(&self.answers).try_acquire_owned() {
-            Ok(place) => drop(tokio::spawn(async move {
+        let place = Arc::clone(&self.answers).acquire_owned();
+        match tokio::time::timeout(PLACE_WITHIN, place).await {
+            Ok(Ok(place)) => drop(tokio::spawn(async move {
                 drop(port.send(asked.await));
                 drop(place);
             })),
-            // It is done, and the disk is far behind: nothing waits for that here.
-            Err(_full) => drop(port.send(Err(crdt::Error::from(BUSY).into()))),
+            // It is on its way, and the disk is far behind: nobody waits for that here.
+            Ok(Err(_)) | Err(_) => drop(port.send(Err(crdt::Error::from(BUSY).into()))),
         }
     }
 

@@ -78,7 +78,8 @@ impl Registers {
     /// # Errors
     ///
     /// [`Error::Refused`] if a limit is broken, [`Error::Call`] if there is no answer, [`Error::Types`] if the
-    /// bucket cannot be served.
+    /// bucket cannot be served; or if so many wait for the disk that nobody waits for this one
+    /// ([`Failed::Busy`](crate::crdt::Failed::Busy)), which is done all the same.
     pub async fn write(
         &self,
         key: impl Into<Arc<str>>,

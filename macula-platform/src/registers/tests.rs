@@ -230,6 +230,39 @@ async fn what_a_removal_leaves_is_told_though_it_had_lost_before() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn that_what_has_lost_is_forgotten_is_told_as_no_removal() {
+    let mut mesh = Mesh::default();
+    let often = || {
+        let mut often = settings();
+        often.bucket.collect_ms = 300;
+        often
+    };
+    let one = Shared::start(&mut mesh, 1, often()).await;
+    let two = Shared::start(&mut mesh, 2, often()).await;
+    for registers in [&one.registers, &two.registers] {
+        registers.keys("").await.unwrap();
+    }
+    until(async || one.registers.stats().await.unwrap().in_touch == 1).await;
+    let mut heard =
+        [one.registers.subscribe("").await.unwrap(), two.registers.subscribe("").await.unwrap()];
+    mesh.cut(1);
+    one.registers.write("a", *b"1").await.unwrap();
+    two.registers.write("a", *b"2").await.unwrap();
+    mesh.mend();
+    let tidied = async |shared: &Shared| shared.registers.stats().await.unwrap().tidied;
+    until(async || tidied(&one).await + tidied(&two).await > 0).await;
+    for heard in &mut heard {
+        while let Ok(told) = tokio::time::timeout(SECOND, heard.next()).await {
+            let change = told.unwrap().change;
+            assert!(change.register.is_some(), "{change:?}");
+        }
+    }
+    for shared in [one, two] {
+        shared.stop().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn no_change_is_lost_with_a_future_and_who_listens_holds_no_bucket_again() {
     let mut mesh = Mesh::default();
     let here = Shared::start(&mut mesh, 1, settings()).await;

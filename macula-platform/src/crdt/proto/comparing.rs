@@ -51,10 +51,6 @@ const WHOLE_EVERY: u64 = 8;
 /// Within how much time it is tried again if another one could not be compared with, in milliseconds.
 const AGAIN_MS: u64 = 150;
 
-/// After how many failures in a row it is waited longer, and twice as long each time, before it is tried again
-/// with the same one.
-const FAILURES_MAX: u32 = 4;
-
 /// Where it is.
 #[derive(Debug)]
 enum Step {
@@ -220,12 +216,11 @@ impl Replica {
         } else {
             self.stats.given_up += 1;
         }
-        let (wait_max, again) = (Config::ms(self.config.sync_ms), Config::ms(AGAIN_MS));
         if let Some(link) = self.links.get_mut(&comparing.peer) {
             link.behind = !good;
-            link.failures = if good { 0 } else { link.failures.saturating_add(1) };
-            let doubled = link.failures.checked_sub(FAILURES_MAX).map(|times| 1 << times.min(16));
-            link.rests_until = doubled.map(|factor: u32| now + (again * factor).min(wait_max));
+            if good {
+                link.is_rested();
+            }
         }
         if self.links.values().any(|link| link.is_due(now)) {
             self.sync_soon(now, AGAIN_MS);
@@ -233,6 +228,16 @@ impl Replica {
             self.plan_sync();
         }
         self.take_deferred(now);
+    }
+
+    /// There is no room for what one of both has: it is tried less and less often.
+    pub(super) fn refused(&mut self, now: Instant) {
+        let rest_max = Config::ms(self.config.sync_ms);
+        let peer = self.comparing.as_ref().map(|comparing| comparing.peer);
+        if let Some(link) = peer.and_then(|peer| self.links.get_mut(&peer)) {
+            link.refuses(now, rest_max);
+        }
+        self.finish(now, false);
     }
 
     /// Gives up an own comparison that has only been asked for, if somebody else asks for one who is
@@ -266,7 +271,8 @@ impl Replica {
         };
         match message {
             Message::Equal { session } if is_own(session) => self.is_equal(now),
-            Message::Close { session } if is_own(session) => self.finish(now, false),
+            Message::Close { session, refused: true } if is_own(session) => self.refused(now),
+            Message::Close { session, .. } if is_own(session) => self.finish(now, false),
             Message::Begin { session, context, keys, pages } if is_own(session) => {
                 self.begun(now, context, (keys, pages));
             }
@@ -356,7 +362,7 @@ impl Replica {
         let theirs = comparing.theirs.clone();
         for (key, id) in std::mem::take(&mut comparing.only_ours) {
             if self.join_slot(now, &(Arc::clone(&key), Vec::new()), &theirs).is_err() {
-                return self.finish(now, false);
+                return self.refused(now);
             }
             let is_left = slot(&self.bucket, &key).next().is_some();
             if let Some(comparing) = self.comparing.as_mut().filter(|_| is_left) {
@@ -378,7 +384,7 @@ impl Replica {
         for (id, found) in ids.into_iter().zip(slots) {
             self.stats.fetched += 1;
             if self.join_slot(now, found, &theirs).is_err() {
-                return self.finish(now, false);
+                return self.refused(now);
             }
             let is_same = has_just(&self.bucket, &found.0, &found.1);
             let Some(comparing) = self.comparing.as_mut() else { return };
@@ -436,7 +442,7 @@ impl Replica {
         for found in slots.iter().chain(&absent) {
             self.stats.fetched += 1;
             if self.join_slot(now, found, &theirs).is_err() {
-                return self.finish(now, false);
+                return self.refused(now);
             }
         }
         if end.is_some() {

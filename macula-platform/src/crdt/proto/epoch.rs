@@ -88,10 +88,19 @@ impl Collection {
     }
 }
 
+/// How a group came to be a part of another one: a member of it came over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Crossing {
+    /// The epoch that it left.
+    left: Epoch,
+    /// The epoch to which it came.
+    came: Epoch,
+}
+
 /// The groups of which one was made: those that it is, which have never collected apart, and those of which
-/// a member has come over, each with the epoch in which that was left.
+/// a member has come over.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(in crate::crdt) struct Lineages(BTreeMap<u64, Option<Epoch>>);
+pub(in crate::crdt) struct Lineages(BTreeMap<u64, Option<Crossing>>);
 
 impl Lineages {
     /// The groups that this one is.
@@ -109,19 +118,35 @@ impl Lineages {
         other.own().any(|lineage| self.0.get(&lineage) == Some(&None))
     }
 
-    /// Whether one of another group that has come to `epoch` lacks what this one knew before it came to where
-    /// it is, in a group that has collected.
-    pub(in crate::crdt) fn were_past(&self, epoch: Epoch, other: &Self) -> bool {
-        other.own().any(|lineage| match self.0.get(&lineage) {
+    /// Whether one of another group, which has come to `epoch`, has missed more than the last collection of this
+    /// group, which is the end of `last`, or has collected something else meanwhile.
+    ///
+    /// One of a group that was left is no stranger to what was known before, and not to what was collected
+    /// after the first time since: it counted as a member then.
+    pub(in crate::crdt) fn have_passed(
+        &self,
+        (now, last): (Epoch, Epoch),
+        epoch: Epoch,
+        other: &Self,
+    ) -> bool {
+        let is_past = |lineage| match self.0.get(&lineage) {
             Some(None) => true,
-            Some(Some(left)) => epoch < *left,
+            Some(Some(Crossing { left, came })) => epoch < *left || (*came != now && *came != last),
             None => false,
-        })
+        };
+        epoch < now && epoch != last && other.own().any(is_past)
     }
 
-    /// Comes over to another group from an epoch of its own.
-    pub(in crate::crdt) fn leave(&mut self, epoch: Epoch) {
-        self.0.values_mut().for_each(|left| *left = left.or(Some(epoch)));
+    /// Comes over to another group.
+    pub(in crate::crdt) fn cross(&mut self, (left, came): (Epoch, Epoch), to: &Self) {
+        for crossing in self.0.values_mut() {
+            crossing.get_or_insert(Crossing { left, came });
+        }
+        for lineage in to.own() {
+            // It may have been left before.
+            self.0.remove(&lineage);
+        }
+        self.join(to);
     }
 
     /// Another group is this one too. Says whether that is new.
@@ -134,10 +159,14 @@ impl Lineages {
         other.0.iter().fold(false, |changed, (lineage, left)| self.note(*lineage, *left) || changed)
     }
 
-    fn note(&mut self, lineage: u64, left: Option<Epoch>) -> bool {
+    fn note(&mut self, lineage: u64, left: Option<Crossing>) -> bool {
+        let is_last = self.own().nth(1).is_none();
         if let Some(own) = self.0.get_mut(&lineage) {
-            let is_later = *own < left;
-            *own = (*own).max(left);
+            // A group is something, whatever somebody says.
+            let is_later = *own < left && !(own.is_none() && is_last);
+            if is_later {
+                *own = left;
+            }
             return is_later;
         }
         if self.0.len() >= LINEAGES_MAX {
@@ -154,9 +183,12 @@ impl Lineages {
 
     pub(in crate::crdt) fn encode(&self, out: &mut Encoder) {
         out.number(count(self.0.len()));
-        for (lineage, left) in &self.0 {
+        for (lineage, crossing) in &self.0 {
             out.bytes(&lineage.to_be_bytes());
-            put_option(out, left.as_ref(), |out, epoch| epoch.encode(out));
+            put_option(out, crossing.as_ref(), |out, Crossing { left, came }| {
+                left.encode(out);
+                came.encode(out);
+            });
         }
     }
 
@@ -168,11 +200,13 @@ impl Lineages {
         }
         for _ in 0..len {
             let lineage = word(from)?;
-            let left = option(from, Epoch::decode)?;
+            let crossing = option(from, |from| {
+                Ok(Crossing { left: Epoch::decode(from)?, came: Epoch::decode(from)? })
+            })?;
             if lineages.last_key_value().is_some_and(|(before, _)| *before >= lineage) {
                 return Err(from.form("lineages out of order"));
             }
-            lineages.insert(lineage, left);
+            lineages.insert(lineage, crossing);
         }
         Ok(Self(lineages))
     }
@@ -210,19 +244,35 @@ mod tests {
         let stayed = over.clone();
         other.are(2);
         assert!(!over.shares(&other) && over.shares(&stayed));
-        over.leave(epoch(5, 9));
-        over.join(&other);
+        over.cross((epoch(5, 9), epoch(7, 1)), &other);
         assert!(over.shares(&other) && !over.shares(&stayed) && !stayed.shares(&over));
         assert_eq!(over.name(), Some(2));
         // Who was with it when it came over has missed nothing, nor has who went on.
-        assert!(!over.were_past(epoch(5, 9), &stayed));
-        assert!(!over.were_past(epoch(6, 0), &stayed));
-        assert!(over.were_past(epoch(4, 99), &stayed));
-        assert!(over.were_past(epoch(7, 0), &other));
+        let came = (epoch(7, 1), epoch(6, 1));
+        assert!(!over.have_passed(came, epoch(5, 9), &stayed));
+        assert!(!over.have_passed(came, epoch(6, 0), &stayed));
+        assert!(over.have_passed(came, epoch(4, 99), &stayed));
+        assert!(over.have_passed(came, epoch(5, 1), &other));
+        assert!(
+            !over.have_passed(came, epoch(6, 1), &other)
+                && !over.have_passed(came, epoch(9, 1), &other)
+        );
+        // What is collected later it can miss, but for the last.
+        assert!(!over.have_passed((epoch(8, 1), epoch(7, 1)), epoch(5, 9), &stayed));
+        assert!(over.have_passed((epoch(9, 1), epoch(8, 1)), epoch(5, 9), &stayed));
         // What one member has left all have.
         assert!(other.join(&over) && !other.join(&over));
         assert_eq!(other, over);
         assert!(!over.are(1), "left, and nobody comes back to it");
+        // But that group may go on, and one that has come over comes back.
+        over.cross((epoch(7, 1), epoch(9, 4)), &stayed);
+        assert_eq!(
+            (over.name(), over.shares(&stayed), over.shares(&other)),
+            (Some(1), true, false)
+        );
+        // A group is something.
+        let mut own = stayed.clone();
+        assert!(own.join(&other) && own.shares(&stayed), "{own:?}");
     }
 
     #[test]
@@ -230,10 +280,11 @@ mod tests {
         let mut all = Lineages::default();
         for lineage in 0..count(LINEAGES_MAX) {
             all.are(lineage);
-            all.leave(epoch(lineage + 1, 0));
+            all.cross((epoch(lineage + 1, 0), epoch(90, 0)), &Lineages::default());
         }
         assert!(all.are(100), "the one that is past for longest goes");
-        assert!(!all.join(&Lineages(BTreeMap::from([(101, Some(epoch(1, 1)))]))));
+        let crossing = Crossing { left: epoch(1, 1), came: epoch(2, 2) };
+        assert!(!all.join(&Lineages(BTreeMap::from([(101, Some(crossing))]))));
         assert_eq!((all.0.len(), all.0.contains_key(&0)), (LINEAGES_MAX, false));
         let mut out = Encoder::default();
         all.encode(&mut out);

@@ -45,7 +45,10 @@ impl Replica {
         }
         self.leaving = Some(Leaving { ticket, level, until: now + within, step: Step::Hands });
         if level != Level::Local {
-            self.links.values_mut().for_each(|link| link.behind = true);
+            for link in self.links.values_mut() {
+                link.behind = true;
+                link.is_rested();
+            }
             self.sync_soon(now, 0);
         }
         self.leave_on(now);

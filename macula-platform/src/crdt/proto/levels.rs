@@ -8,9 +8,10 @@ use macula_core::replica::ReplicaId;
 
 use super::epoch::Epoch;
 use super::message::{Message, Slot};
+use super::roster::count;
 use super::snapshot::{has_just, slot, states};
 use super::{Config, Output, Replica, Timer};
-use crate::crdt::codec::Digest;
+use crate::crdt::codec::{DecodeError, Decoder, Digest, Encoder};
 use crate::crdt::context::Context;
 use crate::crdt::limits::Refused;
 
@@ -43,19 +44,48 @@ impl Level {
     }
 }
 
+/// Of how many epochs a token knows apart what was seen.
+const EPOCHS_MAX: usize = 4;
+
 /// What a replica had seen at some moment. Whoever has it can [wait](super::Event::Cover) for another
 /// replica to have seen as much.
+///
+/// What was seen in one epoch may be collected in the next, so each has its own.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Token {
-    pub(in crate::crdt) epoch: Epoch,
-    pub(in crate::crdt) context: Context,
-}
+pub struct Token(BTreeMap<Epoch, Context>);
 
 impl Token {
+    pub(in crate::crdt) fn of(epoch: Epoch, context: Context) -> Self {
+        Self(BTreeMap::from([(epoch, context)]))
+    }
+
     /// Adds what another one has.
     pub fn join(&mut self, other: &Self) {
-        self.epoch = self.epoch.max(other.epoch);
-        self.context.join(&other.context);
+        for (epoch, context) in &other.0 {
+            self.0.entry(*epoch).or_default().join(context);
+        }
+        while self.0.len() > EPOCHS_MAX {
+            // Of epochs that are long gone less is asked for.
+            let second = self.0.keys().nth(1).copied().and_then(|second| self.0.remove(&second));
+            let Some((mut oldest, second)) = self.0.first_entry().zip(second) else { break };
+            oldest.get_mut().join(&second);
+        }
+    }
+
+    pub(in crate::crdt) fn encode(&self, out: &mut Encoder) {
+        out.number(count(self.0.len()));
+        for (epoch, context) in &self.0 {
+            epoch.encode(out);
+            out.context(context);
+        }
+    }
+
+    pub(in crate::crdt) fn decode(from: &mut Decoder<'_>) -> Result<Self, DecodeError> {
+        let mut token = Self::default();
+        for _ in 0..from.number()? {
+            token.join(&Self::of(Epoch::decode(from)?, from.context()?));
+        }
+        Ok(token)
     }
 }
 
@@ -232,10 +262,14 @@ impl Replica {
 
     /// Whether all has been seen here. What was collected since was seen by all.
     fn has_covered(&self, token: &Token) -> bool {
+        token.0.iter().all(|(epoch, context)| self.has_covered_of(*epoch, context))
+    }
+
+    fn has_covered_of(&self, epoch: Epoch, context: &Context) -> bool {
         let seen = self.bucket.context();
-        let has_missed = token.epoch < self.group.epoch;
-        let has_missed_one = token.epoch == self.group.collection.before;
-        let mut missing = token.context.minus(seen);
+        let has_missed = epoch < self.group.epoch;
+        let has_missed_one = epoch == self.group.collection.before;
+        let mut missing = context.minus(seen);
         let departed = &self.group.collection.departed;
         // Of collections before the last it is not known any more whom they were about.
         let is_collected = |replica: &ReplicaId| match (has_missed, has_missed_one) {

@@ -27,6 +27,11 @@ const GREETINGS_MAX: u32 = 6;
 /// between two greetings.
 const STRANGER_PATIENCE: u32 = 10;
 
+/// After how many refusals in a row it is waited before the next comparison, and how long at first, in
+/// milliseconds; each time twice as long.
+const REFUSALS_MAX: u32 = 4;
+const REST_MS: u64 = 150;
+
 /// How many messages with changes wait for the end of a comparison at most.
 const DEFERRED_MAX: usize = 256;
 
@@ -36,7 +41,7 @@ pub(super) struct Link {
     /// Whether it holds the bucket and answers.
     pub(super) active: bool,
     /// The life of its memory that was last heard of, and as which incarnation it writes in it.
-    pub(super) life: u64,
+    pub(super) life: Option<u64>,
     incarnation: u64,
     /// The changes that it has for certain; and with these those that it has refused.
     pub(super) acked: Numbers,
@@ -50,10 +55,10 @@ pub(super) struct Link {
     pub(super) has_said: bool,
     /// Whether it may lack something that is not pushed.
     pub(super) behind: bool,
-    /// How many comparisons with it in a row have come to nothing, and until when none is begun for that
-    /// reason.
-    pub(super) failures: u32,
-    pub(super) rests_until: Option<Instant>,
+    /// In how many comparisons in a row one of both had no room for what the other one has, and until when
+    /// none is begun for that reason.
+    refusals: u32,
+    rests_until: Option<Instant>,
     /// How often it was greeted in vain, and when it will be again.
     greeted: u32,
     greet_at: Option<Instant>,
@@ -68,6 +73,20 @@ impl Link {
     /// Whether it is time for a comparison with it.
     pub(super) fn is_due(&self, now: Instant) -> bool {
         self.active && self.behind && self.rests_until.is_none_or(|until| until <= now)
+    }
+
+    /// One of both had no room for what the other one has.
+    pub(super) fn refuses(&mut self, now: Instant, rest_max: Duration) {
+        self.refusals = self.refusals.saturating_add(1);
+        if let Some(times) = self.refusals.checked_sub(REFUSALS_MAX) {
+            let rest = Config::ms(REST_MS) * (1 << times.min(16));
+            self.rests_until = Some(now + rest.min(rest_max));
+        }
+    }
+
+    /// The next comparison may be tried at once.
+    pub(super) const fn is_rested(&mut self) {
+        (self.refusals, self.rests_until) = (0, None);
     }
 
     /// When it is time, if it lacks something and rests.
@@ -208,7 +227,10 @@ impl Replica {
             return self.tell_epoch(from, header.epoch, lineages);
         }
         if self.group.roster.is_later(from, seat) {
-            // An earlier life said so, which is over.
+            // An earlier life said so, which is over; or one whose calendar was set back, which is told.
+            if header.epoch < self.group.epoch {
+                self.tell_epoch(from, header.epoch, lineages);
+            }
             return self.tell_roster(now, from);
         }
         let members_max = self.config.members_max;
@@ -218,23 +240,22 @@ impl Replica {
         if header.epoch == self.group.epoch {
             self.join_lineages(lineages);
         }
-        let incarnation = self.group.roster.incarnation(from);
-        let holds = incarnation.is_some();
+        let holds = self.group.roster.holds(from);
         let differs = self.summary() != summary;
         let last = self.buffer.seal();
         let link = self.links.entry(from).or_default();
         (link.greeted, link.away_since, link.greet_at) = (0, None, None);
         link.has_said = true;
-        link.incarnation = incarnation.unwrap_or(0);
-        if link.life != header.life {
+        link.incarnation = seat.incarnation().unwrap_or(0);
+        if link.life != Some(header.life) {
             // What it had acknowledged it may have forgotten.
-            (link.life, link.active) = (header.life, false);
+            (link.life, link.active) = (Some(header.life), false);
             (link.acked, link.settled) = Default::default();
         }
         if !link.active && holds {
             (link.active, link.from, link.tries) = (true, last, 0);
             (link.flight, link.behind) = (Numbers::default(), true);
-            (link.failures, link.rests_until) = (0, None);
+            link.is_rested();
         }
         link.behind |= differs;
         let is_behind = link.behind;
@@ -271,7 +292,14 @@ impl Replica {
     pub(super) fn join_roster(&mut self, now: Instant, from: u64, roster: &Roster) {
         let before = self.group.roster.hash();
         if self.group.roster.join(roster, self.config.members_max) {
-            self.roster_changed(now);
+            let own = self.group.roster.incarnation(self.node);
+            if own.is_some_and(|own| own > self.group.incarnation) {
+                // Another life of this node has written as that one: the calendar was set back since.
+                self.group.incarnation = own.unwrap_or_default();
+                self.begin_incarnation(now);
+            } else {
+                self.roster_changed(now);
+            }
         }
         if roster.hash() != self.group.roster.hash() {
             self.tell_roster(now, from);
@@ -292,13 +320,14 @@ impl Replica {
             let incarnation = self.group.roster.incarnation(*node);
             if incarnation.is_some_and(|incarnation| incarnation > link.incarnation) {
                 // It has forgotten all: what it said before is not taken any more, for nobody waits for it.
-                link.life = 0;
+                link.life = None;
             }
-            if link.active && (incarnation.is_none() || link.life == 0) {
-                link.active = false;
+            if link.active && (incarnation.is_none() || link.life.is_none()) {
+                (link.active, link.greeted, link.greet_at) = (false, 0, None);
                 self.timers.clear(Timer::Push(*node));
             }
         }
+        self.set_greet_timer(now);
         if was_given_up {
             let active = self.links.iter().filter(|(_, link)| link.active).map(|(node, _)| *node);
             for node in active.collect::<Vec<_>>() {
@@ -436,7 +465,7 @@ impl Replica {
             link.behind |= !refused.is_empty();
         }
         self.waits.stale = true;
-        let life = self.links.get(&from).map_or(0, |link| link.life);
+        let Some(life) = self.links.get(&from).and_then(|link| link.life) else { return };
         self.send(from, &Message::Ack { life, numbers: taken, refused });
     }
 

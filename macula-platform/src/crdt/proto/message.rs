@@ -62,8 +62,8 @@ pub(in crate::crdt) enum Message {
     Open { session: u64, keys: u64, summary: u64, whole: bool },
     /// We have the same.
     Equal { session: u64 },
-    /// Not now, or no more.
-    Close { session: u64 },
+    /// Not now, or no more; or never, as there is no room for what you have.
+    Close { session: u64, refused: bool },
     /// I have seen this, and have so many keys. You have so few that it is best to ask for all.
     Begin { session: u64, context: Context, keys: u64, pages: bool },
     /// I have these symbols from an index on.
@@ -220,7 +220,11 @@ impl Message {
     /// Writes what belongs to a comparison.
     fn write_session(&self, out: &mut Encoder) {
         match self {
-            Self::Equal { session } | Self::Close { session } => put_words(out, &[*session]),
+            Self::Equal { session } => put_words(out, &[*session]),
+            Self::Close { session, refused } => {
+                put_words(out, &[*session]);
+                out.byte(u8::from(*refused));
+            }
             Self::Begin { session, context, keys, pages } => {
                 put_words(out, &[*session]);
                 out.context(context);
@@ -337,7 +341,7 @@ impl Message {
     fn read_session(tag: u8, kinds: &Kinds, from: &mut Decoder<'_>) -> Result<Self, DecodeError> {
         Ok(match tag {
             7 => Self::Equal { session: session(from)? },
-            8 => Self::Close { session: session(from)? },
+            8 => Self::Close { session: session(from)?, refused: flag(from)? },
             9 => {
                 let (session, context) = (session(from)?, from.context()?);
                 Self::Begin { session, context, keys: from.number()?, pages: flag(from)? }

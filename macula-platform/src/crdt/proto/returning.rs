@@ -26,9 +26,8 @@ impl Replica {
     /// Whether a node of these lineages has missed more than the last collection of this group, or has
     /// collected something else meanwhile.
     pub(super) fn is_long_gone(&self, epoch: Epoch, lineages: &Lineages) -> bool {
-        epoch < self.group.epoch
-            && epoch != self.group.collection.before
-            && self.group.lineages.were_past(epoch, lineages)
+        let own = (self.group.epoch, self.group.collection.before);
+        self.group.lineages.have_passed(own, epoch, lineages)
     }
 
     /// Tells a node that is in an earlier epoch what it has missed.
@@ -63,7 +62,8 @@ impl Replica {
             // The others of its group have missed nothing of the one to which it comes over: they are
             // strangers to it as this one was, but for those that had missed something before.
             if are_strangers {
-                self.group.lineages.leave(self.group.epoch);
+                let crossing = (self.group.epoch, collection.epoch());
+                self.group.lineages.cross(crossing, lineages);
             }
             self.collect(now, collection);
             self.join_lineages(lineages);
@@ -92,7 +92,7 @@ impl Replica {
     }
 
     /// Writes as another one from now on.
-    fn begin_incarnation(&mut self, now: Instant) {
+    pub(super) fn begin_incarnation(&mut self, now: Instant) {
         let wall_ms = u64::try_from(self.wall(now).as_millis()).unwrap_or(u64::MAX);
         self.group.incarnation = wall_ms.max(self.group.incarnation.saturating_add(1));
         let replica = ReplicaId { node: self.node, incarnation: self.group.incarnation };
@@ -107,7 +107,9 @@ impl Replica {
         known: Option<&Context>,
         lineages: &Lineages,
     ) {
-        if collection.epoch() <= self.group.epoch || collection.before == self.group.epoch {
+        let theirs = (collection.epoch(), collection.before);
+        let is_gone = lineages.have_passed(theirs, self.group.epoch, &self.group.lineages);
+        if !is_gone {
             return;
         }
         let all = self.bucket.context().clone();

@@ -23,6 +23,14 @@ pub(in crate::crdt) struct Seat {
 }
 
 impl Seat {
+    /// As which incarnation the node writes.
+    pub(in crate::crdt) const fn incarnation(&self) -> Option<u64> {
+        match self.standing {
+            Standing::Holds(incarnation) => Some(incarnation),
+            Standing::Retired(_) => None,
+        }
+    }
+
     /// Takes a later word, or a part of one that this one lacks. Says whether that changed anything.
     fn join(&mut self, other: &Self) -> bool {
         if self.version != other.version {

@@ -80,6 +80,7 @@ impl Replica {
             self.has_all_to(now, from, number);
             if let Some(link) = self.links.get_mut(&from) {
                 link.behind = false;
+                link.is_rested();
             }
             return self.send(from, &Message::Equal { session });
         }
@@ -91,7 +92,7 @@ impl Replica {
             let pages = keys.saturating_mul(FEW) < ours;
             let is_busy = !pages && (self.is_serving() || !self.yields(now, from));
             if is_busy || self.serving.len() >= self.config.sessions_max {
-                return self.send(from, &Message::Close { session });
+                return self.send(from, &Message::Close { session, refused: false });
             }
             let number = self.buffer.seal();
             let serving = Serving {
@@ -146,7 +147,7 @@ impl Replica {
     /// A comparison goes on. One that is not there is given up on the other side, too.
     fn hear(&mut self, now: Instant, at: (u64, u64)) -> Option<&mut Serving> {
         if !self.serving.contains_key(&at) {
-            self.send(at.0, &Message::Close { session: at.1 });
+            self.send(at.0, &Message::Close { session: at.1, refused: false });
             return None;
         }
         if self.timers.get(Timer::Serve).is_none() {
@@ -162,9 +163,9 @@ impl Replica {
         Config::ms(self.config.step_ms) * (self.config.step_tries_max + 1)
     }
 
-    fn give_up(&mut self, now: Instant, (from, session): (u64, u64)) {
+    fn give_up(&mut self, now: Instant, (from, session): (u64, u64), refused: bool) {
         self.serving.remove(&(from, session));
-        self.send(from, &Message::Close { session });
+        self.send(from, &Message::Close { session, refused });
         self.take_deferred(now);
     }
 
@@ -205,7 +206,7 @@ impl Replica {
         let bounds = (usize::try_from(range.start), usize::try_from(range.end));
         let (Ok(start), Ok(end)) = bounds else { return };
         if start >= end || range.end > symbols_max.saturating_add(SYMBOLS_MAX.1) {
-            return self.give_up(now, (from, session));
+            return self.give_up(now, (from, session), false);
         }
         let symbols = sketch.symbols(start..end).to_vec();
         self.send(from, &Message::Symbols { session, from: range.start, keys, symbols });
@@ -221,7 +222,7 @@ impl Replica {
         let found = |id: &u64| Some(Arc::clone(snapshot?.find(*id)?.0));
         let keys: Option<Vec<Arc<str>>> = ids.iter().map(found).collect();
         let (Some(keys), Some(&first)) = (keys, ids.first()) else {
-            return self.give_up(now, (from, session));
+            return self.give_up(now, (from, session), false);
         };
         serving.wanted.extend(ids);
         let slots = self.slots_of(keys.into_iter());
@@ -282,6 +283,7 @@ impl Replica {
             self.waits.stale = true;
             if let Some(link) = self.links.get_mut(&from) {
                 link.behind = false;
+                link.is_rested();
             }
         }
         self.send(from, &Message::Done { session, good });
@@ -301,7 +303,7 @@ impl Replica {
         for found in slots.iter().take(len) {
             self.stats.fetched += 1;
             if self.join_slot(now, found, &context).is_err() {
-                return self.give_up(now, (from, session));
+                return self.give_up(now, (from, session), true);
             }
         }
         self.take_offer(now, (from, session));

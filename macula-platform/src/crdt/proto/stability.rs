@@ -5,13 +5,13 @@
 //! itself when it began to ask, and it has seen all that they say, then that is *stable*: whatever is
 //! still on its way was made by somebody who had seen it. All of them have to know of the same members,
 //! or one might be missed that has been let in meanwhile by another one; and all that are in reach have to
-//! have said whether they are some.
+//! have said whether they are some, or were asked six times in vain.
 //!
 //! Then keys are looked through for what is needed no longer, and that is removed by changes like all
 //! others. Departed replicas of which nothing is live any more leave the context, which no change can
 //! say, if all members say that nothing is live with them, either, and have seen all, so that nothing of
-//! them can come any more. This is a *collection*, with a number that goes with all that members say to
-//! each other, so that nothing from before it is taken after it.
+//! them can come any more. This is a *collection*. It begins an [epoch](super::epoch), which goes with all that
+//! members say to each other, so that nothing from before it is taken after it.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -59,6 +59,8 @@ pub(super) struct Heard {
 #[derive(Debug)]
 struct Tidying {
     roster: u64,
+    /// Whether all say the same of what is live.
+    is_settled: bool,
     stable: Context,
     departed: Vec<ReplicaId>,
     after: Option<Arc<str>>,
@@ -255,14 +257,23 @@ impl Replica {
             let departed = round.departed.iter().copied();
             let departed = departed.filter(|replica| succeeded(replica) && is_known(replica));
             let departed = departed.collect();
-            self.stability.tidying =
-                Some(Tidying { roster: round.roster, stable: round.own, departed, after: None });
+            self.stability.tidying = Some(Tidying {
+                roster: round.roster,
+                is_settled: round.clean.is_empty(),
+                stable: round.own,
+                departed,
+                after: None,
+            });
             return self.tidy(now);
         }
         let others = self.group.roster.holders().filter(|member| *member != self.node);
         let others: Vec<u64> = others.collect();
         let (before, by) = (self.group.epoch, count(others.len()) + 1);
         let collection = Collection { before, by, departed };
+        if collection.epoch() <= before {
+            // There are no later ones.
+            return;
+        }
         self.collect(now, &collection);
         let lineages = self.group.lineages.clone();
         for member in others {
@@ -274,6 +285,10 @@ impl Replica {
     /// Looks some keys through.
     pub(super) fn tidy(&mut self, now: Instant) {
         let Some(mut tidying) = self.stability.tidying.take() else { return };
+        if tidying.roster != self.group.roster.hash() {
+            // It is not known of all members any more what they have seen.
+            return;
+        }
         let from = tidying.after.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
         let mut keys: Vec<Arc<str>> = Vec::new();
         for (key, _) in self.bucket.entries(from) {
@@ -289,15 +304,14 @@ impl Replica {
         for key in &keys {
             let tidy = Tidy { stable: &tidying.stable, departed: &tidying.departed };
             for change in self.bucket.tidy(key, &tidy, wall) {
-                self.stats.tidied += 1;
-                self.changed_here(Arc::new(change));
+                self.tidied(Arc::new(change));
             }
         }
         tidying.after = keys.last().cloned();
         if keys.len() == KEYS_MAX {
             self.stability.tidying = Some(tidying);
             self.timers.set(Timer::Tidy, now + Config::ms(SLICE_MS));
-        } else {
+        } else if tidying.is_settled {
             self.stability.looked = Some((tidying.roster, tidying.stable));
         }
         self.push_all(now);

@@ -152,7 +152,7 @@ pub enum Output {
     Changed {
         /// How.
         change: Arc<KeyDelta>,
-        /// Whether it was changed here.
+        /// Whether a user of this node has changed it.
         is_local: bool,
     },
 }

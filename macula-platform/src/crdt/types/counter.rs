@@ -101,16 +101,18 @@ fn count<T: Tally>(
 /// them.
 fn fold<T: Tally>(of: &DotFun<T>, tidy: &Tidy<'_>) -> Option<Delta<DotFun<T>>> {
     let mut groups: Vec<(Vec<Dot>, T)> = Vec::new();
+    // Counts that have no room in one stay apart.
     for (dot, tally) in tallies(of).filter(|(dot, _)| tidy.departed.contains(&dot.replica)) {
         // What stands in the way of the last, which has it too.
         let of_life = of.iter().map(|(dot, _)| dot).filter(|one| one.replica == dot.replica);
         let is_same = |(dots, _): &&mut (Vec<Dot>, T)| {
             dots.last().is_some_and(|last| last.replica.node == dot.replica.node)
         };
-        match groups.last_mut().filter(is_same) {
-            Some((dots, sum)) => {
-                *sum = sum.plus(tally)?;
-                dots.extend(of_life);
+        let group = groups.last_mut().filter(is_same);
+        match group.and_then(|group| Some((group.1.plus(tally)?, group))) {
+            Some((sum, group)) => {
+                group.1 = sum;
+                group.0.extend(of_life);
             }
             None => groups.push((of_life.collect(), tally)),
         }

@@ -240,6 +240,28 @@ fn what_earlier_lives_counted_is_added_up_and_counts_once_whoever_does_it() {
 }
 
 #[test]
+fn counts_that_have_no_room_in_one_stay_apart_and_keep_no_other_from_being_added_up() {
+    let mut all = bucket(9);
+    let mut lives = Vec::new();
+    for (node, counts) in [(1, [u64::MAX, 1, 2]), (2, [3, 4, 5])] {
+        let mut life = replica(node);
+        for count in counts {
+            let mut bucket = Bucket::new(life, Limits::default()).unwrap();
+            let more = |at: &GCounter, write: &mut Write<'_>| at.increment(count, write);
+            all.join(&bucket.update("key", NOW, more).unwrap(), NOW).unwrap();
+            lives.push(life);
+            life = life.next_life();
+        }
+    }
+    let value = |bucket: &Bucket| bucket.read::<GCounter>("key").unwrap().unwrap().value();
+    let (before, stable) = (value(&all), all.context().clone());
+    tidied(&mut all, &stable, &lives);
+    let left = all.read::<GCounter>("key").unwrap().unwrap().dots();
+    assert!(left.replicas().eq([lives[0], lives[2], lives[5]]), "{left:?}");
+    assert_eq!((value(&all), tidied(&mut all, &stable, &lives)), (before, vec![]));
+}
+
+#[test]
 fn a_removal_takes_what_was_added_up_meanwhile() {
     let (told, lives) = counted();
     let (mut one, mut two) = (told_all(knowing(3), &told), told_all(knowing(4), &told));

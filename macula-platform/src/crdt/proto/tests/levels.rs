@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use macula_core::sim::{Address, Faults};
 
+use super::returning::collected;
 use super::world::{Setup, World, config, elements};
+use crate::crdt::Session;
 use crate::crdt::proto::{Change, Event, Level, Token};
 use crate::crdt::types::OrSet;
 
@@ -95,6 +97,44 @@ fn what_was_seen_at_one_node_is_waited_for_at_another() {
     world.run(Duration::from_secs(10));
     assert!(world.is_good(ticket));
     assert!(elements(world.sim.machine(Address(4)).unwrap(), "set").is_empty());
+}
+
+#[test]
+fn what_a_session_has_seen_is_not_asked_for_once_it_is_collected() {
+    let mut world = five();
+    world.write(Address(1), "set", Level::All, add(1)).unwrap();
+    world.run(Duration::from_secs(1));
+    let token = |world: &World| world.sim.machine(Address(0)).unwrap().replica.token();
+    let (session, bucket) = (Session::default(), "bucket".into());
+    session.saw(&bucket, &token(&world));
+    let cover = |world: &mut World, session: &Session| {
+        let before = session.token(&bucket).unwrap();
+        let (ticket, within) = (world.next_ticket(), Duration::from_secs(1));
+        world.event(Address(0), Event::Cover { ticket, token: before.clone(), within });
+        world.run(Duration::from_secs(2));
+        assert!(world.is_good(ticket), "{:?}", world.ended.get(&ticket));
+        before
+    };
+    for _ in 0..3 {
+        // The life of which all was seen is over, and nothing of it is left.
+        world.write(Address(0), "set", Level::All, Change::removal()).unwrap();
+        collected(&mut world, Address(1), 1);
+        // What was written since joins what was seen before.
+        session.saw(&bucket, &token(&world));
+        let bytes = session.to_bytes();
+        let elsewhere = Session::from_bytes(&bytes).unwrap();
+        cover(&mut world, &elsewhere);
+        let before = cover(&mut world, &session);
+        session.covered(&bucket, Some(&before), token(&world));
+        cover(&mut world, &session);
+    }
+    assert!(world.hosts().all(|host| host.replica.stats().epoch >= 3));
+    // A read that is late takes nothing back of what was seen meanwhile.
+    let (before, now) = (session.token(&bucket), token(&world));
+    world.write(Address(0), "set", Level::Local, add(9)).unwrap();
+    session.saw(&bucket, &token(&world));
+    session.covered(&bucket, before.as_ref(), now);
+    assert_eq!(session.token(&bucket), Some(token(&world)));
 }
 
 #[test]

@@ -56,7 +56,7 @@ fn lies() -> Vec<Message> {
         Message::Ack { life: most, numbers: all(), refused: all() },
         Message::Open { session: most, keys: most, summary: most, whole: true },
         Message::Equal { session: most },
-        Message::Close { session: most },
+        Message::Close { session: most, refused: true },
         Message::Symbols { session: most, from: most, keys: most, symbols: Vec::new() },
         Message::Symbols {
             session: most,

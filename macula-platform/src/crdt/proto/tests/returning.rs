@@ -153,7 +153,7 @@ fn a_collection_that_comes_too_early_is_found() {
 
 /// One writes something, forgets all and comes back as another, and what it has written is removed: so often,
 /// and as often what it was before is collected.
-fn collected(world: &mut World, forgets: Address, times: u64) {
+pub(super) fn collected(world: &mut World, forgets: Address, times: u64) {
     for element in 0..times {
         world.write(forgets, "set", Level::Local, add(element)).unwrap();
         world.run(SECOND);
@@ -323,6 +323,32 @@ fn what_a_life_that_is_over_has_said_is_not_taken() {
     let host = world.sim.machine(here).unwrap();
     assert_eq!((elements(host, "other"), host.replica.stats().epoch), (vec![5], 0));
     assert!(elements(host, "set").is_empty());
+}
+
+/// The calendar of a node is set back between two of its lives, which both keep nothing on disk.
+#[test]
+fn one_that_comes_back_as_an_earlier_one_than_it_was_is_a_member_like_any_other() {
+    let mut world = three(6, None);
+    collected(&mut world, Address(1), 2);
+    assert!(epoch_of(&world, 0) > 0);
+    // What its life before was, all others know.
+    let (version, incarnation, hashes) = (1, 1_000, (0, 0));
+    let lineages = Lineages::default();
+    let before = Message::Hello { asks: false, version, incarnation, hashes, lineages };
+    let header = Header { epoch: Epoch::default(), life: 1_000, lineage: 0 };
+    world.sim.crash(Address(2));
+    for frame in fragments::split(&before.encode(header), FRAME) {
+        for at in [0, 1, 3] {
+            world.event(Address(at), Event::Frame { from: 3, frame: frame.clone() });
+        }
+    }
+    world.sim.start(Address(2));
+    world.heal(20 * SECOND).unwrap();
+    let replica = world.sim.machine(Address(2)).unwrap().replica.bucket().replica();
+    assert!(replica.incarnation > 1_000, "{replica:?}");
+    let ticket = world.write(Address(2), "set", Level::All, add(77)).unwrap();
+    world.run(3 * SECOND);
+    assert!(world.is_good(ticket), "{:?}", world.ended.get(&ticket));
 }
 
 /// Three, of which one is out of reach: what it gives up, and what the others do. It comes back.

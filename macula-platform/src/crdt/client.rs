@@ -191,8 +191,11 @@ impl Crdts {
     }
 
     /// Gives up a member that does not come back, so that nobody waits for it. If it does come back it
-    /// begins anew, with what it alone had written. If two parts of the members give each other up, the
-    /// greater one goes on when they meet again, and the others begin anew.
+    /// begins anew, with what it alone had written.
+    ///
+    /// Give up members on one side only. If two parts of the members give each other up, and forget what each
+    /// thinks that nobody needs, only one of them goes on as it is when they meet again, and the others begin
+    /// anew: those go on that have forgotten more often, or as often and were more the last time.
     ///
     /// # Errors
     ///

@@ -6,7 +6,7 @@
 //! | replicas | how many, then each: 8 for the node (big-endian), a number for the incarnation |
 //! | body | what was written, in which a replica is its place among those above |
 //!
-//! Numbers are LEB128 in their shortest form. A text, an element and a value is its length in bytes
+//! Numbers are LEB128 in their shortest form, but for those of [`put_ordered`], of which counts are made. A text, an element and a value is its length in bytes
 //! and its bytes. Replicas stand in the order in which the body names them first. A dot is its
 //! replica and its counter.
 //!

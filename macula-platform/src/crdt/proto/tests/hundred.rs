@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use macula_core::sim::Faults;
+use macula_core::sim::{Address, Faults};
 
 use super::campaign;
-use super::world::{Setup, World, config};
+use super::world::{Setup, World, config, number};
 use crate::crdt::config::Config;
 use crate::crdt::proto::Level;
 
@@ -25,10 +25,21 @@ fn apart_and_together(seed: u64) -> Result<World, String> {
         ..Faults::STORM
     };
     world.sim.set_faults(faults);
+    let mut down = Vec::new();
     for _ in 0..30 {
         world.something(Level::Local);
         world.run(Duration::from_millis(100));
+        down.drain(..).for_each(|at| world.sim.start(at));
+        if world.dice.chance(0.5) {
+            // One that has a disk: what another one alone had acknowledged would go with it.
+            let lot = u32::try_from(world.dice.below(u64::from(NODES / 2))).unwrap();
+            let at = Address(2 * lot + 1);
+            assert!(number(at).is_multiple_of(2));
+            world.sim.crash(at);
+            down.push(at);
+        }
     }
+    down.drain(..).for_each(|at| world.sim.start(at));
     world.heal(Duration::from_secs(60))?;
     world.judge()?;
     Ok(world)

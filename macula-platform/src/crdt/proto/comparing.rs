@@ -18,7 +18,8 @@
 //! by both, and nothing else is looked at; then each has seen all that the other one had seen when it
 //! began, and may say so. If the one that begins has next to nothing, it asks for all, page by page.
 //!
-//! Every step is asked for until it is answered, so nothing is kept for one that has gone away.
+//! Every step is asked for until it is answered, so nothing is kept for one that has gone away. A comparison is
+//! with one life of the other one: it ends when that begins another, which has not what was said before.
 //!
 //! What one is going to say that it has seen counts as seen from when it begins to look: a change that
 //! comes in late, and that the other one had seen, may have been removed there, and nothing would tell.
@@ -262,6 +263,17 @@ impl Replica {
     pub(super) fn end_comparing(&mut self, now: Instant) {
         self.serving.clear();
         self.finish(now, false);
+    }
+
+    /// A node has begun another life: what it has is not what its earlier life has said.
+    pub(super) fn compares_no_more(&mut self, now: Instant, node: u64) {
+        self.serving.retain(|(from, _), _| *from != node);
+        self.deferred.retain(|(from, _, _)| *from != node);
+        if self.comparing.as_ref().is_some_and(|comparing| comparing.peer == node) {
+            self.finish(now, false);
+        } else {
+            self.take_deferred(now);
+        }
     }
 
     /// Takes a message that belongs to a comparison.

@@ -240,6 +240,9 @@ impl Replica {
         if header.epoch == self.group.epoch {
             self.join_lineages(lineages);
         }
+        if self.links.get(&from).is_some_and(|link| link.life != Some(header.life)) {
+            self.compares_no_more(now, from);
+        }
         let holds = self.group.roster.holds(from);
         let differs = self.summary() != summary;
         let last = self.buffer.seal();
@@ -316,11 +319,13 @@ impl Replica {
         self.group.roster.trim(self.config.retired_max);
         self.journal.group();
         self.waits.stale = true;
+        let mut over = Vec::new();
         for (node, link) in &mut self.links {
             let incarnation = self.group.roster.incarnation(*node);
             if incarnation.is_some_and(|incarnation| incarnation > link.incarnation) {
                 // It has forgotten all: what it said before is not taken any more, for nobody waits for it.
                 link.life = None;
+                over.push(*node);
             }
             if link.active && (incarnation.is_none() || link.life.is_none()) {
                 (link.active, link.greeted, link.greet_at) = (false, 0, None);
@@ -328,6 +333,7 @@ impl Replica {
             }
         }
         self.set_greet_timer(now);
+        over.into_iter().for_each(|node| self.compares_no_more(now, node));
         if was_given_up {
             let active = self.links.iter().filter(|(_, link)| link.active).map(|(node, _)| *node);
             for node in active.collect::<Vec<_>>() {

@@ -83,6 +83,12 @@ fn without_disks_what_most_have_acknowledged_survives_any_two() {
     campaign(SEEDS, |seed| without_disks(seed, None));
 }
 
+/// Here one forgets all between what it says that it has seen and what it says that it has.
+#[test]
+fn a_comparison_is_with_one_life_of_the_other_one() {
+    without_disks(13_144, None).map(drop).unwrap();
+}
+
 #[test]
 fn the_storm_is_one() {
     let mut lines = String::new();

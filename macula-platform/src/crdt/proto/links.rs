@@ -244,11 +244,13 @@ impl Replica {
             self.compares_no_more(now, from);
         }
         let holds = self.group.roster.holds(from);
+        let is_given_up = self.group.roster.known_of(from).is_some();
         let differs = self.summary() != summary;
         let last = self.buffer.seal();
         let link = self.links.entry(from).or_default();
         (link.greeted, link.away_since, link.greet_at) = (0, None, None);
-        link.has_said = true;
+        // One that was given up sits down anew once it has heard that, and is a member then.
+        link.has_said = !is_given_up;
         link.incarnation = seat.incarnation().unwrap_or(0);
         if link.life != Some(header.life) {
             // What it had acknowledged it may have forgotten.

@@ -28,6 +28,12 @@ fn jumping(seed: u64) -> Result<World, String> {
         world.run(Duration::from_millis(50));
     }
     world.heal(Duration::from_secs(30))?;
+    // In any case one is ahead of another one.
+    for (at, ms) in [(0, 0), (1, HOUR_MS)] {
+        world.sim.input(Address(at), |m| In { since_epoch: m.since_epoch, act: Act::Shift(ms) });
+        world.set(Address(at), "topic/0", 999);
+    }
+    world.heal(Duration::from_secs(30))?;
     // One that was seen is replaced, whatever the clock of whoever replaces it says.
     world.sim.input(Address(0), |m| In { since_epoch: m.since_epoch, act: Act::Shift(-HOUR_MS) });
     world.set(Address(0), "topic/0", 1_000);

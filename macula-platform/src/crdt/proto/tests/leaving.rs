@@ -143,6 +143,13 @@ fn whoever_lets_go_takes_nothing_along() {
     campaign(4, one_after_the_other);
 }
 
+/// Here one that was given up says that it holds the bucket again, and is no member yet while the others find
+/// out what all have seen.
+#[test]
+fn one_that_comes_again_is_waited_for_before_it_is_a_member() {
+    one_after_the_other(19_154).map(drop).unwrap();
+}
+
 /// Here all have come to an epoch as new ones when one comes that is an epoch behind.
 #[test]
 fn one_that_is_behind_is_told_by_those_who_are_new() {

@@ -35,6 +35,13 @@
 //! held outside the actor that carries frames, which [`tree`] puts into a node's tree; [`settings`] and
 //! [`config`] say how.
 //!
+//! # Trust
+//!
+//! Members are nodes of one realm that the rules of access let into a bucket, and they trust each other. Bytes
+//! that mean nothing, and numbers that cannot be, end nobody and are counted; but whoever may write may also
+//! remove all that there is, and a member that lies about what it has seen can hold up others, or have them
+//! forget or begin anew. Buckets that not all nodes may write are kept apart by those rules.
+//!
 //! # Sources
 //!
 //! Almeida, Shoker and Baquero, *Delta state replicated data types* (JPDC 2018), for the whole;

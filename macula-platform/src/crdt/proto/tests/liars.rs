@@ -8,9 +8,11 @@ use macula_core::entropy::Entropy;
 use macula_core::sim::Address;
 
 use super::world::{Setup, World, config, elements};
+use crate::crdt::context::Context;
 use crate::crdt::proto::buffer::Numbers;
 use crate::crdt::proto::epoch::{Collection, Epoch, Lineages};
 use crate::crdt::proto::message::{Header, Message};
+use crate::crdt::proto::roster::{Roster, Seat, Standing};
 use crate::crdt::proto::sketch::Symbol;
 use crate::crdt::proto::{Change, Event, Level, fragments};
 use crate::crdt::types::OrSet;
@@ -41,6 +43,11 @@ fn lies() -> Vec<Message> {
     });
     let collection = Collection { before: Epoch::numbered(most), by: most, departed: Vec::new() };
     let key = || Arc::from("set");
+    let mut roster = Roster::default();
+    for node in 1..5 {
+        let seat = Seat { version: most, standing: Standing::Holds(most) };
+        roster.join_seat(node, &seat, usize::MAX);
+    }
     let mut lineages = Lineages::default();
     lineages.are(most);
     vec![
@@ -73,7 +80,11 @@ fn lies() -> Vec<Message> {
         Message::Offer { session: most, common: most, ids: vec![most; 100] },
         Message::Done { session: most, good: true },
         Message::Survey { round: most, roster: most, departed: Vec::new() },
-        Message::Collect { collection, lineages: lineages.clone() },
+        Message::Collect { collection: collection.clone(), lineages: lineages.clone() },
+        Message::Resync { collection, known: None, lineages: lineages.clone() },
+        Message::Roster(roster),
+        Message::Begin { session: most, context: Context::default(), keys: most, pages: true },
+        Message::Report { round: most, roster: most, context: Context::default(), live: vec![] },
         Message::Ask { read: most, key: key(), digests: Vec::new() },
         Message::Answer { read: most, other: None },
     ]

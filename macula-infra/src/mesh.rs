@@ -44,7 +44,25 @@ impl Debug for Mesh {
     }
 }
 
+/// Lets go of what would keep a node's parts alive for ever, since they know of each other. It is for when the
+/// node has ended, however that came.
+#[derive(Debug)]
+pub struct Ending(Mesh);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        self.0.calling.served.clear();
+        self.0.relay.disconnect();
+    }
+}
+
 impl Mesh {
+    /// What is to be dropped when the node has ended.
+    #[must_use]
+    pub fn ending(&self) -> Ending {
+        Ending(self.clone())
+    }
+
     /// This node.
     #[must_use]
     pub fn node(&self) -> NodeId {

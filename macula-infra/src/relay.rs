@@ -29,13 +29,13 @@ pub(crate) use service::RelayService;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use macula_core::clock::{Clock as _, TokioClock};
 use macula_core::identity::NodeId;
 use macula_core::wire::{Flags, Kind, Limits, from_body, to_body};
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use serde::{Deserialize, Serialize};
 
 use crate::access::Access;
@@ -159,7 +159,7 @@ pub struct Relay(Arc<Shared>);
 struct Shared {
     overlay: Overlay,
     /// Connections to other nodes, which have sessions of this, so that they come later.
-    net: OnceLock<Net>,
+    net: RwLock<Option<Net>>,
     dht: Dht,
     access: Access,
     desk: Desk<reserver::Input>,
@@ -172,6 +172,7 @@ struct Shared {
     resolving: Mutex<BTreeMap<NodeId, Vec<Datagram>>>,
 }
 
+#[derive(Clone)]
 struct Net {
     pool: Pool,
     post: Post,
@@ -196,7 +197,7 @@ impl Relay {
     pub(crate) fn new(overlay: Overlay, dht: Dht, access: Access, config: &Config) -> Self {
         let relay = Self(Arc::new(Shared {
             overlay,
-            net: OnceLock::new(),
+            net: RwLock::default(),
             dht,
             access,
             desk: Desk::default(),
@@ -218,19 +219,28 @@ impl Relay {
     /// There are connections from now on.
     pub(crate) fn connect(&self, pool: Pool) {
         let post = Post::new(pool.clone());
-        drop(self.0.net.set(Net { pool, post }));
+        *self.0.net.write() = Some(Net { pool, post });
+    }
+
+    /// There are none any more. What carries them knows of this, so it would outlive its node.
+    pub(crate) fn disconnect(&self) {
+        *self.0.net.write() = None;
+    }
+
+    fn net(&self) -> Option<Net> {
+        self.0.net.read().clone()
     }
 
     /// The direct connection to a node, if there is one. What is relayed carries nothing itself: two
     /// QUIC endpoints of this node would wait for each other.
     fn live(&self, node: NodeId) -> Option<InFlight> {
-        let in_flight = self.0.net.get()?.pool.live(node);
+        let in_flight = self.net()?.pool.live(node);
         in_flight.filter(|in_flight| !is_overlay(in_flight.link().peer().address))
     }
 
     /// Whether there is a direct connection to a node that takes new work, in use or about to be.
     fn is_linked(&self, node: NodeId) -> bool {
-        let Some(Net { pool, .. }) = self.0.net.get() else { return false };
+        let Some(Net { pool, .. }) = self.net() else { return false };
         let is_one = |link: &Arc<Link>| link.node() == node && !link.is_leaving();
         pool.links().iter().any(|link| is_one(link) && !is_overlay(link.peer().address))
     }
@@ -248,13 +258,13 @@ impl Relay {
 
     /// Keeps the connection to a relay, or keeps it no longer.
     fn keep(&self, relay: NodeId, is_kept: bool) {
-        let Some(Net { pool, .. }) = self.0.net.get() else { return };
+        let Some(Net { pool, .. }) = self.net() else { return };
         if is_kept { pool.protect(relay, Class::Relay) } else { pool.release(relay, Class::Relay) }
     }
 
     /// Sends a frame to a relay, which is dialled if it has to be.
     fn post(&self, relay: NodeId, (kind, body): (Kind, Bytes), unsent: Box<dyn FnOnce() + Send>) {
-        let Some(Net { pool, post }) = self.0.net.get() else { return unsent() };
+        let Some(Net { pool, post }) = self.net() else { return unsent() };
         let to = Contact::new(relay, pool.book().addresses(relay));
         post.send(&to, Parcel { lane: Lane::Relay, kind, id: 0, body, unsent });
     }
@@ -300,7 +310,7 @@ impl Relay {
     }
 
     fn send(&self, relay: NodeId, datagram: &Datagram) {
-        let Some(Net { pool, .. }) = self.0.net.get() else { return };
+        let Some(Net { pool, .. }) = self.net() else { return };
         let body = wire::encode(datagram.node, datagram);
         if let Some(in_flight) = pool.live(relay) {
             let link = in_flight.link();
@@ -356,7 +366,7 @@ impl Relay {
 
     /// Learns where relays are, and which they are.
     fn learn(&self, reached: Reached) -> Option<Vec<NodeId>> {
-        let pool = &self.0.net.get()?.pool;
+        let pool = self.net()?.pool;
         let relays = reached.relays.into_iter().filter(|relay| relay.node != pool.node());
         let hear = |relay: Contact| {
             pool.book().hear(relay.node, &relay.addresses);
@@ -376,13 +386,14 @@ impl Relay {
 
     /// Tells all of them.
     fn tell_all(&self, record: &Bytes) {
-        let Some(Net { pool, .. }) = self.0.net.get() else { return };
+        let Some(Net { pool, .. }) = self.net() else { return };
         pool.links().iter().for_each(|link| self.tell(link, record));
     }
 
     /// The record that says over which relays this node is reached.
     fn record(&self, relays: &[NodeId]) -> Option<Bytes> {
-        let book = self.0.net.get()?.pool.book();
+        let pool = self.net()?.pool;
+        let book = pool.book();
         let contact = |relay: &NodeId| Contact::new(*relay, book.addresses(*relay));
         let reached = Reached { relays: relays.iter().map(contact).collect() };
         let body = to_body(&reached, RECORD_LEN_MAX);

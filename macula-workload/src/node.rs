@@ -13,7 +13,7 @@ use macula_core::supervision::{
     SupervisorHandle, TreeNode, TreeOptions, Worker,
 };
 use macula_infra::membership::update::Role;
-use macula_infra::mesh::Mesh;
+use macula_infra::mesh::{Ending, Mesh};
 use macula_infra::names::{LocateError, NamedHandle};
 use macula_infra::pool::AddressBook;
 use macula_infra::pubsub::PubSub;
@@ -235,6 +235,7 @@ impl Builder {
         // A node that does not vote has less in its tree, and one configuration may be for both.
         let overrides = config.overrides_here(&ChildSpec::from(root.clone()), declared_tree)??;
         let root = root.start(TreeOptions { overrides, entropy }).await?;
+        tokio::spawn(end(root.events(), infrastructure.mesh.ending()));
         let shutdown = config.node.shutdown;
         let mesh = &infrastructure.mesh;
         let saved = table_file.map(|path| saved::Keeper::start(path, mesh.clone()));
@@ -250,6 +251,11 @@ impl Builder {
             _lock: lock,
         })
     }
+}
+
+/// Ends a node once its tree has ended, or the runtime in which it is.
+async fn end(mut events: broadcast::Receiver<Event>, _ending: Ending) {
+    while !matches!(events.recv().await, Err(broadcast::error::RecvError::Closed)) {}
 }
 
 /// Where nodes are that the configuration names.

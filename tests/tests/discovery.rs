@@ -25,7 +25,7 @@ use macula_tests::world::{self, Faults, Part, Run, World};
 use macula_workload::Config;
 
 /// How many seeds are run if nothing else is said: each takes some seconds of one core.
-const SEEDS: u64 = 10;
+const SEEDS: u64 = 5;
 
 /// How many seeds a planted bug gets to be found.
 const BUG_SEEDS: u64 = 5;

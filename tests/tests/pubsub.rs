@@ -33,13 +33,13 @@ use macula_tests::world::{self, Faults, Part, Run, World};
 use macula_workload::Config;
 
 /// How many seeds are run if nothing else is said: each takes some seconds of one core.
-const SEEDS: u64 = 10;
+const SEEDS: u64 = 5;
 
 /// The same for those with relays, which take longer.
-const RELAYED_SEEDS: u64 = 5;
+const RELAYED_SEEDS: u64 = 3;
 
 /// The same for queue groups, and for broadcast trees.
-const OTHER_SEEDS: u64 = 3;
+const OTHER_SEEDS: u64 = 2;
 
 /// How many seeds a planted bug has to be found by one of, at most: some need a rare order of things.
 const BUG_SEEDS: u64 = 40;

@@ -23,7 +23,7 @@ use macula_workload::Config;
 use storm::{EDGES, RELAYS, STORM, Storm};
 
 /// How many seeds are run if nothing else is said: each takes some seconds of one core.
-const SEEDS: u64 = 10;
+const SEEDS: u64 = 5;
 
 /// How many seeds a planted bug gets to be found.
 const BUG_SEEDS: u64 = 5;

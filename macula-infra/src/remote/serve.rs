@@ -300,6 +300,11 @@ impl Served {
         }))
     }
 
+    /// Serves nothing any more. What is served may know of this table, so both would outlive their node.
+    pub(crate) fn clear(&self) {
+        self.0.entries.clear();
+    }
+
     /// Who may do what.
     pub(crate) fn access(&self) -> &Access {
         &self.0.access

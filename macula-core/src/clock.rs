@@ -12,6 +12,13 @@ pub trait Clock: Debug + Clone + Send + Sync + 'static {
     fn since_epoch(&self) -> Duration;
 }
 
+/// A time for people: whole milliseconds, unless it is less than one.
+#[must_use]
+pub fn shown(time: Duration) -> humantime::FormattedDuration {
+    let whole = Duration::from_millis(u64::try_from(time.as_millis()).unwrap_or(u64::MAX));
+    humantime::format_duration(if whole.is_zero() { time } else { whole })
+}
+
 /// Tokio's clock: real time in production, virtual time in a paused runtime.
 #[derive(Debug, Clone, Copy, Default)]
 #[expect(clippy::module_name_repetitions, reason = "it is used by its name alone")]

@@ -229,7 +229,7 @@ impl Names {
         let parts = u32::try_from(left.max(1)).unwrap_or(u32::MAX);
         let within = deadline.saturating_duration_since(TokioClock.now()) / parts;
         let Ok(connected) = tokio::time::timeout(within, calling.link(node)).await else {
-            let shown = humantime::format_duration(within);
+            let shown = macula_core::clock::shown(within);
             let why = format!("no connection to {} within {shown}", node.short());
             return Err(CallError::Unavailable(Unavailability::Unreachable(why)));
         };

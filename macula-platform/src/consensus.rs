@@ -150,6 +150,11 @@ pub fn supervisor(config: &Config, parts: Parts) -> Result<(Supervisor, Consensu
             change: Arc::new(service.changes()),
         };
         voter = Some(Voter { services, group, service, raft, counting: counting_handle });
+    } else if let Some(folder) = config.folder.as_ref().filter(|folder| raft::has_log(folder)) {
+        tracing::warn!(
+            folder = %folder.display(),
+            "this node has voted, and does not any more, since it has seeds: if it is to, consensus.role is \"voter\""
+        );
     }
     let seed = distinct(seed, new_life, node);
     let local = voter.as_ref().map(|voter| voter.service.clone());

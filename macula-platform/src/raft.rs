@@ -50,6 +50,12 @@ pub mod types;
 mod wire;
 
 pub use acks::{DRIFT, counted};
+
+/// Whether a folder has what a voter keeps.
+pub(crate) fn has_log(folder: &std::path::Path) -> bool {
+    folder.join(log::FILE).exists()
+}
+
 pub use changes::Members;
 pub use machine::Replicated;
 pub use member::{Config, Member, Parts, ProposeError, StartError};

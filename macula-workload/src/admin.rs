@@ -8,7 +8,7 @@ mod actor;
 mod answer;
 mod topics;
 
-use std::io::{BufRead as _, BufReader, Read as _, Take, Write as _};
+use std::io::{BufRead as _, BufReader, ErrorKind, Read as _, Take, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -351,6 +351,15 @@ pub enum Error {
         /// What the system says.
         source: std::io::Error,
     },
+    /// No answer in time. What was asked for may be done all the same.
+    #[error(
+        "{}: the node did not answer within {}: whether it was done is not known", path.display(),
+        humantime::format_duration(ANSWER_WITHIN)
+    )]
+    TimedOut {
+        /// The socket.
+        path: PathBuf,
+    },
     /// The talk was cut off.
     #[error("{}: the node did not answer: {source}", path.display())]
     CutOff {
@@ -491,7 +500,11 @@ impl<'a> Asking<'a> {
     }
 
     fn cut_off(&self, source: std::io::Error) -> Error {
-        Error::CutOff { path: self.path.to_owned(), source }
+        let path = self.path.to_owned();
+        match source.kind() {
+            ErrorKind::WouldBlock | ErrorKind::TimedOut => Error::TimedOut { path },
+            _ => Error::CutOff { path, source },
+        }
     }
 
     fn no_answer(&self, why: String) -> Error {

@@ -303,7 +303,7 @@ fn a_node_runs_until_sigterm_and_stops_in_reverse_order() {
 #[test]
 fn wrong_calls_end_with_2_and_complain_on_standard_error() {
     let node = Keypair::from_seed([1; 32]).node_id().to_string();
-    let wrong: [&[&str]; 12] = [
+    let wrong: [&[&str]; 14] = [
         &["frobnicate"],
         &["run", "--config", "no/such/file.toml"],
         &["run", "--set", "node.nam=x"],
@@ -311,7 +311,9 @@ fn wrong_calls_end_with_2_and_complain_on_standard_error() {
         &["demo", "--seed", "many"],
         &["sub", "a.b", "--count", "0"],
         &["kv", "watch", "--count", "0"],
-        &["crdt", "watch", "bucket/a", "--count", "0"],
+        &["crdt", "watch", "bucket", "--count", "0"],
+        &["crdt", "watch", "bucket/a"],
+        &["crdt", "release", "bucket/a"],
         &["election", "observe", "a", "--count", "0"],
         &["rpc", "call", "node.ping", "1", "--within", "0s"],
         &["call", &node, "node/ping", "1", "--config", "macula.toml", "--within", "0s"],

@@ -70,7 +70,7 @@ pub enum CallError {
     #[error("the actor is not there ({0:?})")]
     Unavailable(Presence),
     /// No answer in time. The question may still be handled.
-    #[error("no answer within {}", humantime::format_duration(*.0))]
+    #[error("no answer within {}", crate::clock::shown(*.0))]
     Timeout(Duration),
     /// The actor dropped the question, or ended while it had it.
     #[error("the actor ended or dropped the question before it answered")]

@@ -55,7 +55,7 @@ pub enum Error {
     #[error("the table of this node is being restarted")]
     Restarting,
     /// There was no answer in time. What was asked may have been done.
-    #[error("no answer within {}", humantime::format_duration(*.within))]
+    #[error("no answer within {}", macula_core::clock::shown(*.within))]
     TimedOut {
         /// How long was waited.
         within: Duration,
@@ -74,7 +74,7 @@ pub enum Error {
     /// It is to last longer than anything may. Nothing was put.
     #[error(
         "it is to last {}, and at most {} is possible",
-        humantime::format_duration(*.ttl), humantime::format_duration(*.max)
+        macula_core::clock::shown(*.ttl), macula_core::clock::shown(*.max)
     )]
     TooLasting {
         /// How long it is to last.

@@ -10,7 +10,7 @@ pub enum LinkError {
     #[error("no address of the node is known")]
     NoAddress,
     /// The peer failed lately, and is not tried yet.
-    #[error("the node failed lately; it is tried again in {}", humantime::format_duration(*.retry_in))]
+    #[error("the node failed lately; it is tried again in {}", macula_core::clock::shown(*.retry_in))]
     BackingOff {
         /// When it is tried again.
         retry_in: Duration,

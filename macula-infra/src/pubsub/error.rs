@@ -19,7 +19,7 @@ pub enum PublishError {
     #[error("{0}")]
     Forbidden(String),
     /// There was no room for it before its time was over.
-    #[error("no room for it within {}", humantime::format_duration(*.within))]
+    #[error("no room for it within {}", macula_core::clock::shown(*.within))]
     Expired {
         /// How long that is.
         within: Duration,

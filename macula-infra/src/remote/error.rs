@@ -16,7 +16,7 @@ pub enum CallError {
     #[error("unavailable: {0}")]
     Unavailable(Unavailability),
     /// No answer in time. It may have been handled.
-    #[error("no answer within {}", humantime::format_duration(*.within))]
+    #[error("no answer within {}", macula_core::clock::shown(*.within))]
     TimedOut {
         /// How long was waited.
         within: Duration,
@@ -77,7 +77,7 @@ pub enum Unavailability {
     #[error("the node cannot be reached: {0}")]
     Unreachable(String),
     /// The node failed lately, and is not tried again before `retry_in` is over.
-    #[error("the node failed lately; it is tried again in {}", humantime::format_duration(*.retry_in))]
+    #[error("the node failed lately; it is tried again in {}", macula_core::clock::shown(*.retry_in))]
     BackingOff {
         /// How long it takes.
         retry_in: Duration,

@@ -122,7 +122,7 @@ impl Query {
             "no connection to {} at {} within {}{last}",
             node.short(),
             addresses.join(", "),
-            humantime::format_duration(self.within),
+            macula_core::clock::shown(self.within),
         )))
     }
 

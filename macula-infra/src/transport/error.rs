@@ -66,7 +66,7 @@ pub enum DialError {
         closed: Closed,
     },
     /// The handshake took too long.
-    #[error("no handshake with {address} within {}", humantime::format_duration(*.within))]
+    #[error("no handshake with {address} within {}", macula_core::clock::shown(*.within))]
     TimedOut {
         /// Where.
         address: SocketAddr,

@@ -121,6 +121,23 @@ impl Disk {
         Ok(saved)
     }
 
+    /// The buckets of which there is something.
+    pub(super) fn buckets(&self) -> Result<Vec<Arc<str>>, StoreError> {
+        let store = &self.0.store;
+        store.read(|read| {
+            let facts = read.open_table(FACTS).map_err(|error| store.failed(error))?;
+            let mut buckets: Vec<Arc<str>> = Vec::new();
+            for row in facts.iter().map_err(|error| store.failed(error))? {
+                let (at, _) = row.map_err(|error| store.failed(error))?;
+                let (bucket, _) = at.value();
+                if buckets.last().is_none_or(|last| **last != *bucket) {
+                    buckets.push(bucket.into());
+                }
+            }
+            Ok(buckets)
+        })
+    }
+
     /// Brings a batch to disk, soon. It has to be called where tokio runs.
     pub(super) fn submit(&self, bucket: &Arc<str>, batch: Batch, notice: Notice) {
         self.enqueue(Job { bucket: Arc::clone(bucket), batch: Some(batch), notice });

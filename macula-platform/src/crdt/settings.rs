@@ -16,10 +16,12 @@ pub const BUCKET_LEN_MAX: usize = 256;
 pub struct Settings {
     /// The folder of what is kept on disk. Without one nothing is.
     pub folder: Option<PathBuf>,
-    /// The buckets that are kept on disk; `*` for all. All others are in memory: a node that starts
-    /// again takes them from the others.
+    /// The buckets that are kept on disk; `*` for all. A node that starts again holds what it has there. All
+    /// others are in memory: a node that starts again takes them from the others, once it uses them, or at once
+    /// if it is to [hold](Self::hold) them. What no node holds is gone.
     pub durable: Vec<String>,
-    /// The buckets that the node holds from its start on. It holds others from when it first uses them.
+    /// The buckets that the node holds from its start on, beside those that it has on disk. It holds others from
+    /// when it first uses them.
     pub hold: Vec<String>,
     /// How many buckets the node may hold. At least 1.
     pub buckets_max: usize,

@@ -250,6 +250,8 @@ async fn what_is_on_disk_is_there_again() {
     mesh.wires.services.lock().clear();
     // Nobody else is there, and what was in memory is gone.
     let again = mesh.start(1, settings()).await;
+    // It holds again what it has on disk, before anybody asks.
+    until(async || again.crdts.buckets().iter().any(|bucket| **bucket == *"disk")).await;
     let left: Vec<u32> = again.crdts.or_set("disk/set").elements().await.unwrap();
     assert_eq!(left.len(), 19);
     assert_eq!(again.crdts.counter("lobby/score").value().await.unwrap(), 0);

@@ -71,7 +71,10 @@ struct Shared {
     lost: AtomicU64,
     /// As which life buckets are opened.
     life: AtomicU64,
-    /// Of the buckets that are held from the start on, those that were let go of.
+    /// The buckets that are held from the start on: those that the node is to hold, and those that it has on
+    /// disk.
+    held_first: Vec<Arc<str>>,
+    /// Of these those that were let go of.
     released: Mutex<BTreeSet<Arc<str>>>,
     seeds: Mutex<Entropy>,
 }
@@ -124,6 +127,15 @@ impl Vault {
                 error.to_string()
             })
         });
+        let mut held_first: Vec<Arc<str>> =
+            settings.hold.iter().map(|name| Arc::from(name.as_str())).collect();
+        if let Some(Ok(disk)) = &disk {
+            // What cannot be read is told when it is used.
+            let kept = disk.buckets().unwrap_or_default();
+            held_first.extend(kept.into_iter().filter(|name| settings.is_durable(name)));
+        }
+        held_first.sort();
+        held_first.dedup();
         let seeds = Mutex::new(Entropy::from_seed(origin.seed));
         let life = AtomicU64::new(origin.new_life);
         Ok(Self(Arc::new(Shared {
@@ -141,6 +153,7 @@ impl Vault {
             tickets: AtomicU64::new(0),
             lost: AtomicU64::new(0),
             life,
+            held_first,
             released: Mutex::default(),
             seeds,
         })))
@@ -280,7 +293,7 @@ impl Vault {
         let wall_ms = u64::try_from(TokioClock.since_epoch().as_millis()).unwrap_or(u64::MAX);
         let before = self.0.life.fetch_add(1, Ordering::Relaxed);
         self.0.life.fetch_max(wall_ms.max(before.saturating_add(1)), Ordering::Relaxed);
-        if self.0.settings.hold.iter().any(|name| **name == **bucket) {
+        if self.0.held_first.contains(bucket) {
             self.0.released.lock().insert(Arc::clone(bucket));
         }
         self.0.buckets.write().remove(bucket);
@@ -291,8 +304,7 @@ impl Vault {
     /// The buckets that the node is to hold without being asked to.
     pub(super) fn to_hold(&self) -> Vec<Arc<str>> {
         let released = self.0.released.lock();
-        let names = self.0.settings.hold.iter().map(|name| Arc::from(name.as_str()));
-        names.filter(|name| !released.contains(name)).collect()
+        self.0.held_first.iter().filter(|name| !released.contains(*name)).cloned().collect()
     }
 
     /// A node takes no frames.

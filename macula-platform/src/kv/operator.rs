@@ -35,21 +35,37 @@ impl Operator {
         Self(kv)
     }
 
-    /// How it stands with the member of a node; or, if none is given, with the leader as it sees itself.
+    /// How it stands with the member of a node; or, if none is given, with the leader as it sees itself. If no
+    /// leader answers it is this node's own member, or another one that does.
     ///
     /// # Errors
     ///
     /// [`Error`].
     pub async fn status(&self, node: Option<NodeId>) -> Result<Status, Error> {
-        let mut status = self.status_of(node.map_or(Goal::Any, Goal::Node)).await?;
-        if node.is_some() {
-            return Ok(status);
+        if let Some(node) = node {
+            return self.status_of(Goal::Node(node)).await;
         }
-        // Whoever has led a moment ago names the next one.
+        let ways = &self.0.inner.ways;
+        let own = ways.own_status().filter(|own| !own.members.voters.is_empty());
+        let of_others = async || {
+            let answering = ways.answering().await;
+            answering.into_iter().max_by_key(|status| (status.term, status.applied))
+        };
+        let best = match own {
+            Some(own) => Some(own),
+            None => of_others().await,
+        };
+        let mut status = match best {
+            Some(best) => best,
+            // Nobody was heard of yet.
+            None => self.status_of(Goal::Any).await?,
+        };
+        // Whoever has led a moment ago names the next one; one that does not answer is not waited for.
         for _hop in 0..HOPS_MAX {
             let leader = status.leader.filter(|leader| *leader != status.member);
             let Some(Ok(leader)) = leader.map(|leader| leader.node()) else { break };
-            status = self.status_of(Goal::Node(leader)).await?;
+            let Some(next) = ways.status_of(leader, ANSWER_WITHIN).await else { break };
+            status = next;
         }
         Ok(status)
     }
@@ -156,7 +172,27 @@ impl Operator {
         Ok(Stands { votes, listens, is_changing })
     }
 
+    /// Says so if too few voters answer for a change: it would be carried out whenever they do again.
+    async fn check_majority(&self) -> Result<(), Error> {
+        let status = self.status(None).await?;
+        if status.is_in_touch && status.leader == Some(status.member) {
+            return Ok(());
+        }
+        let said = self.survey(&status.members).await;
+        let voters = &status.members.voters;
+        let there =
+            said.iter().filter(|(who, said)| said.is_some() && voters.contains(who)).count();
+        let (all, needed) = (voters.len(), voters.len() / 2 + 1);
+        if there >= needed {
+            return Ok(());
+        }
+        Err(Error::NoChange(format!(
+            "there is no majority: {there} of {all} voters answer, and {needed} are needed"
+        )))
+    }
+
     async fn change(&self, change: Change) -> Result<(), Error> {
+        self.check_majority().await?;
         let until = timer::now() + CHANGE_WITHIN + CHANGE_WITHIN;
         let answered =
             self.0.inner.ways.ask(&Ask::Change(change), Goal::Leader, until, CHANGE_WITHIN).await?;

@@ -340,9 +340,7 @@ impl Ways {
 
     /// Why nothing is done, in words, if it is that too few of the voters answer.
     async fn no_majority(&self) -> Option<String> {
-        let known = self.known.lock().voters.clone();
-        let asked = known.iter().map(|voter| self.status_of(*voter, PATIENCE));
-        let answered: Vec<wire::Status> = join_all(asked).await.into_iter().flatten().collect();
+        let answered = self.answering().await;
         // Whoever has more knows better who votes.
         let best = answered.iter().max_by_key(|status| (status.term, status.applied))?;
         let voters = &best.members.voters;
@@ -352,6 +350,18 @@ impl Ways {
             format!("there is no majority: {there} of {all} voters answer, and {needed} are needed")
         };
         (there < needed).then(why)
+    }
+
+    /// What each of the voters says of itself that were heard of, and answer.
+    pub(super) async fn answering(&self) -> Vec<wire::Status> {
+        let known = self.known.lock().voters.clone();
+        let asked = known.iter().map(|voter| self.status_of(*voter, PATIENCE));
+        join_all(asked).await.into_iter().flatten().collect()
+    }
+
+    /// How it stands with this node's own member, if it has one.
+    pub(super) fn own_status(&self) -> Option<wire::Status> {
+        self.parts.local.as_ref()?.status()
     }
 
     /// How it stands with the member of a node; none if it does not say in time.

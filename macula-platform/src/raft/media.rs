@@ -99,8 +99,14 @@ pub struct Folder(pub PathBuf);
 
 impl Medium for Folder {
     fn file(&self, name: &str) -> std::io::Result<Box<dyn StorageBackend>> {
-        std::fs::create_dir_all(&self.0)?;
+        // What is in it is for nobody else on the machine.
+        let mut folder = std::fs::DirBuilder::new();
+        #[cfg(unix)]
+        std::os::unix::fs::DirBuilderExt::mode(&mut folder, 0o700);
+        folder.recursive(true).create(&self.0)?;
         let mut options = OpenOptions::new();
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
         let options = options.read(true).write(true).create(true).truncate(false);
         let file = options.open(self.0.join(name))?;
         Ok(Box::new(FileBackend::new(file).map_err(std::io::Error::other)?))

@@ -36,7 +36,8 @@ pub(super) struct Said {
 pub(super) enum CrdtCommand {
     /// Print what a key has. Fails if it is not there.
     ///
-    /// A key is `bucket/rest`. A node that is asked for a bucket that it did not hold holds it from then on.
+    /// A key is `bucket/rest`. A node that is asked for a bucket that it did not hold holds it from then on, if there
+    /// is something in it. A flag that is false, and a set without elements, are as if they were not there.
     Get {
         /// The key.
         #[arg(value_name = "KEY")]
@@ -49,7 +50,7 @@ pub(super) enum CrdtCommand {
     /// Print the keys of a bucket with their types; without a bucket, those that the node holds.
     Keys {
         /// The bucket.
-        #[arg(value_name = "BUCKET")]
+        #[arg(value_name = "BUCKET", value_parser = bucket)]
         bucket: Option<String>,
         /// Only keys that begin so. The bucket's name is a part of a key.
         #[arg(long, default_value = "", requires = "bucket")]
@@ -62,7 +63,7 @@ pub(super) enum CrdtCommand {
     /// It goes on until it is ended, or there are as many changes as --count says.
     Watch {
         /// The bucket.
-        #[arg(value_name = "BUCKET")]
+        #[arg(value_name = "BUCKET", value_parser = bucket)]
         bucket: String,
         /// Only keys that begin so.
         #[arg(long, default_value = "")]
@@ -142,7 +143,7 @@ pub(super) enum CrdtCommand {
     /// not hold it.
     Release {
         /// The bucket.
-        #[arg(value_name = "BUCKET")]
+        #[arg(value_name = "BUCKET", value_parser = bucket)]
         bucket: String,
         /// How many members are to have it, the node among them: majority, all, a number, or local if it
         /// does not matter. At least one other has to, but at local.
@@ -158,7 +159,7 @@ pub(super) enum CrdtCommand {
     /// member. If it does come back it begins anew, with what it alone had written.
     Retire {
         /// The bucket.
-        #[arg(value_name = "BUCKET")]
+        #[arg(value_name = "BUCKET", value_parser = bucket)]
         bucket: String,
         /// The member.
         #[arg(value_name = "NODE_ID")]
@@ -198,6 +199,16 @@ fn value(text: &str, parse: bool) -> Result<Value, Failure> {
     }
     let value = serde_json::from_str(text);
     value.map_err(|error| Failure::Usage(anyhow!("{text:?} is no JSON: {error}")))
+}
+
+/// The name of a bucket. A key, which is easily written instead, is none: keys are `bucket/rest`.
+fn bucket(name: &str) -> Result<String, String> {
+    match name.split_once('/') {
+        Some((bucket, _)) => {
+            Err(format!("a bucket has no \"/\" in its name: {bucket:?} is meant, or a key"))
+        }
+        None => Ok(name.to_owned()),
+    }
 }
 
 impl Said {

@@ -14,7 +14,7 @@ use super::{Failure, RunArgs, home, load, log, ping, print, runtime};
 
 pub(super) fn run(args: &RunArgs) -> Result<(), Failure> {
     let mut config = load(args.config.as_deref(), &args.sets)?;
-    log("info,openraft=warn").map_err(Failure::Usage)?;
+    log("info,openraft=off").map_err(Failure::Usage)?;
     if args.check {
         return check(&config);
     }

@@ -192,6 +192,18 @@ async fn who_does_not_answer_is_seen_and_that_there_is_no_majority_is_told() {
     let told = kv.within(Duration::from_secs(3)).get("a").await.unwrap_err();
     let why = "there is no majority: 1 of 3 voters answer, and 2 are needed";
     assert_eq!(told, Error::NotDone(why.to_owned()));
+    // Whoever is left tells how it stands, and no change is begun.
+    let status = operator.status(None).await.unwrap();
+    assert_eq!((status.member.node(), &status.members), (Ok(node(1)), &members));
+    for refused in [
+        operator.remove(node(2)).await,
+        operator.add_voter(node(4)).await,
+        operator.add_learner(node(4)).await,
+        operator.replace(node(2), node(4)).await,
+        operator.transfer(node(1)).await,
+    ] {
+        assert_eq!(refused.unwrap_err(), Error::NoChange(why.to_owned()));
+    }
     world.start_all(3).await.unwrap();
     assert_eq!(kv.get("a").await.unwrap().unwrap().value, "y");
 }

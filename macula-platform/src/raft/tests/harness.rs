@@ -122,6 +122,14 @@ pub(crate) struct Group<R> {
     lives: u64,
 }
 
+impl<R> Drop for Group<R> {
+    /// Who is served knows the wires, and these know it: without this all would live on.
+    fn drop(&mut self) {
+        let served = std::mem::take(&mut *self.wires.serving.lock());
+        drop(served);
+    }
+}
+
 pub(crate) fn node(number: u8) -> NodeId {
     Keypair::from_seed([number; 32]).node_id()
 }

@@ -74,7 +74,7 @@ pub enum Error {
     /// It is to last longer than anything may. Nothing was put.
     #[error(
         "it is to last {}, and at most {} is possible",
-        macula_core::clock::shown(*.ttl), macula_core::clock::shown(*.max)
+        humantime::format_duration(*.ttl), humantime::format_duration(*.max)
     )]
     TooLasting {
         /// How long it is to last.

@@ -130,8 +130,10 @@ impl Vault {
         let mut held_first: Vec<Arc<str>> =
             settings.hold.iter().map(|name| Arc::from(name.as_str())).collect();
         if let Some(Ok(disk)) = &disk {
-            // What cannot be read is told when it is used.
-            let kept = disk.buckets().unwrap_or_default();
+            let kept = disk.buckets().unwrap_or_else(|error| {
+                tracing::error!(%error, "the buckets that are on disk are held once they are used");
+                Vec::new()
+            });
             held_first.extend(kept.into_iter().filter(|name| settings.is_durable(name)));
         }
         held_first.sort();

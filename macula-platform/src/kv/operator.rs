@@ -10,7 +10,7 @@ use futures_util::future::join_all;
 use super::changing::CHANGE_WITHIN;
 use super::client::{Kv, ZERO, strange};
 use super::error::Error;
-use super::ways::Goal;
+use super::ways::{Goal, furthest, no_majority};
 use super::wire::{Ask, Change, Node, Reply, Status};
 use crate::raft::types::MemberId;
 use crate::raft::{Members, timer};
@@ -47,16 +47,12 @@ impl Operator {
         }
         let ways = &self.0.inner.ways;
         let own = ways.own_status().filter(|own| !own.members.voters.is_empty());
-        let of_others = async || {
-            let answering = ways.answering().await;
-            answering.into_iter().max_by_key(|status| (status.term, status.applied))
-        };
-        let best = match own {
+        let known = match own {
             Some(own) => Some(own),
-            None => of_others().await,
+            None => furthest(&ways.answering().await).cloned(),
         };
-        let mut status = match best {
-            Some(best) => best,
+        let mut status = match known {
+            Some(status) => status,
             // Nobody was heard of yet.
             None => self.status_of(Goal::Any).await?,
         };
@@ -97,7 +93,7 @@ impl Operator {
     ///
     /// [`Error`]; [`Error::NoChange`] if it votes.
     pub async fn add_learner(&self, node: NodeId) -> Result<(), Error> {
-        if self.stands(node).await?.votes {
+        if stands(&self.changeable().await?, node).votes {
             return Err(no_change(node, "votes, and has all that a learner has: remove it first"));
         }
         self.change(Change::AddLearner(bytes(node))).await
@@ -109,6 +105,7 @@ impl Operator {
     ///
     /// [`Error`].
     pub async fn add_voter(&self, node: NodeId) -> Result<(), Error> {
+        self.changeable().await?;
         self.change(Change::AddVoter(bytes(node))).await
     }
 
@@ -118,8 +115,9 @@ impl Operator {
     ///
     /// [`Error`]; [`Error::NoChange`] if it is not in the group.
     pub async fn remove(&self, node: NodeId) -> Result<(), Error> {
-        let Stands { votes, listens, is_changing } = self.stands(node).await?;
-        if !votes && !listens && !is_changing {
+        let members = self.changeable().await?;
+        let Stands { votes, listens } = stands(&members, node);
+        if !votes && !listens && !members.is_changing {
             return Err(no_change(node, "is not in the group"));
         }
         self.change(Change::Remove(bytes(node))).await
@@ -131,11 +129,11 @@ impl Operator {
     ///
     /// [`Error`]; [`Error::NoChange`] if the one does not vote, or the other does already.
     pub async fn replace(&self, old: NodeId, new: NodeId) -> Result<(), Error> {
-        let goes = self.stands(old).await?;
-        if !goes.votes && !goes.is_changing {
+        let members = self.changeable().await?;
+        if !stands(&members, old).votes && !members.is_changing {
             return Err(no_change(old, "does not vote, and cannot be replaced"));
         }
-        if new != old && !goes.is_changing && self.stands(new).await?.votes {
+        if new != old && !members.is_changing && stands(&members, new).votes {
             let why = "votes already, and takes nobody's place: to remove the other is enough";
             return Err(no_change(new, why));
         }
@@ -148,6 +146,7 @@ impl Operator {
     ///
     /// [`Error`].
     pub async fn transfer(&self, node: NodeId) -> Result<(), Error> {
+        self.changeable().await?;
         self.change(Change::Transfer(bytes(node))).await
     }
 
@@ -163,36 +162,23 @@ impl Operator {
         changed(answered.reply)
     }
 
-    /// How a node stands in the group. What is asked for that is so already, or can never be, is most
-    /// often meant for another node: it is said, and nothing is changed.
-    async fn stands(&self, node: NodeId) -> Result<Stands, Error> {
-        let Members { voters, learners, is_changing } = self.status(None).await?.members;
-        let is_node = |member: &MemberId| member.node() == Ok(node);
-        let (votes, listens) = (voters.iter().any(is_node), learners.iter().any(is_node));
-        Ok(Stands { votes, listens, is_changing })
-    }
-
-    /// Says so if too few voters answer for a change: it would be carried out whenever they do again.
-    async fn check_majority(&self) -> Result<(), Error> {
+    /// The members of the group, if enough voters answer for a change: without them it would be carried out
+    /// whenever they do again.
+    async fn changeable(&self) -> Result<Members, Error> {
         let status = self.status(None).await?;
         if status.is_in_touch && status.leader == Some(status.member) {
-            return Ok(());
+            return Ok(status.members);
         }
         let said = self.survey(&status.members).await;
         let voters = &status.members.voters;
-        let there =
-            said.iter().filter(|(who, said)| said.is_some() && voters.contains(who)).count();
-        let (all, needed) = (voters.len(), voters.len() / 2 + 1);
-        if there >= needed {
-            return Ok(());
+        let there = said.iter().filter(|(who, said)| said.is_some() && voters.contains(who));
+        match no_majority(there.count(), voters.len()) {
+            Some(why) => Err(Error::NoChange(why)),
+            None => Ok(status.members),
         }
-        Err(Error::NoChange(format!(
-            "there is no majority: {there} of {all} voters answer, and {needed} are needed"
-        )))
     }
 
     async fn change(&self, change: Change) -> Result<(), Error> {
-        self.check_majority().await?;
         let until = timer::now() + CHANGE_WITHIN + CHANGE_WITHIN;
         let answered =
             self.0.inner.ways.ask(&Ask::Change(change), Goal::Leader, until, CHANGE_WITHIN).await?;
@@ -205,8 +191,17 @@ impl Operator {
 struct Stands {
     votes: bool,
     listens: bool,
-    /// A change was begun and is not complete: whoever asks for it again has it go on.
-    is_changing: bool,
+}
+
+/// How a node stands in the group. What is asked for that is so already, or can never be, is most often meant
+/// for another node: it is said, and nothing is changed. If a change was begun and is not complete, whoever asks
+/// for it again has it go on.
+fn stands(members: &Members, node: NodeId) -> Stands {
+    let is_node = |member: &MemberId| member.node() == Ok(node);
+    Stands {
+        votes: members.voters.iter().any(is_node),
+        listens: members.learners.iter().any(is_node),
+    }
 }
 
 fn no_change(node: NodeId, why: &str) -> Error {

@@ -341,15 +341,9 @@ impl Ways {
     /// Why nothing is done, in words, if it is that too few of the voters answer.
     async fn no_majority(&self) -> Option<String> {
         let answered = self.answering().await;
-        // Whoever has more knows better who votes.
-        let best = answered.iter().max_by_key(|status| (status.term, status.applied))?;
-        let voters = &best.members.voters;
+        let voters = &furthest(&answered)?.members.voters;
         let there = answered.iter().filter(|status| voters.contains(&status.member)).count();
-        let (all, needed) = (voters.len(), voters.len() / 2 + 1);
-        let why = || {
-            format!("there is no majority: {there} of {all} voters answer, and {needed} are needed")
-        };
-        (there < needed).then(why)
+        no_majority(there, voters.len())
     }
 
     /// What each of the voters says of itself that were heard of, and answer.
@@ -424,4 +418,17 @@ fn judged(reply: Reply) -> Tried {
         Declined::Changing => Tried::Failed(Error::Changing),
         Declined::NoChange(why) => Tried::Failed(Error::NoChange(why)),
     }
+}
+
+/// Of those who answer, one that has most: it knows best who votes.
+pub(super) fn furthest(answered: &[wire::Status]) -> Option<&wire::Status> {
+    answered.iter().max_by_key(|status| (status.term, status.applied))
+}
+
+/// What is to be said if so many of all voters answer, unless they are enough.
+pub(super) fn no_majority(there: usize, all: usize) -> Option<String> {
+    let needed = all / 2 + 1;
+    let why =
+        || format!("there is no majority: {there} of {all} voters answer, and {needed} are needed");
+    (there < needed).then(why)
 }

@@ -270,14 +270,14 @@ async fn no_change_is_lost_with_a_future_and_who_listens_holds_no_bucket_again()
     let mut heard = here.registers.subscribe("").await.unwrap();
     there.registers.write("a", *b"1").await.unwrap();
     // Whoever asks goes away at any moment.
-    let mut tries = 0;
-    let told = loop {
+    let (mut tries, mut told) = (0, None);
+    until(async || {
         tries += 1;
-        match futures_util::FutureExt::now_or_never(heard.next()) {
-            Some(told) => break told.unwrap().change,
-            None => tokio::time::sleep(std::time::Duration::from_millis(1)).await,
-        }
-    };
+        told = futures_util::FutureExt::now_or_never(heard.next()).flatten();
+        told.is_some()
+    })
+    .await;
+    let told = told.unwrap().change;
     assert_eq!((&*told.key, told.origin, tries > 1), ("a", Origin::Remote, true));
     there.registers.write("a", *b"2").await.unwrap();
     until(async || here.registers.read("a").await.unwrap().unwrap().value[..] == *b"2").await;

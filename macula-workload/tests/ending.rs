@@ -6,54 +6,31 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use macula_workload::prelude::*;
-use macula_workload::remote::{ReplyTo, Serving};
-use ractor::{Actor, ActorProcessingErr, ActorRef};
+use macula_workload::rpc::Options;
 
 /// Far longer than anything takes.
 const WITHIN: Duration = Duration::from_secs(30);
 
-struct Echo;
-
-struct Said(u64, ReplyTo<u64>);
-
-impl Actor for Echo {
-    type Msg = Said;
-    type State = ();
-    type Arguments = ();
-
-    async fn pre_start(&self, _: ActorRef<Said>, (): ()) -> Result<(), ActorProcessingErr> {
-        Ok(())
-    }
-
-    async fn handle(
-        &self,
-        _: ActorRef<Said>,
-        Said(number, reply): Said,
-        (): &mut (),
-    ) -> Result<(), ActorProcessingErr> {
-        drop(reply.send(number));
-        Ok(())
-    }
-}
-
-/// A node, and something that lives as long as what it serves.
-async fn started() -> (Node, Serving, Weak<()>) {
+/// A node, and something that lives as long as the procedure that it provides.
+async fn started() -> (Node, Weak<()>) {
     let node = Node::builder().start().await.unwrap();
-    let echo = node.spawn(Worker::new("echo", || (Echo, ())).unwrap()).await.unwrap();
     let served = Arc::new(());
     let left = Arc::downgrade(&served);
-    let said = move |number, reply| {
+    let echo = move |number: u64, _| {
         let _lives_on: &Arc<()> = &served;
-        Said(number, reply)
+        std::future::ready(Ok::<_, String>(number))
     };
-    let serving = node.serve("echo", &echo, said).unwrap();
+    node.rpc()
+        .advertise(&"ending.echo".parse().unwrap(), &Options::default(), echo)
+        .unwrap()
+        .keep();
     assert!(left.upgrade().is_some());
-    (node, serving, left)
+    (node, left)
 }
 
 #[tokio::test]
 async fn nothing_is_left_of_a_node_that_was_stopped() {
-    let (node, _serving, left) = started().await;
+    let (node, left) = started().await;
     node.stop().await.unwrap();
     let gone = async {
         while left.upgrade().is_some() {
@@ -66,7 +43,7 @@ async fn nothing_is_left_of_a_node_that_was_stopped() {
 #[test]
 fn nothing_is_left_of_a_node_whose_runtime_has_ended() {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
-    let (node, _serving, left) = runtime.block_on(started());
+    let (node, left) = runtime.block_on(started());
     drop(node);
     assert!(left.upgrade().is_some(), "a node that is dropped goes on");
     drop(runtime);

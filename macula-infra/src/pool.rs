@@ -315,8 +315,8 @@ impl Unread {
 impl Drop for Unread {
     fn drop(&mut self) {
         if let Some(link) = self.link.take() {
-            link.close(CloseCode::Dropped);
-            let closed = link.over(&Closed::Here(CloseCode::Dropped));
+            link.close(CloseCode::Unread);
+            let closed = link.over(&Closed::Here(CloseCode::Unread));
             self.pool.left(&link, &closed);
         }
     }

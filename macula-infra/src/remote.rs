@@ -37,7 +37,7 @@ pub use reply::ReplyTo;
 pub(crate) use reply::{Answer, Cancelled, Encodes, Ticket, TicketParts, respond};
 pub(crate) use serve::{Answerer, Question, actor, as_procedure, port, procedure};
 pub use serve::{ServeError, Served, Serving};
-pub(crate) use session::{RemoteService, lost_by};
+pub(crate) use session::{RemoteService, lost_by, unsent};
 pub(crate) use wire::Failure;
 
 /// The first of the kinds of frames that belong to calls.

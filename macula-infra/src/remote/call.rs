@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 use super::FIRST_KIND;
 use super::error::{CallError, Refusal};
 use super::headers::Headers;
-use super::session::{Calls, lost, lost_by};
+use super::session::{Calls, lost, lost_by, unsent};
 use super::wire::{BULK, CALL, CANCEL, Call};
 use crate::link::{InFlight, Link};
 use crate::transport::Pulse;
@@ -92,7 +92,7 @@ impl UnderWay {
                 Ok(()) => return Ok(None),
                 Err(SendError::Full { .. }) if asked.patient => lane.room().await,
                 Err(SendError::Full { .. }) => return Err(busy(link)),
-                Err(SendError::Closed(closed)) => return Err(lost_by(&closed)),
+                Err(SendError::Closed(closed)) => return Err(unsent(&closed)),
                 Err(SendError::Encode(EncodeError::TooLong { .. })) => break,
                 Err(SendError::Encode(error)) => {
                     return Err(CallError::Unsupported(error.to_string()));
@@ -102,7 +102,7 @@ impl UnderWay {
         if !asked.patient && !link.bulks().is_free() {
             return Err(busy(link));
         }
-        link.bulks().open().await.map(Some).map_err(|closed| lost_by(&closed))
+        link.bulks().open().await.map(Some).map_err(|closed| unsent(&closed))
     }
 
     /// Sends what is to be sent of a long question, and waits for the answer, which may come before:

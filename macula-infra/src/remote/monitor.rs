@@ -11,7 +11,7 @@ use tokio::task::AbortHandle;
 use super::FIRST_KIND;
 use super::client::Remote;
 use super::error::{CallError, Interruption};
-use super::session::{Calls, Waiting, lost, lost_by};
+use super::session::{Calls, Waiting, lost, unsent};
 use super::wire::{DEMONITOR, Ended, MONITOR, Watch};
 use crate::link::{InFlight, Link};
 use crate::transport::Pulse;
@@ -211,7 +211,7 @@ async fn arm(
         match lane.send((MONITOR, Flags::default(), id), &ask) {
             Ok(()) => break,
             Err(SendError::Full { .. }) => lane.room().await,
-            Err(SendError::Closed(closed)) => return Err(lost_by(&closed)),
+            Err(SendError::Closed(closed)) => return Err(unsent(&closed)),
             Err(SendError::Encode(error)) => return Err(CallError::Unsupported(error.to_string())),
         }
     }

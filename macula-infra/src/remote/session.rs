@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 
 use super::FIRST_KIND;
-use super::error::{CallError, Interruption, Refusal};
+use super::error::{CallError, Interruption, Refusal, Unavailability};
 use super::questions::Questions;
 use super::serve::Served;
 use super::wire::{
@@ -22,8 +22,8 @@ use super::wire::{
     Watch, Watched,
 };
 use crate::link::{InFlight, Link, Service, Session};
-use crate::transport::Closed;
 use crate::transport::lane::{Body, Lane, ReadError};
+use crate::transport::{CloseCode, Closed};
 
 /// How many actors one peer watches here at one time. More are refused.
 const WATCHES_MAX: usize = 8_192;
@@ -83,8 +83,8 @@ impl Calls {
     /// Waits for the answer to `id`, unless the connection is over.
     pub(super) fn expect(&self, link: &Link, id: u64, waiting: Waiting) -> Result<(), CallError> {
         let mut open = self.waiting.lock();
-        if link.ended().is_some() {
-            return Err(lost(link));
+        if let Some(closed) = link.ended() {
+            return Err(unsent(&closed));
         }
         open.get_or_insert_default().insert(id, waiting);
         Ok(())
@@ -217,7 +217,15 @@ pub(super) fn lost(link: &Link) -> CallError {
 }
 
 pub(crate) fn lost_by(closed: &Closed) -> CallError {
-    CallError::Interrupted(Interruption::ConnectionLost(closed.to_string()))
+    match closed {
+        Closed::There(CloseCode::Unread) => unsent(closed),
+        closed => CallError::Interrupted(Interruption::ConnectionLost(closed.to_string())),
+    }
+}
+
+/// A connection had ended before anything of the question was on it.
+pub(crate) fn unsent(closed: &Closed) -> CallError {
+    CallError::Unavailable(Unavailability::Unreachable(closed.to_string()))
 }
 
 impl Session for Calls {

@@ -323,7 +323,7 @@ impl Rpc {
         while let Err(error) = link.lane(Lane::Rpc).send_raw((OPEN, Flags::default(), id), &body) {
             match error {
                 SendError::Full { .. } => link.lane(Lane::Rpc).room().await,
-                SendError::Closed(closed) => return Err(crate::remote::lost_by(&closed)),
+                SendError::Closed(closed) => return Err(crate::remote::unsent(&closed)),
                 SendError::Encode(error) => return Err(CallError::Unsupported(error.to_string())),
             }
         }

@@ -201,10 +201,14 @@ impl Actor for EndpointActor {
         _myself: ActorRef<Broken>,
         running: &mut Running,
     ) -> Result<(), ActorProcessingErr> {
-        let openers = running.place.0.watched();
-        if !openers.is_empty() {
-            openers.iter().for_each(|opener| opener.close(CloseCode::Stopping));
-            drop(openers);
+        let current = &running.place.0;
+        // Whoever hears that a connection has ended may dial at once.
+        if let Some((endpoint, _gone)) = current.get() {
+            endpoint.refuse();
+        }
+        let has_peers = !current.0.watched.lock().all.is_empty();
+        current.watched().iter().for_each(|opener| opener.close(CloseCode::Stopping));
+        if has_peers {
             // The library has no way to ask whether the last packets have left.
             tokio::time::sleep(FAREWELL).await;
         }

@@ -54,10 +54,12 @@ pub enum CloseCode {
     Duplicate,
     /// The node stops.
     Stopping,
+    /// Whoever was to take it is not there: nothing on it was read.
+    Unread,
 }
 
 impl CloseCode {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::Dropped,
         Self::Done,
         Self::Refused,
@@ -66,6 +68,7 @@ impl CloseCode {
         Self::Distrusted,
         Self::Duplicate,
         Self::Stopping,
+        Self::Unread,
     ];
 
     pub(super) const fn number(self) -> u8 {
@@ -78,6 +81,7 @@ impl CloseCode {
             Self::Distrusted => 5,
             Self::Duplicate => 6,
             Self::Stopping => 7,
+            Self::Unread => 8,
         }
     }
 
@@ -97,6 +101,7 @@ impl CloseCode {
             Self::Distrusted => "distrusted",
             Self::Duplicate => "duplicate",
             Self::Stopping => "stopping",
+            Self::Unread => "unread",
         }
     }
 }
@@ -272,11 +277,25 @@ impl Opener {
     }
 }
 
+/// Tells the peer that nothing on the connection was read, if it is dropped before somebody takes the
+/// connection.
+#[derive(Debug)]
+pub(super) struct Untaken(pub(super) Option<Arc<Opener>>);
+
+impl Drop for Untaken {
+    fn drop(&mut self) {
+        if let Some(opener) = &self.0 {
+            opener.close(CloseCode::Unread);
+        }
+    }
+}
+
 /// A connection on which both sides have said hello.
 #[derive(Debug)]
 pub struct Connection {
     /// What is known of it.
     pub opener: Arc<Opener>,
+    pub(super) untaken: Untaken,
     pub(super) streams: Streams,
     /// The peer's control lane, on which its hello has come.
     pub(super) control: Reader,
@@ -286,7 +305,9 @@ pub struct Connection {
 impl Connection {
     /// What is known of it, the peer's streams, and both ends of the control lane.
     pub(crate) fn into_parts(self) -> (Arc<Opener>, Streams, Reader, SendStream) {
-        (self.opener, self.streams, self.control, self.control_out)
+        let Self { opener, mut untaken, streams, control, control_out } = self;
+        untaken.0 = None;
+        (opener, streams, control, control_out)
     }
 }
 

@@ -70,6 +70,8 @@ struct Shared {
     v4: Mutex<Option<Arc<Dialler>>>,
     v6: Mutex<Option<Arc<Dialler>>>,
     overlay: Mutex<Option<Arc<Dialler>>>,
+    /// Cancelled when no more connections are taken.
+    full_stop: CancellationToken,
 }
 
 /// A client of the QUIC library. Fields drop in order.
@@ -121,6 +123,7 @@ impl Endpoint {
             v4: Mutex::default(),
             v6: Mutex::default(),
             overlay: Mutex::default(),
+            full_stop: CancellationToken::new(),
         });
         let admission = || {
             let limits = shared.config.admission.clone();
@@ -195,6 +198,11 @@ impl Endpoint {
         let dial = self.0.shared.dial(given_up, address, expected);
         let dialled = tokio::time::timeout(within, dial).await;
         dialled.unwrap_or(Err(DialError::TimedOut { address, within }))
+    }
+
+    /// Takes no more connections, as whoever dials is told.
+    pub(super) fn refuse(&self) {
+        self.0.shared.full_stop.cancel();
     }
 
     /// Cancelled once the endpoint does not accept any more on one of its addresses, for whatever
@@ -360,6 +368,10 @@ impl Accepting {
     fn greet(&self, quic: Quic, greeting: &mut JoinSet<()>) {
         let (shared, arrive) = (Arc::clone(&self.shared), self.arrive.clone());
         let within = shared.config.handshake_timeout;
+        if shared.full_stop.is_cancelled() {
+            quic.close(u32::from(CloseCode::Stopping.number()).into());
+            return;
+        }
         let Ok(permit) = Arc::clone(&self.greetings).try_acquire_owned() else {
             quic.close(u32::from(CloseCode::Overloaded.number()).into());
             return;
@@ -381,10 +393,13 @@ impl Accepting {
             }
             let accepted = greeting::accept(quic, &shared.me, shared.limits, counted);
             let code = match tokio::time::timeout(within, accepted).await {
-                Ok(Ok(connection)) => match arrive.try_send(connection) {
-                    Ok(()) => return,
-                    Err(_full) => CloseCode::Overloaded.number(),
-                },
+                Ok(Ok(connection)) => {
+                    // What is dropped here tells that nothing on it was read.
+                    if arrive.try_send(connection).is_err() {
+                        tracing::debug!(%address, "a connection came, and too many wait to be taken");
+                    }
+                    return;
+                }
                 Ok(Err(failed)) => {
                     let node = named(shared.me.credentials.node(), address);
                     tracing::debug!(%address, node, ?failed, "a greeting failed");

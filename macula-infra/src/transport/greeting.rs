@@ -16,7 +16,7 @@ use s2n_quic::stream::SendStream;
 use serde::Serialize;
 
 use super::admission::Counted;
-use super::connection::{Closed, Connection, Opener, Side, Streams};
+use super::connection::{Closed, Connection, Opener, Side, Streams, Untaken};
 use super::endpoint::Me;
 use super::lane::{Incoming, Lane, ReadError, Reader, incoming};
 use super::peer_chain::Heard;
@@ -309,5 +309,7 @@ fn made(
         _counted: counted,
     };
     ::metrics::counter!(super::metrics::OPENED, "side" => side.as_str()).increment(1);
-    Connection { opener: Arc::new(opener), streams: fresh.streams, control, control_out }
+    let opener = Arc::new(opener);
+    let untaken = Untaken(Some(Arc::clone(&opener)));
+    Connection { opener, untaken, streams: fresh.streams, control, control_out }
 }

@@ -12,16 +12,19 @@ use serde_bytes::ByteBuf;
 use tokio::task::JoinSet;
 
 use super::super::wire::{BULK, CALL, Call, FAILURE, Failure, REPLY, code};
-use super::super::{CallError, Refusal, ReplyTo};
+use super::super::{CallError, Interruption, Refusal, ReplyTo, Unavailability};
 use super::{Job, LONG, MIB, hands, serve_zeros, until, zeros};
 use crate::dht::key::RealmId;
+use crate::link::Link;
 use crate::tier::Discovery;
 use crate::tier::tests::{Node, authority, credentials, node_with};
 use crate::transport::kind::{PING, PONG};
 use crate::transport::lane::{
     BULK as BULK_STREAM, BULKS_MAX, Bulks, Incoming, Lane, Reader, Sender, Writing,
 };
-use crate::transport::{self, Endpoint, Me, Pulse, Sockets, Streams, UNSUPPORTED, Unsupported};
+use crate::transport::{
+    self, CloseCode, Closed, Endpoint, Me, Pulse, Sockets, Streams, UNSUPPORTED, Unsupported,
+};
 
 /// A peer that speaks as it likes.
 struct Peer {
@@ -75,6 +78,48 @@ impl Peer {
             other => panic!("{other:?}"),
         }
     }
+}
+
+/// What a call of a new peer of `node` says, which drops the connection when it is asked.
+async fn unheard(authority: &Authority, node: &Node, seed: u8) -> CallError {
+    let config = transport::Config::default();
+    let sockets = Arc::new(Sockets::bind(&config).unwrap());
+    let (credentials, listen) = (credentials(authority, seed), sockets.listening());
+    let peer = credentials.node();
+    let realm = *RealmId::named(&Discovery::default().realm).as_bytes();
+    let me = Me { credentials, incarnation: 1, listen: listen.clone(), realm, seed: None };
+    let (_endpoint, mut arrivals) = Endpoint::start(config, sockets, me).await.unwrap();
+    node.infra.mesh.introduce(peer, listen);
+    let counter = node.infra.mesh.remote(peer).handle::<u64, u64>("counter");
+    let dropped = async {
+        let arrival = arrivals.recv().await.unwrap();
+        let is_asked = |link: &Arc<Link>| link.node() == peer && link.in_flight() > 0;
+        until(|| node.infra.mesh.links().iter().any(is_asked)).await;
+        drop(arrival);
+    };
+    let (answer, ()) = tokio::join!(counter.call(&1), dropped);
+    answer.unwrap_err()
+}
+
+/// A node that stops accepts for a moment longer than it reads.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_question_on_a_connection_that_nobody_takes_was_not_handled() {
+    let authority = authority();
+    let node = node_with(&authority, 1, transport::Config::default()).await;
+    let unread = Closed::There(CloseCode::Unread).to_string();
+    let unread = CallError::Unavailable(Unavailability::Unreachable(unread));
+    // s2n-quic 1.91 closes without the code if a stream is opened while it is about to close, so
+    // that nobody can know.
+    let lost = Closed::There(CloseCode::Dropped).to_string();
+    let lost = CallError::Interrupted(Interruption::ConnectionLost(lost));
+    for seed in 70.. {
+        let said = unheard(&authority, &node, seed).await;
+        assert!(said == unread || (said == lost && seed < 90), "{seed}: {said}");
+        if said == unread {
+            break;
+        }
+    }
+    node.root.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -65,7 +65,7 @@ impl Streams {
     pub(super) fn expect(&self, link: &Link, ends: &Arc<Ends>) -> Result<(), CallError> {
         let mut opened = self.opened.lock();
         if let Some(closed) = link.ended() {
-            return Err(crate::remote::lost_by(&closed));
+            return Err(crate::remote::unsent(&closed));
         }
         opened.insert(ends.id(), Arc::downgrade(ends));
         Ok(())

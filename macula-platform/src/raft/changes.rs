@@ -8,13 +8,16 @@ use serde::{Deserialize, Serialize};
 
 use super::elector;
 use super::machine::Replicated;
-use super::member::{Member, ProposeError, declined};
+use super::member::{Member, ProposeError, deaf, declined};
 use super::timer;
 use super::types::MemberId;
-use super::wire::Ask;
+use super::wire::{Answer, Ask};
 
-/// How long a member may take to say that it stands, and how soon it is asked again.
+/// How long a member may take to say that it stands, and how soon it is asked again if it has not.
 const STAND_WITHIN: Duration = Duration::from_millis(50);
+
+/// How long one that stands has for being elected, before it is to stand again in another term.
+const ELECTED_WITHIN: Duration = Duration::from_millis(300);
 
 /// Who is in a group.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -134,6 +137,9 @@ impl<R: Replicated> Member<R> {
         let _quiet = Quiet(self);
         self.driving.tell(elector::Input::Quiet(true));
         let mut metrics = self.raft.server_metrics();
+        // Before that, openraft votes for nobody.
+        let deaf = deaf(self.lease);
+        let mut stands_at = timer::now() + deaf;
         while timer::now() < until {
             let (vote_now, leader) = {
                 let metrics = metrics.borrow_and_update();
@@ -144,15 +150,18 @@ impl<R: Replicated> Member<R> {
                 Some(leader) if leader != self.own || vote_now != vote => {
                     return Err(ProposeError::NotLeader { leader: Some(leader) });
                 }
-                // It may have stood in vain, because others heard this one a moment ago.
-                None => drop(self.network.to(to).ask(Ask::Stand(vote), STAND_WITHIN).await),
-                Some(_) if self.has_all(to) => {
-                    // Whether it stands is seen by its leading.
-                    drop(self.network.to(to).ask(Ask::Stand(vote), STAND_WITHIN).await);
+                Some(_) if !self.has_all(to) => stands_at = timer::now() + deaf,
+                // One that stood in vain stands again: a question may have been lost.
+                _ if timer::now() >= stands_at => {
+                    let stands = self.network.to(to).ask(Ask::Stand(vote), STAND_WITHIN).await;
+                    let is_standing = matches!(stands, Ok(Answer::Stands(true)));
+                    stands_at =
+                        timer::now() + if is_standing { ELECTED_WITHIN } else { STAND_WITHIN };
                 }
-                Some(_) => {}
+                _ => {}
             }
-            if let Ok(Err(_ended)) = tokio::time::timeout(STAND_WITHIN, metrics.changed()).await {
+            let next = stands_at.min(timer::now() + STAND_WITHIN);
+            if let Ok(Err(_ended)) = tokio::time::timeout_at(next.into(), metrics.changed()).await {
                 return Err(ProposeError::Failed("it has ended".to_owned()));
             }
         }

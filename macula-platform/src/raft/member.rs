@@ -116,7 +116,7 @@ pub struct Member<R> {
     service: Service,
     pub(super) driving: Arc<Driving>,
     barrier: Barrier,
-    lease: Duration,
+    pub(super) lease: Duration,
     timer: Arc<dyn Timer>,
     pub(super) raft: Raft<Types>,
     pub(super) network: Network,
@@ -137,11 +137,21 @@ fn millis(span: Duration) -> u64 {
     u64::try_from(span.as_millis()).unwrap_or(u64::MAX).max(1)
 }
 
+/// How long openraft waits for an answer, for a lease of the elector.
+fn answers_within(lease: Duration) -> Duration {
+    lease / 2
+}
+
+/// How long after it has heard a leader openraft votes for nobody: see [`told`]. A question takes its time, too.
+pub(super) fn deaf(lease: Duration) -> Duration {
+    answers_within(lease) + Duration::from_millis(10)
+}
+
 /// What openraft is told. It neither stands for election nor says that it leads by itself.
 fn told(config: &Config) -> openraft::Config {
     // For so long it waits for an answer. A disk that takes its time is no reason to send all again, as
     // long as the lease does not suffer.
-    let within = millis(config.elections.lease / 2);
+    let within = millis(answers_within(config.elections.lease));
     openraft::Config {
         cluster_name: "macula".to_owned(),
         heartbeat_interval: within,

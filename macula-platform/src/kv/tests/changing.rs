@@ -69,13 +69,16 @@ async fn voters_come_and_go_and_another_one_leads_while_clients_write() {
         operator.add_voter(node(number)).await.unwrap();
     }
     assert_eq!(voters(&kv).await, (1..=5).map(node).collect());
-    // One by one each leads, and soon.
+    // One by one each leads, and soon: it stands once.
     for number in 1..=5 {
-        let before = raft::timer::now();
+        let (before, led_by) = (raft::timer::now(), world.leader().await);
+        let term = operator.status(None).await.unwrap().term;
         operator.transfer(node(number)).await.unwrap();
         let took = raft::timer::now() - before;
         assert!(took < Duration::from_millis(400), "{number}: {took:?}");
         assert_eq!(world.leader().await, number);
+        let terms = operator.status(None).await.unwrap().term - term;
+        assert_eq!(terms, u64::from(number != led_by), "{led_by} to {number}: {took:?}");
     }
     // The one that leads goes, and is asked for only once.
     let leader = world.leader().await;

@@ -138,6 +138,9 @@ pub enum CallError {
     /// It has not answered in time, or the connection was lost. It may have done what was asked.
     #[error("no answer: {0}")]
     NoAnswer(String),
+    /// It is there, and does not answer questions of this kind, or not yet. It has not been asked.
+    #[error("not served: {0}")]
+    NotServed(String),
     /// It has said no.
     #[error("refused: {0}")]
     Refused(String),

@@ -15,7 +15,7 @@ use macula_core::port::{Answer, Call, CallError as PortError, Serve};
 use crate::mesh::Mesh;
 use crate::remote::{
     Answerer, CallError, Calling, Headers, Query, Question, Refusal, Remote, ServeError, Serving,
-    decode, encode, port, respond,
+    Unavailability, decode, encode, port, respond,
 };
 
 /// Asks whoever serves the port of this name on other nodes.
@@ -85,6 +85,9 @@ fn no_answer(error: CallError) -> PortError {
         // The node is there, and asking it again does not help.
         CallError::Unsupported(_) | CallError::TooLarge { what: "question", .. } => {
             PortError::Refused(error.to_string())
+        }
+        CallError::Unavailable(Unavailability::NotServed(_)) => {
+            PortError::NotServed(error.to_string())
         }
         CallError::Refused(_) | CallError::Unavailable(_) => {
             PortError::Unreachable(error.to_string())

@@ -110,6 +110,9 @@ pub struct Config {
 /// What the folder of the group's files is called in that of the identity.
 const CONSENSUS: &str = "consensus";
 
+/// What the file of the routing table is called in that folder.
+const TABLE: &str = "table.json";
+
 /// What the folder of replicated types is called in that of the identity.
 const CRDT: &str = "crdt";
 
@@ -144,8 +147,8 @@ pub struct Mesh {
     pub membership: membership::Config,
     /// How the table is kept. No key of a file has it.
     pub dht: dht::proto::node::Config,
-    /// Where the routing table is kept over restarts; without one it is not.
-    pub table_file: Option<PathBuf>,
+    /// Where the routing table is kept over restarts.
+    pub table_file: Spot,
 }
 
 /// The distributed hash table.
@@ -309,6 +312,12 @@ impl Config {
             config
         };
         nowhere(self) == nowhere(other)
+    }
+
+    /// Where the routing table is kept over restarts, if it is.
+    #[must_use]
+    pub fn table_file(&self) -> Option<PathBuf> {
+        self.at(&self.mesh.table_file, TABLE)
     }
 
     /// Where the admin socket is, if there is one.

@@ -199,7 +199,7 @@ impl Builder {
             Some(realm) => Some(realm.clone()),
             None => config.tls.realm_name()?,
         };
-        let table_file = config.mesh.table_file.clone();
+        let table_file = config.table_file();
         let discovery = Discovery {
             realm: realm.unwrap_or_else(|| REALM.to_owned()),
             role: config.mesh.role,

@@ -9,12 +9,16 @@ use macula_core::port::CallError;
 
 use super::service::{Service, declined, node_of};
 use super::state::State;
+use super::ways::NO_MEMBER;
 use super::wire::{self, Ask, Change, Declined, Node, Reply};
 use crate::raft::Member;
 use crate::raft::types::MemberId;
 
 /// How long a change may take: a new member has to get all that there is.
 pub(super) const CHANGE_WITHIN: Duration = Duration::from_secs(120);
+
+/// How long a snapshot may take.
+pub(super) const SNAPSHOT_WITHIN: Duration = Duration::from_secs(60);
 
 /// How long another voter may take to lead.
 const TRANSFER_WITHIN: Duration = Duration::from_secs(5);
@@ -137,12 +141,7 @@ impl Service {
         let question = wire::write(&Ask::Status).map_err(silent)?;
         let answer = self.0.call.call(node, question, WHO_WITHIN).await;
         let answer = answer.map_err(|error| match error {
-            // It is there, and knows of no such service.
-            CallError::Refused(why) => Declined::NoChange(format!(
-                "{} has no member: it gets one with `role = \"voter\"` under `[consensus]` in its \
-                 configuration ({why})",
-                node.short()
-            )),
+            CallError::NotServed(_) => Declined::NoChange(format!("{}: {NO_MEMBER}", node.short())),
             other => silent(other.to_string()),
         })?;
         match wire::read(&answer).map_err(silent)? {

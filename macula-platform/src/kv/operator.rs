@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 
-use super::changing::CHANGE_WITHIN;
+use super::changing::{CHANGE_WITHIN, SNAPSHOT_WITHIN};
 use super::client::{Kv, ZERO, strange};
 use super::error::Error;
 use super::ways::{Goal, furthest, no_majority};
@@ -20,6 +20,9 @@ const HOPS_MAX: usize = 4;
 
 /// How long a member may take to say how it stands before it is taken for one that does not answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(1);
+
+/// How often it is looked whether somebody leads.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// Looks after the group: who is in it, and who leads. One change is made at a time; one that has not
 /// been answered can be asked for again, and then goes on from where it was.
@@ -150,15 +153,17 @@ impl Operator {
         self.change(Change::Transfer(bytes(node))).await
     }
 
-    /// Has the member of a node make a snapshot; this node's own, if none is given.
+    /// Has the member of a node make a snapshot of all that it has now, and waits for it; this node's own, if
+    /// none is given.
     ///
     /// # Errors
     ///
     /// [`Error`].
     pub async fn snapshot(&self, node: Option<NodeId>) -> Result<(), Error> {
         let node = node.unwrap_or_else(|| self.0.inner.ways.node());
-        let answered =
-            self.0.inner.ways.ask(&Ask::Snapshot, Goal::Node(node), self.0.until(), ZERO).await?;
+        let until = timer::now() + SNAPSHOT_WITHIN + SNAPSHOT_WITHIN;
+        let goal = Goal::Node(node);
+        let answered = self.0.inner.ways.ask(&Ask::Snapshot, goal, until, SNAPSHOT_WITHIN).await?;
         changed(answered.reply)
     }
 
@@ -182,7 +187,20 @@ impl Operator {
         let until = timer::now() + CHANGE_WITHIN + CHANGE_WITHIN;
         let answered =
             self.0.inner.ways.ask(&Ask::Change(change), Goal::Leader, until, CHANGE_WITHIN).await?;
-        changed(answered.reply)
+        changed(answered.reply)?;
+        self.settle().await;
+        Ok(())
+    }
+
+    /// Waits for a moment until it is known here who leads: it may be another one than before.
+    async fn settle(&self) {
+        let until = timer::now() + ANSWER_WITHIN;
+        while timer::now() < until {
+            match self.status(None).await {
+                Ok(Status { leader: None, .. }) => tokio::time::sleep(LOOK_EVERY).await,
+                _ => return,
+            }
+        }
     }
 }
 

@@ -11,6 +11,7 @@ use macula_core::port::{Answer, Call, Serve};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 
+use super::changing::SNAPSHOT_WITHIN;
 use super::checks;
 use super::command::{LeaseId, Once, Refusal};
 use super::config::{Config, InvalidConfig};
@@ -165,7 +166,7 @@ impl Service {
             Ask::KeepAlive(lease) => self.keep_alive(member, lease).await,
             Ask::Status => Ok(Reply::Status(Box::new(self.status_of(member)))),
             Ask::Change(change) => self.change(member, change).await,
-            Ask::Snapshot => match member.snapshot().await {
+            Ask::Snapshot => match member.snapshot(SNAPSHOT_WITHIN).await {
                 Ok(()) => Ok(Reply::Changed),
                 Err(error) => Err(declined(error)),
             },

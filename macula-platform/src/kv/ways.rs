@@ -389,10 +389,15 @@ impl Ways {
             Err(CallError::NoAnswer(why)) => again(&why, true),
             Err(CallError::Forbidden(why)) => Tried::Failed(Error::Forbidden(why)),
             Err(CallError::Unreachable(why) | CallError::Refused(why)) => again(&why, false),
+            Err(CallError::NotServed(_)) => again(NO_MEMBER, false),
             Err(other) => again(&other.to_string(), true),
         }
     }
 }
+
+/// A node that is asked for its member has none.
+pub(super) const NO_MEMBER: &str = "it has no member yet: one comes of `role = \"voter\"` under `[consensus]` in \
+    its configuration";
 
 fn again(why: &str, may_be_done: bool) -> Tried {
     Tried::Again { why: why.to_owned(), hint: None, may_be_done, wait: None }

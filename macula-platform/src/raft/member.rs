@@ -26,7 +26,7 @@ use super::metrics;
 use super::network::Network;
 use super::service::Service;
 use super::snapshots::Snapshots;
-use super::timer::Timer;
+use super::timer::{self, Timer};
 use super::types::{Command, MemberId, Reply, Types, Vote};
 use super::wire;
 
@@ -60,6 +60,9 @@ impl Default for Config {
         }
     }
 }
+
+/// How soon a snapshot is asked for again that has not come to be.
+const SNAPSHOT_AGAIN: Duration = Duration::from_millis(250);
 
 /// What a member is made of.
 #[derive(Debug, Clone)]
@@ -347,14 +350,32 @@ impl<R: Replicated> Member<R> {
         self.machine.applied()
     }
 
-    /// Makes a snapshot now.
+    /// Makes a snapshot of all that is applied now, and waits for it.
     ///
     /// # Errors
     ///
-    /// [`ProposeError::Failed`].
-    pub async fn snapshot(&self) -> Result<(), ProposeError> {
-        let begun = self.raft.trigger().snapshot().await;
-        begun.map_err(|error| ProposeError::Failed(error.to_string()))
+    /// [`ProposeError::Failed`] if it is not there in time, or the member has ended.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped the snapshot may be made all the same.
+    pub async fn snapshot(&self, within: Duration) -> Result<(), ProposeError> {
+        let failed = |why: &dyn std::fmt::Display| ProposeError::Failed(why.to_string());
+        let (until, wanted) = (timer::now() + within, *self.applied().borrow());
+        if self.snapshot_index().unwrap_or(0) >= wanted {
+            return Ok(());
+        }
+        let mut metrics = self.raft.data_metrics();
+        while timer::now() < until {
+            // Nothing comes of it while another one is being made.
+            self.raft.trigger().snapshot().await.map_err(|error| failed(&error))?;
+            let made = metrics.wait_for(|now| now.snapshot.map_or(0, |last| last.index) >= wanted);
+            let again = until.min(timer::now() + SNAPSHOT_AGAIN);
+            if let Ok(made) = tokio::time::timeout_at(again.into(), made).await {
+                return made.map(drop).map_err(|ended| failed(&ended));
+            }
+        }
+        Err(failed(&"the snapshot takes too long; it may be made all the same"))
     }
 
     /// Up to which entry the last snapshot goes; none if there is none.

@@ -256,7 +256,7 @@ fn padded(cell: &str, width: usize) -> String {
 }
 
 /// A text without what would change the terminal or begin a line of its own.
-fn plain(text: &str) -> String {
+pub(super) fn plain(text: &str) -> String {
     let shown = |of: char| match of.is_control() {
         true => of.escape_default().to_string(),
         false => of.to_string(),

@@ -3,7 +3,7 @@
 use macula_workload::admin::{self, Request};
 use serde_json::Value;
 
-use super::ask::{Whom, socket, unanswered};
+use super::ask::{Whom, plain, socket, unanswered};
 use super::{Failure, print};
 
 /// What becomes of something that is told.
@@ -36,7 +36,7 @@ pub(super) fn follow(
             Told::Aside(line) => (line, false),
             Told::Silent => return true,
         };
-        printed = print(&if whom.json { value.to_string() } else { line });
+        printed = print(&if whom.json { value.to_string() } else { plain(&line) });
         left = left.saturating_sub(u64::from(counts));
         left > 0 && printed.is_ok()
     };

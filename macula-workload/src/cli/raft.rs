@@ -79,10 +79,12 @@ pub(super) fn run(command: &RaftCommand) -> Result<(), Failure> {
             )
         };
         let has_majority = status.get("has_majority").and_then(Value::as_bool);
-        let lost = if has_majority == Some(false) {
-            "\n\nTHERE IS NO MAJORITY: too few voters answer, and nothing can be agreed upon until more do."
-        } else {
-            ""
+        let lost = match has_majority {
+            Some(true) => "",
+            Some(false) => {
+                "\n\nTHERE IS NO MAJORITY: too few voters answer, and nothing can be agreed upon until more do."
+            }
+            None => "\n\nThe member is in no group yet: `macula raft add-voter` takes it in.",
         };
         format!("{members}\n{}{lost}{split}", fields(&status))
     })

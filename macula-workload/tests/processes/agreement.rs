@@ -196,9 +196,19 @@ fn who_may_not_change_the_group_is_refused_and_put_down_and_still_reads_and_writ
 fn who_does_not_answer_and_that_too_few_do_is_told() {
     let folders = Folders::new("silent");
     let [a, b] = [folders.init("a", None), folders.init("b", Some("a"))];
+    let c = folders.init("c", Some("a"));
     let first = Running::start(&folders, "a", a);
     let seed = format!("mesh.seeds={}", first.address);
     let second = Running::start_with(&folders, "b", b.clone(), &[&seed, "consensus.role=voter"]);
+    // One that is not taken in yet says so, and one that has no member has to get one first.
+    let outside = until_done(&folders, "a", &["raft", "status", "--node", &b]);
+    assert!(outside.contains("in no group yet") && !outside.contains("MAJORITY"), "{outside}");
+    let client = Running::start_with(&folders, "c", c.clone(), &[&seed]);
+    client.says(&format!("joined node={}", first.node));
+    let refused = run(&folders, "a", &["raft", "add-voter", &c]);
+    let why = "it has no member yet: one comes of `role = \"voter\"`";
+    assert!(text(&refused.stderr).contains(why), "{}", text(&refused.stderr));
+    client.stop();
     until_done(&folders, "a", &["raft", "add-voter", &b]);
     let status = || told(&["raft", "status", "--json", "--config", &folders.configuration("a")]);
     let answers = |status: &Value, node: &str| {

@@ -52,6 +52,18 @@ fn start(folders: &Folders, a: String, b: String) -> [Running; 2] {
     }
 }
 
+fn until_held(folders: &Folders, expected: &[&str]) {
+    let end = TokioClock.now() + WITHIN;
+    loop {
+        let held = told(&["crdt", "keys", "--json", "--config", &folders.configuration("a")]);
+        let rows = held.get("buckets").and_then(Value::as_array).unwrap().iter();
+        if rows.map(|row| &row["bucket"]).eq(expected) {
+            return;
+        }
+        assert!(TokioClock.now() < end, "{held}");
+    }
+}
+
 /// Wrong calls, and what could be and is not, while there are two nodes.
 fn what_cannot_be_is_told(folders: &Folders, other: &str) {
     // Wrong calls.
@@ -83,10 +95,12 @@ fn what_cannot_be_is_told(folders: &Folders, other: &str) {
     fails(folders, &["crdt", "inc", "loby/score", "-1", "--type", "g-counter"], 2);
     until_done(folders, "a", &["crdt", "keys", "loby"]);
     assert!(fails(folders, &["crdt", "retire", "loby", other], 1).contains("does not hold"));
-    let held = told(&["crdt", "keys", "--json", "--config", &folders.configuration("a")]);
-    let held =
-        held.get("buckets").and_then(Value::as_array).unwrap().iter().map(|row| &row["bucket"]);
-    assert_eq!(held.collect::<Vec<_>>(), ["disk", "lobby"]);
+    let mut mistyped = macula(&["crdt", "watch", "loby", "--config", &folders.configuration("a")]);
+    let mut mistyped = mistyped.spawn().unwrap();
+    until_held(folders, &["disk", "lobby", "loby"]);
+    mistyped.kill().unwrap();
+    mistyped.wait().unwrap();
+    until_held(folders, &["disk", "lobby"]);
     let many = ["crdt", "inc", "lobby/score", "--level", "3", "--within", "100ms"];
     let late = fails(folders, &many, 1);
     assert!(late.contains("2 of 2 members were reached"), "{late}");

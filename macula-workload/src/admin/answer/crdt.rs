@@ -93,18 +93,28 @@ async fn visiting<T>(
     bucket: &str,
     visit: impl Future<Output = Result<T, Declined>>,
 ) -> Result<T, Declined> {
-    let is_new = crdts.buckets().iter().all(|held| **held != *bucket);
+    let is_new = !is_held(crdts, bucket);
     hold(crdts, bucket).await?;
     let done = visit.await;
-    if is_new && let Err(error) = crdts.release_unused(bucket).await {
-        tracing::warn!(%error, bucket, "a bucket without use is held");
+    if is_new {
+        let_go_unused(crdts, bucket).await;
     }
     done
 }
 
+fn is_held(crdts: &Crdts, bucket: &str) -> bool {
+    crdts.buckets().iter().any(|held| **held == *bucket)
+}
+
+async fn let_go_unused(crdts: &Crdts, bucket: &str) {
+    if let Err(error) = crdts.release_unused(bucket).await {
+        tracing::warn!(%error, bucket, "a bucket without use is held");
+    }
+}
+
 /// Holds a bucket. If that is new, what the others have is waited for.
 async fn hold(crdts: &Crdts, bucket: &str) -> Result<(), Error> {
-    let is_new = crdts.buckets().iter().all(|held| **held != *bucket);
+    let is_new = !is_held(crdts, bucket);
     crdts.hold(bucket).await?;
     if !is_new {
         return Ok(());
@@ -365,11 +375,29 @@ impl Keys<'_> {
     }
 }
 
-/// What a client follows.
+/// What a client follows. Fields drop in order.
 #[derive(Debug)]
 pub(in super::super) struct Changes {
     crdts: Crdts,
     subscription: Subscription,
+    _visited: Option<Visited>,
+}
+
+/// A bucket that is held for whoever watches it. When this is dropped it is let go of, if nothing came of that.
+#[derive(Debug)]
+struct Visited {
+    crdts: Crdts,
+    bucket: String,
+}
+
+impl Drop for Visited {
+    fn drop(&mut self) {
+        let (crdts, bucket) = (self.crdts.clone(), std::mem::take(&mut self.bucket));
+        // Without a runtime the node ends, and holds nothing more.
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            drop(runtime.spawn(async move { let_go_unused(&crdts, &bucket).await }));
+        }
+    }
 }
 
 /// Watches the keys of a bucket that begin with a prefix, and says which.
@@ -378,10 +406,12 @@ pub(in super::super) async fn watch(
     bucket: String,
     prefix: String,
 ) -> Result<(Value, Changes), Declined> {
+    let is_new = !is_held(crdts, &bucket);
     hold(crdts, &bucket).await?;
     let subscription = crdts.subscribe(&bucket, &prefix).await?;
-    let changes = Changes { crdts: crdts.clone(), subscription };
-    Ok((json!({ "bucket": bucket, "prefix": prefix }), changes))
+    let told = json!({ "bucket": bucket, "prefix": prefix });
+    let visited = is_new.then(|| Visited { crdts: crdts.clone(), bucket });
+    Ok((told, Changes { crdts: crdts.clone(), subscription, _visited: visited }))
 }
 
 impl Changes {

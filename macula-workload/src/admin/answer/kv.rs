@@ -223,7 +223,9 @@ pub(super) async fn status(kv: &Kv, of: Option<String>) -> Result<Value, Decline
     };
     let voters = &status.members.voters;
     let silent = said.iter().filter(|(of, said)| said.is_none() && voters.contains(of)).count();
-    let has_majority = voters.len().saturating_sub(silent) > voters.len() / 2;
+    // A member that is in no group yet knows of no voter.
+    let has_majority =
+        (!voters.is_empty()).then(|| voters.len().saturating_sub(silent) > voters.len() / 2);
     let voters = all(&status.members.voters, "voter");
     let members = [voters, all(&status.members.learners, "learner")].concat();
     let others = status.strangers.iter().map(|stranger| {

@@ -48,7 +48,7 @@ pub(in crate::config) static MESH: &[Key<Mesh>] = &[
         name: "retry_max",
         read: |mesh, item| span(&mut mesh.bootstrap.retry_max, item, ms(10), HOUR),
     },
-    Key { name: "table_file", read: |mesh, item| put(&mut mesh.table_file, item.file_or_none()) },
+    Key { name: "table_file", read: |mesh, item| put(&mut mesh.table_file, spot(item)) },
 ];
 
 /// The keys of `[admin]`.

@@ -71,6 +71,11 @@ impl Acks {
         vote == self.vote && self.is_caught_up && !self.has_given_up
     }
 
+    /// When a member was asked last that has said since that the one with this vote leads.
+    pub(super) fn asked_of(&self, vote: Vote, member: MemberId) -> Option<Instant> {
+        self.asked.get(&member).copied().filter(|_| vote == self.vote)
+    }
+
     /// Whether anybody has said that the one with this vote leads.
     pub(super) fn has_any(&self, vote: Vote) -> bool {
         vote == self.vote && !self.asked.is_empty()
@@ -86,8 +91,7 @@ impl Acks {
         now: Instant,
     ) -> Option<Instant> {
         let asked = |member: &MemberId| {
-            let theirs = || self.asked.get(member).copied().filter(|_| vote == self.vote);
-            if *member == own { Some(now) } else { theirs() }
+            if *member == own { Some(now) } else { self.asked_of(vote, *member) }
         };
         let most = groups.iter().map(|group| {
             let mut all: Vec<Option<Instant>> = group.iter().map(asked).collect();

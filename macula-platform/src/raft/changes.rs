@@ -10,11 +10,17 @@ use super::elector;
 use super::machine::Replicated;
 use super::member::{Member, ProposeError, deaf, declined};
 use super::timer;
-use super::types::MemberId;
+use super::types::{LogId, MemberId, Vote};
 use super::wire::{Answer, Ask};
 
 /// How long a member may take to say that it stands, and how soon it is asked again if it has not.
 const STAND_WITHIN: Duration = Duration::from_millis(50);
+
+/// How many entries the next leader may lack when this one stops to propose.
+const BEHIND_MAX: u64 = 1_000;
+
+/// How often it is looked how far the next leader is.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// How long one that stands has for being elected, before it is to stand again in another term.
 const ELECTED_WITHIN: Duration = Duration::from_millis(300);
@@ -109,13 +115,15 @@ impl<R: Replicated> Member<R> {
         Ok(())
     }
 
-    /// Has another voter lead. Nothing is proposed meanwhile; and as the other one need not wait for
-    /// the lease, this member has none any more for as long as it leads on if that fails.
+    /// Has another voter lead, once it answers and has nearly all that there is. Then nothing is proposed for
+    /// two leases at most; and as the other one need not wait for the lease, this member has none any more for
+    /// as long as it leads on if that fails.
     ///
     /// # Errors
     ///
     /// [`ProposeError::NotLeader`] if this member does not lead, or somebody else leads at the end,
-    /// [`ProposeError::Membership`] if the other one does not vote, or has not come to lead in time.
+    /// [`ProposeError::Membership`] if the other one does not vote, does not answer or is far behind for as
+    /// long as `within`, or has not come to lead in time.
     ///
     /// # Cancel safety
     ///
@@ -130,12 +138,43 @@ impl<R: Replicated> Member<R> {
         if !self.members().voters.contains(&to) {
             return Err(ProposeError::Membership(format!("{to} does not vote")));
         }
-        let until = timer::now() + within;
         let vote = self.vote();
+        self.is_fit(to, vote, within).await?;
         self.acks.lock().give_up(vote);
         *self.leaving_to.lock() = Some(to);
         let _quiet = Quiet(self);
         self.driving.tell(elector::Input::Quiet(true));
+        self.make_way(to, vote).await
+    }
+
+    /// Waits until a voter has answered from now on, and is not far behind.
+    async fn is_fit(&self, to: MemberId, vote: Vote, within: Duration) -> Result<(), ProposeError> {
+        let ended = |_| ProposeError::Failed("it has ended".to_owned());
+        let (began, until) = (self.now(), timer::now() + within);
+        loop {
+            if self.vote() != vote {
+                return Err(ProposeError::NotLeader { leader: self.leader() });
+            }
+            let answers = self.acks.lock().asked_of(vote, to).is_some_and(|asked| asked >= began);
+            let behind = self.lacks(to);
+            if answers && behind <= BEHIND_MAX {
+                return Ok(());
+            }
+            if timer::now() >= until {
+                let why = match answers {
+                    true => format!("{to} is {behind} entries behind"),
+                    false => format!("{to} does not answer"),
+                };
+                return Err(ProposeError::Membership(why));
+            }
+            self.raft.trigger().heartbeat().await.map_err(ended)?;
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+
+    /// Says nothing until another voter leads, which is asked to stand.
+    async fn make_way(&self, to: MemberId, vote: Vote) -> Result<(), ProposeError> {
+        let until = timer::now() + self.lease * 2;
         let mut metrics = self.raft.server_metrics();
         // Before that, openraft votes for nobody.
         let deaf = deaf(self.lease);
@@ -150,7 +189,7 @@ impl<R: Replicated> Member<R> {
                 Some(leader) if leader != self.own || vote_now != vote => {
                     return Err(ProposeError::NotLeader { leader: Some(leader) });
                 }
-                Some(_) if !self.has_all(to) => stands_at = timer::now() + deaf,
+                Some(_) if self.lacks(to) > 0 => stands_at = timer::now() + deaf,
                 // One that stood in vain stands again: a question may have been lost.
                 _ if timer::now() >= stands_at => {
                     let stands = self.network.to(to).ask(Ask::Stand(vote), STAND_WITHIN).await;
@@ -160,7 +199,7 @@ impl<R: Replicated> Member<R> {
                 }
                 _ => {}
             }
-            let next = stands_at.min(timer::now() + STAND_WITHIN);
+            let next = stands_at.min(timer::now() + LOOK_EVERY);
             if let Ok(Err(_ended)) = tokio::time::timeout_at(next.into(), metrics.changed()).await {
                 return Err(ProposeError::Failed("it has ended".to_owned()));
             }
@@ -168,12 +207,13 @@ impl<R: Replicated> Member<R> {
         Err(ProposeError::Membership(format!("{to} has not come to lead in time")))
     }
 
-    /// Whether a member has all that this one, its leader, has.
-    fn has_all(&self, member: MemberId) -> bool {
+    /// How many entries a member lacks of those that this one, its leader, has.
+    fn lacks(&self, member: MemberId) -> u64 {
         let metrics = self.raft.data_metrics();
         let metrics = metrics.borrow();
         let theirs = metrics.replication.as_ref().and_then(|all| all.get(&member).copied());
-        theirs.flatten() >= metrics.last_log
+        let count = |log: Option<LogId>| log.map_or(0, |log| log.index + 1);
+        count(metrics.last_log).saturating_sub(count(theirs.flatten()))
     }
 
     /// The voter that has most of what this one, the leader, has; none if there is no other.

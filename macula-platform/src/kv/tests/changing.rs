@@ -215,6 +215,25 @@ async fn who_does_not_answer_is_seen_and_that_there_is_no_majority_is_told() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn nobody_makes_way_for_a_voter_that_does_not_answer() {
+    let mut world = World::of(3, base()).await;
+    let leader = world.leader().await;
+    let other = (1..=3).find(|number| *number != leader).unwrap();
+    let member = Arc::clone(&world.group.members[&leader]);
+    world.part(other);
+    let (kv, operator) = (world.client(), world.client().operator());
+    let transfer = tokio::spawn(async move { operator.transfer(node(other)).await });
+    // Meanwhile all goes on.
+    while !transfer.is_finished() {
+        kv.put("a", "x").await.unwrap();
+        assert!(member.lease_until().is_some());
+    }
+    let failed = transfer.await.unwrap().unwrap_err();
+    assert!(matches!(&failed, Error::NoChange(why) if why.contains("does not answer")), "{failed}");
+    assert_eq!(world.leader().await, leader);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_transfer_that_fails_leaves_the_leader_where_it_is_without_a_lease() {
     let mut world = World::of(3, base()).await;
     let leader = world.leader().await;
@@ -223,8 +242,12 @@ async fn a_transfer_that_fails_leaves_the_leader_where_it_is_without_a_lease() {
     let kv = world.client();
     kv.get("a").await.unwrap();
     assert!(member.lease_until().is_some());
+    let operator = kv.operator();
+    let transfer = tokio::spawn(async move { operator.transfer(node(other)).await });
+    // It answers, and then does not any more.
+    soon(|| member.lease_until().is_none()).await;
     world.part(other);
-    let failed = kv.operator().transfer(node(other)).await.unwrap_err();
+    let failed = transfer.await.unwrap().unwrap_err();
     assert!(matches!(failed, Error::NoChange(_)), "{failed:?}");
     world.mend();
     assert_eq!(world.leader().await, leader);

@@ -160,7 +160,10 @@ fn nobody_acts_or_is_told_or_writes_when_another_one_leads() {
     }
     let each = usize::try_from(storms).unwrap().max(1);
     // Some leaders do not run for longer than their lease, and go on while another one leads.
-    assert!(all.elected / each > 5 && all.overslept > storms && all.writes / each > 50, "{all:?}");
+    assert!(
+        all.elected / each > 5 && all.overslept * 2 > storms && all.writes / each > 50,
+        "{all:?}"
+    );
 }
 
 fn finds(bug: Bug) {

@@ -1,9 +1,10 @@
 //! Keys and certificates on disk.
 
 use std::fs::{File, OpenOptions};
-use std::io::{Read as _, Write as _};
+use std::io::{ErrorKind, Read as _, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use zeroize::Zeroizing;
 
@@ -116,7 +117,7 @@ pub fn write_key(path: &Path, key: &Keypair) -> Result<(), FileError> {
     let linked = std::fs::hard_link(&temporary.0, path);
     match linked {
         Ok(()) => settle(path),
-        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
             Err(FileError::Exists { path: path.to_owned() })
         }
         Err(source) => Err(unwritten(path, "create it")(source)),
@@ -157,14 +158,25 @@ impl Drop for Temporary {
     }
 }
 
+/// How many files this process has written.
+static WRITTEN: AtomicU64 = AtomicU64::new(0);
+
 /// Writes and syncs a file beside the one that is meant.
 fn written(path: &Path, bytes: &[u8], mode: u32) -> Result<Temporary, FileError> {
     let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(format!(".{}.new", std::process::id()));
+    let number = WRITTEN.fetch_add(1, Ordering::Relaxed);
+    name.push(format!(".{}.{number}.new", std::process::id()));
     let beside = path.with_file_name(name);
     let mut options = OpenOptions::new();
     options.write(true).create_new(true).mode(mode);
-    let mut file = options.open(&beside).map_err(unwritten(path, "write beside it"))?;
+    let opened = options.open(&beside).or_else(|error| match error.kind() {
+        // It is of a process that had the same number, and was killed.
+        ErrorKind::AlreadyExists => {
+            std::fs::remove_file(&beside).and_then(|()| options.open(&beside))
+        }
+        _ => Err(error),
+    });
+    let mut file = opened.map_err(unwritten(path, "write beside it"))?;
     let temporary = Temporary(beside);
     // The process may mask modes; these are meant as they are.
     file.set_permissions(std::fs::Permissions::from_mode(mode))

@@ -241,6 +241,19 @@ fn a_key_file_is_its_owners_and_is_never_overwritten() {
 }
 
 #[test]
+fn what_a_killed_process_has_left_beside_a_file_is_no_hindrance() {
+    let folder = Folder::new();
+    let path = folder.0.join("public");
+    // It had the same number as this one has, as the first of a container always has.
+    for number in 0..1_000 {
+        let beside = format!("public.{}.{number}.new", std::process::id());
+        std::fs::write(folder.0.join(beside), "half").unwrap();
+    }
+    write_public(&path, b"whole").unwrap();
+    assert_eq!(read_public(&path).unwrap(), "whole");
+}
+
+#[test]
 fn files_that_are_none_are_refused() {
     let folder = Folder::new();
     let path = folder.0.join("file");

@@ -35,11 +35,12 @@ pub(super) fn worker(
         .shutdown(Shutdown::Timeout(std::time::Duration::from_secs(1)))
 }
 
+/// Fields drop in order: a link that nobody reads is closed before its streams are.
 pub(crate) struct Arguments {
     link: Arc<Link>,
+    ended: Ended,
     ends: Ends,
     endpoint_gone: CancellationToken,
-    ended: Ended,
 }
 
 pub(crate) struct LinkActor;
@@ -65,10 +66,11 @@ impl Drop for Running {
     fn drop(&mut self) {
         self.task.abort();
         let closed = self.closed.take().unwrap_or(Closed::Here(CloseCode::Dropped));
-        let closed = self.link.over(&closed);
-        if let Closed::Here(code) = closed {
+        // Before anything else, and whatever comes: what was read is not to be closed as unread.
+        if let Closed::Here(code) = self.link.ended().unwrap_or_else(|| closed.clone()) {
             self.link.close(code);
         }
+        let closed = self.link.over(&closed);
         if let Some(ended) = self.ended.take() {
             ended(&self.link, closed);
         }

@@ -206,9 +206,10 @@ impl Actor for EndpointActor {
         if let Some((endpoint, _gone)) = current.get() {
             endpoint.refuse();
         }
-        let has_peers = !current.0.watched.lock().all.is_empty();
+        // Those count as well that have ended a moment ago.
+        let had_peers = !current.0.watched.lock().all.is_empty();
         current.watched().iter().for_each(|opener| opener.close(CloseCode::Stopping));
-        if has_peers {
+        if had_peers {
             // The library has no way to ask whether the last packets have left.
             tokio::time::sleep(FAREWELL).await;
         }

@@ -330,8 +330,8 @@ fn dial_error(failed: Failed, address: SocketAddr) -> DialError {
         Failed::Protocol(what) => DialError::Protocol { address, what },
         Failed::Closed(closed) => match closed {
             Closed::Alert(_) => DialError::RefusedByPeer { address, why: closed.to_string() },
-            Closed::There(CloseCode::Overloaded) => {
-                DialError::Busy { address, why: "overloaded".to_owned() }
+            Closed::There(code @ (CloseCode::Overloaded | CloseCode::Unread)) => {
+                DialError::Busy { address, why: code.as_str().to_owned() }
             }
             Closed::There(code) => {
                 DialError::RefusedByPeer { address, why: code.as_str().to_owned() }

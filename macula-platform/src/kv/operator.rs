@@ -161,6 +161,8 @@ impl Operator {
     /// [`Error`].
     pub async fn snapshot(&self, node: Option<NodeId>) -> Result<(), Error> {
         let node = node.unwrap_or_else(|| self.0.inner.ways.node());
+        // One that is not there, or has no member, is not waited for as long as a snapshot is.
+        self.status(Some(node)).await?;
         let until = timer::now() + SNAPSHOT_WITHIN + SNAPSHOT_WITHIN;
         let goal = Goal::Node(node);
         let answered = self.0.inner.ways.ask(&Ask::Snapshot, goal, until, SNAPSHOT_WITHIN).await?;
@@ -194,13 +196,13 @@ impl Operator {
 
     /// Waits for a moment until it is known here who leads: it may be another one than before.
     async fn settle(&self) {
-        let until = timer::now() + ANSWER_WITHIN;
-        while timer::now() < until {
-            match self.status(None).await {
-                Ok(Status { leader: None, .. }) => tokio::time::sleep(LOOK_EVERY).await,
-                _ => return,
+        let settled = async {
+            while let Ok(Status { leader: None, .. }) = self.status(None).await {
+                tokio::time::sleep(LOOK_EVERY).await;
             }
-        }
+        };
+        // The change is made, whether that is known or not.
+        drop(tokio::time::timeout(ANSWER_WITHIN, settled).await);
     }
 }
 

@@ -168,7 +168,8 @@ impl Service {
             Ask::Change(change) => self.change(member, change).await,
             Ask::Snapshot => match member.snapshot(SNAPSHOT_WITHIN).await {
                 Ok(()) => Ok(Reply::Changed),
-                Err(error) => Err(declined(error)),
+                // It is not asked for again: that takes as long.
+                Err(error) => Err(Declined::NoChange(error.to_string())),
             },
             // Answered before.
             Ask::Events { .. } => Err(Declined::NoChange("it is a watch".to_owned())),

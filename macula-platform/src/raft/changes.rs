@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::elector;
 use super::machine::Replicated;
-use super::member::{Member, ProposeError, deaf, declined};
+use super::member::{APPEND_ENTRIES, Member, ProposeError, deaf, declined};
 use super::timer;
 use super::types::{LogId, MemberId, Vote};
 use super::wire::{Answer, Ask};
@@ -16,14 +16,18 @@ use super::wire::{Answer, Ask};
 /// How long a member may take to say that it stands, and how soon it is asked again if it has not.
 const STAND_WITHIN: Duration = Duration::from_millis(50);
 
-/// How many entries the next leader may lack when this one stops to propose.
-const BEHIND_MAX: u64 = 1_000;
+/// How many entries the next leader may lack when this one stops to propose: as many as are on their way to one
+/// that keeps up with a busy leader.
+const BEHIND_MAX: u64 = 2 * APPEND_ENTRIES;
 
 /// How often it is looked how far the next leader is.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
-/// How long one that stands has for being elected, before it is to stand again in another term.
+/// How long one that stands has at least for being elected, before it is to stand again in another term.
 const ELECTED_WITHIN: Duration = Duration::from_millis(300);
+
+/// How long the next leader has at least, from when this one makes way.
+const LEADS_WITHIN: Duration = Duration::from_secs(1);
 
 /// Who is in a group.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -115,8 +119,8 @@ impl<R: Replicated> Member<R> {
         Ok(())
     }
 
-    /// Has another voter lead, once it answers and has nearly all that there is. Then nothing is proposed for
-    /// two leases at most; and as the other one need not wait for the lease, this member has none any more for
+    /// Has another voter lead, once it answers and has nearly all that there is. Then nothing is proposed or
+    /// read for two leases at most, or a second; and as the other one need not wait for the lease, this member has none any more for
     /// as long as it leads on if that fails.
     ///
     /// # Errors
@@ -129,8 +133,13 @@ impl<R: Replicated> Member<R> {
     ///
     /// If the future is dropped the other one may come to lead all the same.
     pub async fn transfer(&self, to: MemberId, within: Duration) -> Result<(), ProposeError> {
-        if self.leader() != Some(self.own) {
-            return Err(ProposeError::NotLeader { leader: self.leader() });
+        let (vote, leader) = {
+            let metrics = self.raft.server_metrics();
+            let metrics = metrics.borrow();
+            (metrics.vote, metrics.current_leader)
+        };
+        if leader != Some(self.own) {
+            return Err(ProposeError::NotLeader { leader });
         }
         if to == self.own {
             return Ok(());
@@ -138,7 +147,6 @@ impl<R: Replicated> Member<R> {
         if !self.members().voters.contains(&to) {
             return Err(ProposeError::Membership(format!("{to} does not vote")));
         }
-        let vote = self.vote();
         self.is_fit(to, vote, within).await?;
         self.acks.lock().give_up(vote);
         *self.leaving_to.lock() = Some(to);
@@ -174,7 +182,7 @@ impl<R: Replicated> Member<R> {
 
     /// Says nothing until another voter leads, which is asked to stand.
     async fn make_way(&self, to: MemberId, vote: Vote) -> Result<(), ProposeError> {
-        let until = timer::now() + self.lease * 2;
+        let until = timer::now() + LEADS_WITHIN.max(self.lease * 2);
         let mut metrics = self.raft.server_metrics();
         // Before that, openraft votes for nobody.
         let deaf = deaf(self.lease);
@@ -194,8 +202,8 @@ impl<R: Replicated> Member<R> {
                 _ if timer::now() >= stands_at => {
                     let stands = self.network.to(to).ask(Ask::Stand(vote), STAND_WITHIN).await;
                     let is_standing = matches!(stands, Ok(Answer::Stands(true)));
-                    stands_at =
-                        timer::now() + if is_standing { ELECTED_WITHIN } else { STAND_WITHIN };
+                    let next = if is_standing { ELECTED_WITHIN.max(deaf) } else { STAND_WITHIN };
+                    stands_at = timer::now() + next;
                 }
                 _ => {}
             }
@@ -216,14 +224,19 @@ impl<R: Replicated> Member<R> {
         count(metrics.last_log).saturating_sub(count(theirs.flatten()))
     }
 
-    /// The voter that has most of what this one, the leader, has; none if there is no other.
+    /// The voter that has most of what this one, the leader, has, of those that answer if any do; none if there
+    /// is no other.
     #[must_use]
     pub fn heir(&self) -> Option<MemberId> {
-        let voters = self.members().voters;
+        let (voters, vote, now) = (self.members().voters, self.vote(), self.now());
+        let answers = |member: MemberId| {
+            let asked = self.acks.lock().asked_of(vote, member);
+            asked.is_some_and(|asked| now < asked + self.lease)
+        };
         let metrics = self.raft.data_metrics();
         let metrics = metrics.borrow();
         let others = metrics.replication.iter().flatten();
         let others = others.filter(|(member, _)| **member != self.own && voters.contains(member));
-        others.max_by_key(|(_, log)| **log).map(|(member, _)| *member)
+        others.max_by_key(|(member, log)| (answers(**member), **log)).map(|(member, _)| *member)
     }
 }

@@ -31,7 +31,7 @@ use super::types::{Command, MemberId, Reply, Types, Vote};
 use super::wire;
 
 /// How many entries a leader sends at one time; or fewer, if they are long.
-const APPEND_ENTRIES: u64 = 4_096;
+pub(super) const APPEND_ENTRIES: u64 = 4_096;
 
 /// For how many leases a disk may bring nothing about though something waits for it.
 const PATIENCE_LEASES: u32 = 20;
@@ -334,8 +334,14 @@ impl<R: Replicated> Member<R> {
     ///
     /// # Errors
     ///
-    /// [`ProposeError::NotLeader`] unless most of the members have said since that this one leads.
+    /// [`ProposeError::NotLeader`] unless most of the members have said since that this one leads, and if it
+    /// makes way for another one.
     pub async fn read_point(&self) -> Result<(), ProposeError> {
+        // Voters that hear this one would not vote for the next.
+        let leaving_to = *self.leaving_to.lock();
+        if leaving_to.is_some() {
+            return Err(ProposeError::NotLeader { leader: leaving_to });
+        }
         self.barrier.pass().await
     }
 

@@ -44,7 +44,9 @@ pub(super) struct Keeper {
 impl Drop for Keeper {
     fn drop(&mut self) {
         self.task.abort();
-        write(&self.path, &self.mesh);
+        if let Err(error) = write(&self.path, &self.mesh) {
+            unsaved(&error);
+        }
     }
 }
 
@@ -52,13 +54,21 @@ impl Keeper {
     pub(super) fn start(path: PathBuf, mesh: Mesh) -> Self {
         let (to, of) = (path.clone(), mesh.clone());
         let task = tokio::spawn(async move {
-            let (mut written, mut waited) = (0, Duration::ZERO);
+            let (mut written, mut waited, mut said) = (0, Duration::ZERO, None);
             loop {
                 tokio::time::sleep(LOOK_EVERY).await;
                 waited += LOOK_EVERY;
                 let entries = of.dht().saved().entries.len();
                 if entries != written || waited >= WRITE_EVERY {
-                    write(&to, &of);
+                    let (to, of) = (to.clone(), of.clone());
+                    // A slow disk holds nothing else up.
+                    let done = tokio::task::spawn_blocking(move || write(&to, &of)).await;
+                    let failed = done.unwrap_or_else(|panic| Err(panic.to_string())).err();
+                    // What is wrong for long is said once.
+                    if failed != said {
+                        failed.iter().for_each(|error| unsaved(error));
+                        said = failed;
+                    }
                     (written, waited) = (entries, Duration::ZERO);
                 }
             }
@@ -81,15 +91,15 @@ fn table(mesh: &Mesh) -> Snapshot {
 }
 
 /// A table without entries says less than the one that is there.
-fn write(path: &Path, mesh: &Mesh) {
+fn write(path: &Path, mesh: &Mesh) -> Result<(), String> {
     let table = table(mesh);
     if table.entries.is_empty() {
-        return;
+        return Ok(());
     }
-    let written = serde_json::to_vec(&table)
-        .map_err(|error| error.to_string())
-        .and_then(|bytes| write_public(path, &bytes).map_err(|error| error.to_string()));
-    if let Err(error) = written {
-        tracing::warn!(%error, "the routing table was not saved");
-    }
+    let bytes = serde_json::to_vec(&table).map_err(|error| error.to_string())?;
+    write_public(path, &bytes).map_err(|error| error.to_string())
+}
+
+fn unsaved(error: &str) {
+    tracing::warn!(error, "the routing table was not saved");
 }

@@ -69,6 +69,14 @@ async fn voters_come_and_go_and_another_one_leads_while_clients_write() {
         operator.add_voter(node(number)).await.unwrap();
     }
     assert_eq!(voters(&kv).await, (1..=5).map(node).collect());
+    // Whoever reads has all voters hear the leader.
+    let reader = world.client();
+    let reading = tokio::spawn(async move {
+        loop {
+            drop(reader.get("load").await);
+            tokio::time::sleep(Duration::from_millis(15)).await;
+        }
+    });
     // One by one each leads, and soon: it stands once.
     for number in 1..=5 {
         let (before, led_by) = (raft::timer::now(), world.leader().await);
@@ -80,6 +88,7 @@ async fn voters_come_and_go_and_another_one_leads_while_clients_write() {
         let terms = operator.status(None).await.unwrap().term - term;
         assert_eq!(terms, u64::from(number != led_by), "{led_by} to {number}: {took:?}");
     }
+    reading.abort();
     // The one that leads goes, and is asked for only once.
     let leader = world.leader().await;
     operator.remove(node(leader)).await.unwrap();

@@ -406,11 +406,11 @@ pub(in super::super) async fn watch(
     bucket: String,
     prefix: String,
 ) -> Result<(Value, Changes), Declined> {
-    let is_new = !is_held(crdts, &bucket);
+    let visited = || Visited { crdts: crdts.clone(), bucket: bucket.clone() };
+    let visited = (!is_held(crdts, &bucket)).then(visited);
     hold(crdts, &bucket).await?;
     let subscription = crdts.subscribe(&bucket, &prefix).await?;
     let told = json!({ "bucket": bucket, "prefix": prefix });
-    let visited = is_new.then(|| Visited { crdts: crdts.clone(), bucket });
     Ok((told, Changes { crdts: crdts.clone(), subscription, _visited: visited }))
 }
 

@@ -120,8 +120,9 @@ impl<R: Replicated> Member<R> {
     }
 
     /// Has another voter lead, once it answers and has nearly all that there is. Then nothing is proposed or
-    /// read for two leases at most, or a second; and as the other one need not wait for the lease, this member has none any more for
-    /// as long as it leads on if that fails.
+    /// read while it gets the rest, and until it leads: each takes two leases at most, or a second. As the
+    /// other one need not wait for the lease, this member has none any more for as long as it leads on if
+    /// that fails.
     ///
     /// # Errors
     ///
@@ -151,7 +152,6 @@ impl<R: Replicated> Member<R> {
         self.acks.lock().give_up(vote);
         *self.leaving_to.lock() = Some(to);
         let _quiet = Quiet(self);
-        self.driving.tell(elector::Input::Quiet(true));
         self.make_way(to, vote).await
     }
 
@@ -180,13 +180,15 @@ impl<R: Replicated> Member<R> {
         }
     }
 
-    /// Says nothing until another voter leads, which is asked to stand.
+    /// Waits until another voter has all. Then it says nothing until that one leads, which is asked to stand: the
+    /// others are to vote for it before they have waited for so long that they stand themselves.
     async fn make_way(&self, to: MemberId, vote: Vote) -> Result<(), ProposeError> {
-        let until = timer::now() + LEADS_WITHIN.max(self.lease * 2);
+        let within = LEADS_WITHIN.max(self.lease * 2);
+        let (mut until, mut is_quiet) = (timer::now() + within, false);
         let mut metrics = self.raft.server_metrics();
         // Before that, openraft votes for nobody.
         let deaf = deaf(self.lease);
-        let mut stands_at = timer::now() + deaf;
+        let mut stands_at = until;
         while timer::now() < until {
             let (vote_now, leader) = {
                 let metrics = metrics.borrow_and_update();
@@ -197,7 +199,11 @@ impl<R: Replicated> Member<R> {
                 Some(leader) if leader != self.own || vote_now != vote => {
                     return Err(ProposeError::NotLeader { leader: Some(leader) });
                 }
-                Some(_) if self.lacks(to) > 0 => stands_at = timer::now() + deaf,
+                Some(_) if !is_quiet && self.lacks(to) == 0 => {
+                    is_quiet = true;
+                    self.driving.tell(elector::Input::Quiet(true));
+                    (stands_at, until) = (timer::now() + deaf, timer::now() + within);
+                }
                 // One that stood in vain stands again: a question may have been lost.
                 _ if timer::now() >= stands_at => {
                     let stands = self.network.to(to).ask(Ask::Stand(vote), STAND_WITHIN).await;

@@ -58,6 +58,8 @@ pub enum Input {
     Stands(Standing),
     /// A leader has said something.
     Heard,
+    /// This member has voted for another one, which gets the time to say that it leads. That is no promise.
+    Voted,
     /// A member would vote for this one, or not.
     Answered {
         /// In which round it was asked.
@@ -165,6 +167,12 @@ impl Elector {
         self.stands_at = now + first + before + drawn;
     }
 
+    /// Somebody else leads, or is about to.
+    fn give_way(&mut self, now: Instant) {
+        self.out.retain(|output| *output != Output::Elect { is_hurried: false });
+        self.wait(now);
+    }
+
     fn may_stand(&self) -> bool {
         !self.standing.leads && self.standing.voters.contains(&self.own)
     }
@@ -210,9 +218,9 @@ impl Machine for Elector {
             }
             Input::Heard => {
                 self.heard_at = now;
-                self.out.retain(|output| *output != Output::Elect { is_hurried: false });
-                self.wait(now);
+                self.give_way(now);
             }
+            Input::Voted => self.give_way(now),
             Input::Answered { round, member, would } => {
                 if would
                     && round == self.round
@@ -455,6 +463,17 @@ mod tests {
         assert_eq!(one.answer(2, 2, true), [ELECT]);
         // It waits for what comes of that for as long as for a leader.
         assert!(one.next().0 >= lease);
+    }
+
+    #[test]
+    fn who_has_voted_for_another_gives_it_time_and_promises_nothing() {
+        let mut one = One::new(1, 3);
+        one.next();
+        assert_eq!(one.handle(Input::Voted), []);
+        // What the others said before does not count any more.
+        assert_eq!(one.answer(1, 2, true), []);
+        assert!(!one.elector.hears(one.now) && one.elector.would_vote(one.now, None, None));
+        assert!(one.next().0 >= Config::default().lease);
     }
 
     #[test]

@@ -141,7 +141,11 @@ impl Service {
             Some((_, Some(voted))) => voted,
             Some((voting, None)) => voting.await,
         };
-        Ok(Answer::Voted(voted.map_err(|error| error.to_string())?))
+        let voted = voted.map_err(|error| error.to_string())?;
+        if voted.vote_granted {
+            self.driving.tell(elector::Input::Voted);
+        }
+        Ok(Answer::Voted(voted))
     }
 
     async fn chunk(&self, from: MemberId, chunk: Chunk) -> Result<Answer, String> {
